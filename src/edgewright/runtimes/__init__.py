@@ -1,1 +1,1 @@
-"""How a model becomes runnable: one folder per runtime, independent of each other."""
+"""The runtimes: one folder each, independent of each other."""

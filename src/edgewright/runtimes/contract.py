@@ -1,10 +1,10 @@
-"""What a runtime is: a module of plain functions.
+"""The interface of a runtime, which is a module of functions.
 
-The functions run in two places. `version`, `compile`, `open_session` and whatever a session does run inside a worker
-process, the only place where the runtime's own library is imported. `layers` runs in the parent, on the files
-that a session's `profile` left behind, so that it can use the source graph and be tested on stored traces.
+The functions run in two processes. `version`, `compile`, `open_session` and the session's methods run in a worker
+process, the only one that imports the runtime's own library. `layers` runs in the parent, on the files
+that `profile` wrote, so that it can use the source graph and be tested on stored traces.
 
-A runtime's module must import without its library: only its functions import that.
+The import of a runtime's module must not import its library: only its functions do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,19 +21,19 @@ Array = NDArray[Any]
 
 
 class Rejected(Exception):
-    """The runtime's library rejects the model or the options; the text is the library's own."""
+    """Raised if the runtime's library rejects the model or the options; the text is the library's own."""
 
 
 class Mismatch(Exception):
-    """The arrays to be bound do not fit the session's signature."""
+    """Raised if the arrays do not fit the session's signature."""
 
 
 class NotConvertible(Exception):
-    """A compiler cannot express the model.
+    """Raised if a compiler cannot express the model.
 
     Args:
-        why: names the unsupported operators and the reason of each, one a line.
-        hint: what would help.
+        why: the unsupported operators with the reason of each, one per line.
+        hint: a remedy.
     """
 
     def __init__(self, why: str, hint: str = "") -> None:
@@ -45,60 +45,60 @@ class Session(Protocol):
     """A loaded model. All calls come from one thread.
 
     Attributes:
-        signature: as the runtime sees the model, after `shapes` were applied.
-        notes: what the user should know, such as a backend asked for and not given.
+        signature: the runtime's, after `shapes` were applied.
+        notes: notes for the user, such as a requested backend that is not available.
     """
 
     signature: Signature
     notes: Sequence[str]
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
-        """Put the inputs where the runtime reads them; Mismatch where they do not fit the signature.
+        """Set the inputs for all following `run` calls. Raises Mismatch if they do not fit the signature.
 
-        Not timed. What is bound stays bound for all following `run` calls.
+        It is not timed.
         """
 
     def run(self) -> None:
-        """One inference on the bound inputs. This call is what is timed, so it does nothing else.
+        """Run one inference on the bound inputs. This call is timed, so it does nothing else.
 
-        What the library raises passes through: the worker reports it as a failure of the model.
+        Exceptions of the library are not caught: the worker reports them as failures of the model.
         """
 
     def fetch(self) -> dict[str, Array]:
         """Return the outputs of the last `run`, by name, as copies."""
 
     def close(self) -> None:
-        """Free what the session holds."""
+        """Free the session's resources."""
 
 
 class Runtime(Protocol):
     """The module of one runtime."""
 
     def version(self) -> str:
-        """Return the version of the installed library; ImportError where it is absent. Runs in the worker."""
+        """Return the version of the installed library. Raises ImportError if it is absent. Runs in the worker."""
 
     def compile(self, request: CompileRequest) -> Compiled:
-        """Write the source as this runtime's own files; only where `RuntimeInfo.writes` is not empty.
+        """Write the source in this runtime's format; only if `RuntimeInfo.writes` is not empty.
 
-        NotConvertible where it cannot be expressed. What the library raises otherwise is reported as the same.
+        Raises NotConvertible if it cannot be expressed. Other exceptions of the library are reported in the same way.
         """
 
     def open_session(self, request: SessionRequest) -> Session:
-        """Load the model, in the worker; its time is the load time. Rejected where the library rejects."""
+        """Load the model in the worker; its time is the load time. Raises Rejected."""
 
     def profile(self, request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-        """Run the model `runs` times with per-operator timing and leave the trace as files in `folder`.
+        """Run the model `runs` times with per-operator timing and write the trace as files to `folder`.
 
-        Runs in a worker of its own, since profiling disturbs. What the files are is the runtime's own affair:
-        only its `layers` reads them.
+        Runs in a separate worker, since profiling disturbs measurements. The files have any format:
+        only the runtime's `layers` reads them.
         """
 
     def layers(self, folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-        """Turn the files of `profile` into layer rows joined to the source graph; runs in the parent."""
+        """Convert the files of `profile` to layer rows joined to the source graph; runs in the parent."""
 
 
 def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
-    """Raise Mismatch unless `feeds` has just the signature's inputs, in their dtypes and fixed sizes."""
+    """Raise Mismatch unless `feeds` has exactly the signature's inputs, in their dtypes and fixed sizes."""
     wanted = {spec.name: spec for spec in signature.inputs}
     if wanted.keys() != feeds.keys():
         raise Mismatch(f"the model's inputs are {sorted(wanted)}, but the values given are for {sorted(feeds)}")

@@ -1,11 +1,11 @@
-"""Isolated environments: folders with a Python and the packages of one lock, for what cannot live beside all else.
+"""Isolated environments: folders with a Python and the packages of one lock, for packages that conflict with others.
 
-They are in `environments` under the folder of the user's data, are made by `edgewright runtimes setup NAME` and by
-nothing else (`flows/environments/flow.py`), and lend their interpreter to workers.
+They are in `environments` in the user's data folder, are created only by `edgewright runtimes setup NAME`
+(`flows/environments/flow.py`), and workers run in their interpreters.
 
-A lock is the file `locks/NAME.txt`: every package of the closure as `name==version`, written by
-`scripts/lock_environments.py`. Its hash stands in the folder's name, so that an environment of an older lock is
-never taken for one of this.
+A lock is the file `locks/NAME.txt`: all packages including dependencies as `name==version`, written by
+`scripts/lock_environments.py`. Its hash is in the folder's name, so that an environment of an older lock is
+not used.
 """
 
 import sys
@@ -24,7 +24,7 @@ LOCKS = Path(__file__).with_name("locks")
 LAUNCHER = Path(__file__).with_name("launch.py")
 RECORD = "edgewright-environment.json"
 HASH_DIGITS = 12
-# The builds without CUDA, which PyPI does not have; asked only where the user's own indexes lack them.
+# The builds without CUDA, which PyPI does not have; requested only if the user's own indexes lack them.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 WORKER = "edgewright.runtimes.worker"
 
@@ -51,16 +51,16 @@ class Environment(NamedTuple):
 
 
 class EnvironmentRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file in a whole environment.
+    """The record in a complete environment.
 
     Attributes:
-        lock: sha256 of the lock it was made from.
+        lock: sha256 of its lock.
         python: version of its interpreter.
         made_at: UTC, ISO 8601.
-        bytes: size of all its files when it was made.
+        bytes: size of all its files after setup.
         packages: versions by name, as pip reported them.
         wheels: sha256 of the file that each package came from, as far as pip reported it.
-        conflicts: what `pip check` had to say; empty where nothing.
+        conflicts: output of `pip check`; empty without conflicts.
     """
 
     schema: str = "edgewright.environment/1"
@@ -75,9 +75,9 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 ONNX = "onnx==1.23.2"
-# What every worker imports, whatever it runs.
+# Imports of every worker.
 WORKER_REQUIREMENTS = ("msgspec==0.22.0", "numpy==2.4.6")
-# Edgewright's own dependencies that compilers use: they hold what they make against ONNX Runtime.
+# Edgewright's own dependencies that compilers use to compare their results with ONNX Runtime.
 BASE = ("onnxruntime==1.31.1", ONNX, *WORKER_REQUIREMENTS)
 TORCH = "torch==2.13.0"
 
@@ -150,11 +150,11 @@ ENVIRONMENTS: dict[str, Environment] = {
 
 
 class EnvironmentStatus(NamedTuple):
-    """How an environment stands on this machine.
+    """State of an environment on this machine.
 
     Attributes:
-        path: its folder, or where it would lie.
-        record: None where it is not ready or outdated.
+        path: its folder, which need not exist.
+        record: None unless it is ready or outdated.
         leftovers: folders of older locks.
     """
 
@@ -167,7 +167,7 @@ class EnvironmentStatus(NamedTuple):
 
 
 def find_environment(word: str) -> Environment:
-    """Return the environment that `word` names; UsageError lists the known ones."""
+    """Return the environment with the name `word`. Raises UsageError with the known ones."""
     name = word.strip().lower().replace("_", "-")
     if name in ENVIRONMENTS:
         return ENVIRONMENTS[name]
@@ -183,31 +183,31 @@ def get_lock_path(name: str) -> Path:
 
 
 def lock_hash(name: str) -> str:
-    """sha256 of the lock file, 64 hex digits."""
+    """Return the sha256 of the lock file, 64 hex digits."""
     return sha256(get_lock_path(name).read_bytes()).hexdigest()
 
 
 def read_lock(name: str) -> dict[str, str]:
-    """Return versions by the names of the packages, normalized as pip does."""
+    """Return versions by package name, normalized like pip."""
     lines = [line.partition("#")[0].strip() for line in get_lock_path(name).read_text(encoding="utf-8").splitlines()]
     pairs = [line.split("==") for line in lines if line]
     return {normalize_name(package): version for package, version in pairs}
 
 
 def select_cpu_build(requirement: str) -> str:
-    """On Linux torch is requested in its build without CUDA, which is a version of its own; elsewhere it has no
+    """Return requirements with torch's build without CUDA on Linux, which has its own version; other systems have no
     other.
     """
     return f"{requirement}+cpu" if requirement.startswith("torch==") and sys.platform == "linux" else requirement
 
 
 def normalize_name(package: str) -> str:
-    """As PEP 503 compares names."""
+    """Return the name normalized by PEP 503."""
     return package.lower().replace("_", "-").replace(".", "-")
 
 
 def environment_path(folder: Path, name: str) -> Path:
-    """Return where the environment of this lock lies; `folder` is that of all environments."""
+    """Return the folder of the environment of this lock; `folder` is that of all environments."""
     return folder / f"{name}-{lock_hash(name)[:HASH_DIGITS]}"
 
 
@@ -228,13 +228,13 @@ def examine_environment(folder: Path, name: str) -> EnvironmentStatus:
 
 
 def _siblings(folder: Path, name: str) -> list[Path]:
-    """Environments of this name, of any lock."""
+    """Return the environments of this name with any lock."""
     found = folder.glob(f"{name}-{'[0-9a-f]' * HASH_DIGITS}")
     return sorted(path for path in found if path.is_dir())
 
 
 def read_record(path: Path) -> EnvironmentRecord | None:
-    """Return the record in an environment; None where there is none that can be read."""
+    """Return the record in an environment; None if it cannot be read."""
     try:
         return msgspec.json.decode((path / RECORD).read_bytes(), type=EnvironmentRecord)
     except (OSError, msgspec.MsgspecError):
@@ -242,12 +242,12 @@ def read_record(path: Path) -> EnvironmentRecord | None:
 
 
 def examine_environments(folder: Path) -> list[EnvironmentStatus]:
-    """Return all of the table, in its order."""
+    """Return the states of all environments in the table's order."""
     return [examine_environment(folder, name) for name in ENVIRONMENTS]
 
 
 def find_ready_locks(folder: Path | None) -> dict[str, str]:
-    """Return the locks' hashes by name, of the environments that workers would use; empty without a folder."""
+    """Return the lock hashes of usable environments by name; empty without a folder."""
     if folder is None or not folder.is_dir():
         return {}
     standings = examine_environments(folder)
@@ -258,10 +258,10 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
     """Return the environment that a worker of this runtime runs in; empty for our own interpreter.
 
     Args:
-        locks: what `find_ready_locks` reported.
-        wanted: one by name, or empty for the runtime's own where it is ready.
+        locks: result of `find_ready_locks`.
+        wanted: name of an environment; empty for the runtime's own if it is ready.
 
-    RuntimeMissing where the one that is requested is not ready.
+    Raises RuntimeMissing if the requested one is not ready.
     """
     if not wanted:
         return runtime if runtime in locks else ""
@@ -278,12 +278,13 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
 def make_environment_command(folder: Path | None, runtime: str, wanted: str) -> list[str]:
     """Return the command that starts a worker in its environment; empty for our own interpreter.
 
-    Raises as `choose_environment`.
+    Raises the same as `choose_environment`.
     """
     name = choose_environment(find_ready_locks(folder), runtime, wanted)
     return make_launch_command(environment_path(folder, name), WORKER, runtime) if folder and name else []
 
 
 def make_launch_command(path: Path, module: str, *arguments: str) -> list[str]:
-    """Run a module of our own in an environment. `-I` keeps out PYTHONPATH, the user's packages and the folder."""
+    """Return the command that runs a module of ours in an environment. `-I` excludes PYTHONPATH, user packages and the
+    folder."""
     return [str(get_python_path(path)), "-I", str(LAUNCHER), module, *arguments]

@@ -1,8 +1,8 @@
-"""Run a module of Edgewright in an environment that it is not installed in: `python -I launch.py MODULE ARGUMENT…`.
+"""Run a module of Edgewright in an environment without Edgewright: `python -I launch.py MODULE ARGUMENT…`.
 
-Only the package `edgewright`, the one that this file is in, is lent to that interpreter. The packages beside it are
-not: two versions of one package would mix. The interpreter's own children (`python -m edgewright…`) are lent it by the
-environment's `sitecustomize`, which follows the variable `EDGEWRIGHT_PACKAGE`.
+Only the package `edgewright` of this file is made importable in that interpreter. The packages beside it are
+not, since two versions of one package would mix. For the interpreter's own children (`python -m edgewright…`) the
+environment's `sitecustomize` does the same, by the variable `EDGEWRIGHT_PACKAGE`.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 VARIABLE = "EDGEWRIGHT_PACKAGE"
-# The text of an environment's sitecustomize.py, which Python runs at each start, with `-I` too.
+# The text of an environment's sitecustomize.py, which Python runs at each start, even with `-I`.
 SITE_CODE = f"""\
 import os
 
@@ -26,9 +26,9 @@ if os.path.isfile(launch := os.path.join(os.environ.get("{VARIABLE}", ""), "runt
 
 
 def lend_package(folder: Path) -> None:
-    """Make `folder` importable under its name, whatever is next to it; its modules are then found inside it.
+    """Make `folder`, without its siblings, importable under its name.
 
-    The name is part of the file `sitecustomize.py` of every environment that was set up, so it must not change.
+    The function's name is in the `sitecustomize.py` of every existing environment, so it must not change.
     """
     spec = spec_from_file_location(folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:

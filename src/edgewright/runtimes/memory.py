@@ -13,9 +13,9 @@ PEAK = re.compile(r"^VmHWM:\s*(\d+)", re.MULTILINE)
 
 
 def read_resident_memory() -> ResidentMemory:
-    """Return bytes resident now and at the peak since this program was started.
+    """Return the current resident bytes and the peak since this program was started.
 
-    On Linux the peak is VmHWM and not `ru_maxrss`, which a process inherits from the one that started it (getrusage(2),
+    On Linux the peak is VmHWM, not `ru_maxrss`, which a process inherits from its parent (getrusage(2),
     proc_pid_status(5)).
     """
     if sys.platform == "linux":
@@ -24,7 +24,7 @@ def read_resident_memory() -> ResidentMemory:
 
 
 def _read_status() -> str:
-    """Return the kernel's text; read without Python's file objects, which cost more than the text."""
+    """Return the kernel's text, read without Python's file objects, which use more memory than the text."""
     descriptor = os.open(STATUS, os.O_RDONLY)
     try:
         return os.read(descriptor, STATUS_BYTES).decode(errors="replace")

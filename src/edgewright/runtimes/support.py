@@ -1,9 +1,9 @@
-"""What each runtime takes, and where: tables (`NAME/support.json`) with the source of every rule, and their reading.
+"""Tables of the operators that each runtime supports (`NAME/support.json`), with the source of every rule.
 
-A table has two parts. `operators` and `refused` say what `edgewright compile` makes of an operator for this runtime, as
-it was measured with the installed versions. `units` say which of these operators a processor takes: measured where
-the unit is here, else as the runtime's documentation or source has it. A rule names what it forbids; whatever no rule
-forbids is held for supported, and `docs/analyze.md` says what that is worth.
+A table has two parts. `operators` and `refused` say whether `edgewright compile` supports an operator for this runtime,
+as measured with the installed versions. `units` say which of these operators a processor supports: measured if the unit
+is available, else from the runtime's documentation or source. A rule says what is not supported; everything else counts
+as supported; `docs/analyze.md` says how reliable that is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,21 @@ PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
 class SupportRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one operator may be; what is left out is not restricted.
+    """Conditions for one operator; an unset attribute is no restriction.
 
     Attributes:
-        dtypes: numpy's names of the main input's type.
+        dtypes: NumPy's names of the main input's type.
         ranks: of the main input.
         constants: positions of inputs that must be constants of the model.
         computed: positions of inputs that must not be.
         refuse: attributes that are rejected together: a value, or `{"above": n}` for a list with a larger number in it,
-            `{"not": n}` for any other value, `{"asymmetric": true}` for pads that differ at both ends.
+            `{"not": n}` for any other value, `{"asymmetric": true}` for pads that differ between both ends.
         need: attributes without which it is rejected; any one of the entries suffices.
-        most_inputs: the highest number of inputs.
+        most_inputs: maximum number of inputs.
         main: position of the main input.
-        rewrite: what Edgewright writes in the operator's place, where it does.
-        remedy: what to do where the rule forbids something, if that is not plain from the rule.
-        source: where the rule comes from, if not from where the table does.
+        rewrite: Edgewright's replacement of the operator, if there is one.
+        remedy: a remedy if the rule rejects the operator, unless it is obvious from the rule.
+        source: source of the rule, if it differs from the table's.
     """
 
     dtypes: tuple[str, ...] | None = None
@@ -54,19 +54,19 @@ class SupportRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class UnitTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One place where the runtime computes.
+    """A unit on which the runtime computes.
 
     Attributes:
-        operators: what it takes; None where no list is published, so that the other rules alone decide.
-        rules: by operator, for what it takes with conditions.
-        refused: by operator, why it is not taken.
+        operators: supported operators; None without a published list, so that only the other rules decide.
+        rules: conditions by operator.
+        refused: reasons of unsupported operators.
         dtypes: of the main input, for all operators.
-        quantized: whether it takes operators between quantized values alone.
+        quantized: whether it supports only operators between quantized values.
         static: whether every size must be fixed.
         most_axes: the highest rank of any value.
         source: a page, a file or "measured with VERSION".
-        note: what else a reader should know.
-        remedy: what to do for an operator that it does not take.
+        note: further information.
+        remedy: a remedy for unsupported operators.
     """
 
     unit: Unit
@@ -84,18 +84,18 @@ class UnitTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is known of one runtime.
+    """The support tables of one runtime.
 
     Attributes:
-        versions: of the packages that it was measured with.
-        reads: formats that the compiler part covers.
-        units_in: `source` where the units' operators are those of the source's format, `own` where they are those of
-            the runtime's own, which a dry run of its compiler gives.
-        opsets: the oldest and the newest opset that compiles; None where the runtime does not say.
+        versions: versions of the packages of the measurement.
+        reads: formats that the compiler's part covers.
+        units_in: `source` if the units' operators are those of the source's format, `own` if they are those of
+            the runtime's own, from a dry run of its compiler.
+        opsets: the oldest and the newest opset that compiles; None if unknown.
         operators: ONNX operators that compile.
         refused: ONNX operators that do not, with the runtime's reason.
-        pairs: what becomes of QuantizeLinear and DequantizeLinear in a w8a8 model, where the compiler reads one
-            in a way of its own; empty where the operators' own entries hold.
+        pairs: treatment of QuantizeLinear and DequantizeLinear in a w8a8 model, if the compiler reads it
+            in a special way; empty if the operators' own entries apply.
         most_axes: the highest rank of any value.
     """
 
@@ -115,13 +115,13 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class CheckedOperator(Struct, frozen=True, kw_only=True):
-    """An operator as the rules look at it.
+    """An operator with the properties that the rules check.
 
     Attributes:
-        dtypes, shapes: of each input and, behind them, of the first output; None for a rank that is not known.
-        constant: by input, whether it depends on no input of the model.
+        dtypes, shapes: of each input and, at the end, of the first output; None for an unknown rank.
+        constant: for each input, whether it is independent of the model's inputs.
         quantized: whether it computes between quantized values.
-        problem: why its result's shape is not known; empty where it is.
+        problem: why its result's shape is unknown; empty if it is known.
     """
 
     name: str
@@ -135,14 +135,14 @@ class CheckedOperator(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
     def main(self, position: int | None) -> int:
-        """Return the input that a rule covers: the one it names, else the first computed one."""
+        """Return the main input of a rule, by default the first computed one."""
         if position is not None and position < len(self.constant):
             return position
         return next((i for i, constant in enumerate(self.constant) if not constant), 0)
 
 
 class UnsupportedReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Why an operator is not taken, and what to do about it."""
+    """Why an operator is not supported, and a remedy."""
 
     kind: Kind
     reason: str
@@ -152,7 +152,7 @@ class UnsupportedReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @cache
 def read_table(runtime: str) -> SupportTable | None:
-    """Return the table of a runtime; None where it has none."""
+    """Return the table of a runtime; None if it has none."""
     place = files("edgewright.runtimes").joinpath(runtime, "support.json")
     if not place.is_file():
         return None
@@ -160,7 +160,7 @@ def read_table(runtime: str) -> SupportTable | None:
 
 
 def adapt_to_quantized(table: SupportTable) -> SupportTable:
-    """Return the table as it covers a w8a8 model."""
+    """Return the table for a w8a8 model."""
     if not table.pairs:
         return table
     rules = dict.fromkeys(PAIR, SupportRule(rewrite=table.pairs))
@@ -177,7 +177,7 @@ def adapt_to_quantized(table: SupportTable) -> SupportTable:
 
 
 def check_compile(table: SupportTable, operator: CheckedOperator) -> UnsupportedReason | None:
-    """Return why the runtime's compiler rejects an operator; None where nothing is known against it."""
+    """Return why the runtime's compiler rejects an operator; None if no rule rejects it."""
     if operator.domain not in OWN_DOMAINS and f"{operator.domain}::{operator.op}" not in table.operators:
         what = f"operator {operator.op} of domain '{operator.domain}' is not in the runtime's table"
         return UnsupportedReason(
@@ -198,7 +198,7 @@ def check_compile(table: SupportTable, operator: CheckedOperator) -> Unsupported
 
 
 def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
-    """Return why a unit does not take an operator; None where it does."""
+    """Return why a unit does not support an operator; None if it does."""
     if operator.op in unit.refused:
         return UnsupportedReason(
             kind="operator", reason=unit.refused[operator.op], remedy=unit.remedy, source=unit.source
@@ -261,7 +261,7 @@ def _check_rank(most: int | None, operator: CheckedOperator, source: str) -> Uns
 
 
 def _check_rule(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
-    """Return the first thing that the rule forbids."""
+    """Return the first violation of the rule."""
     source = rule.source or source
     found = _check_count(rule, operator, source) or _check_constants(rule, operator, source)
     if found is None and rule.dtypes is not None:
@@ -345,7 +345,7 @@ def _check_required_attributes(rule: SupportRule, operator: CheckedOperator, sou
 
 
 def matches(value: Any, wanted: Any) -> bool:
-    """Return whether an attribute is what a condition forbids; one that is absent never is."""
+    """Return whether an attribute matches a condition; an absent one never does."""
     if value is None:
         return False
     if not isinstance(wanted, Mapping):

@@ -22,10 +22,10 @@ class Option(NamedTuple):
 
 
 class Converter(NamedTuple):
-    """One of several roads into a runtime, chosen by `-p converter=NAME`.
+    """One of several converters of a runtime, chosen by `-p converter=NAME`.
 
     Attributes:
-        compiles: formats of the sources that it takes.
+        compiles: source formats that it supports.
         environment: the isolated environment that it runs in; empty for our own.
     """
 
@@ -35,23 +35,23 @@ class Converter(NamedTuple):
 
 
 class RuntimeInfo(NamedTuple):
-    """What is known of a runtime before it is imported.
+    """Properties of a runtime that are known without its import.
 
     Attributes:
         needs: import names of the packages without which it cannot run.
         distribution: the package whose version is the runtime's.
-        extra: Edgewright's extra that brings them; empty where the base install does.
-        install: the command that brings all of it; `pip install DISTRIBUTION` where it is empty.
-        reads: formats of the models it runs.
-        options: its own options; an empty `values` takes any text.
-        compiles: formats of the sources that its `compile` takes; empty where it has none.
+        extra: Edgewright's extra that installs them; empty if the base install does.
+        install: the command that installs all of it; `pip install DISTRIBUTION` if it is empty.
+        reads: formats of the models that it runs.
+        options: its own options; with empty `values` any text is valid.
+        compiles: source formats of its `compile`; empty if it has none.
         writes: format of its artifacts.
-        precisions: those that `compile` can give.
+        precisions: those of `compile`.
         suffix: of an artifact's main file.
-        compile_needs: import names of what `compile` needs beyond `needs`.
-        compile_tools: distributions whose versions decide what `compile` gives.
+        compile_needs: import names of packages that `compile` needs beyond `needs`.
+        compile_tools: distributions whose versions determine the result of `compile`.
         compile_options: options of `compile`.
-        converters: where there are several, the default first; `compiles` is what that one takes.
+        converters: if there are several, the default first, whose formats are `compiles`.
         systems: systems (`platform.system()`) that can run it; empty for all.
     """
 
@@ -298,7 +298,8 @@ TABLE: dict[str, RuntimeInfo] = {
 
 
 def find_runtime(word: str) -> RuntimeInfo:
-    """Return the runtime that `word` names, from the table or from a plug-in; UsageError lists the known ones."""
+    """Return the runtime with the name or alias `word`, from the table or from a plug-in. Raises UsageError with the
+    known ones."""
     name = normalize_runtime_name(word)
     if name in TABLE:
         return TABLE[name]
@@ -313,12 +314,12 @@ def find_runtime(word: str) -> RuntimeInfo:
 
 
 def _plugin_runtimes() -> list[RuntimeInfo]:
-    """Return the runtimes that other packages bring through the entry points `edgewright.runtimes`."""
-    from importlib import metadata  # costs more than the rest of this module together
+    """Return the runtimes of other packages, from the entry points `edgewright.runtimes`."""
+    from importlib import metadata  # its import takes longer than the rest of this module
 
     found = []
     for point in metadata.entry_points(group=ENTRY_POINTS):
-        with suppress(Exception):  # a broken plug-in must not take the other runtimes with it; the doctor names it
+        with suppress(Exception):  # a broken plug-in must not disable the other runtimes; the doctor reports it
             found.append(point.load())
     return found
 
@@ -334,17 +335,17 @@ def known_runtimes() -> list[str]:
 
 
 def import_runtime(info: RuntimeInfo) -> ModuleType:
-    """Return the runtime's module; its library is not imported by this."""
+    """Return the runtime's module without importing its library."""
     return import_module(info.module)
 
 
 def check_options(info: RuntimeInfo, options: dict[str, str]) -> None:
-    """Raise UsageError for an option or a value that the runtime does not know."""
+    """Raise UsageError for an unknown option or value of the runtime."""
     _check_among(info.name, info.options, options)
 
 
 def check_compile_options(info: RuntimeInfo, options: dict[str, str]) -> None:
-    """Raise UsageError for an option or a value that the runtime's compiler does not know."""
+    """Raise UsageError for an unknown option or value of the runtime's compiler."""
     _check_among(f"compiling for {info.name}", info.compile_options, options)
 
 

@@ -1,7 +1,7 @@
-"""Arrays by name in one file, for what passes between two processes again and again.
+"""Arrays by name in one file, for repeated transfers between two processes.
 
-The file is a row of `.npy`s, first the names, then one array for each. Unlike an `.npz` it has no checksums, and it is
-written over itself, so that its pages stay; that makes the way of a chunk of images three times as cheap.
+The file is a sequence of `.npy`s, first the names, then one array for each. Unlike an `.npz` it has no checksums, and
+it is overwritten in place, so that its pages stay; that makes the transfer of a chunk of images three times as fast.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ SUFFIX = ".npys"
 
 
 def write_tensor_file(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
-    """Write the arrays over whatever the file held."""
+    """Overwrite the file with the arrays."""
     import numpy as np
 
     with path.open("r+b" if path.exists() else "wb") as file:
@@ -26,7 +26,7 @@ def write_tensor_file(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
 
 
 def read_tensor_file(path: Path) -> "dict[str, NDArray[Any]]":
-    """Return the arrays in the order they were written. Raises ValueError for a file that is none."""
+    """Return the arrays in the order of writing. Raises ValueError for other files."""
     import numpy as np
 
     with path.open("rb") as file:

@@ -1,8 +1,8 @@
-"""The words that parent and worker say to each other: JSON lines, one message a line.
+"""Messages between parent and worker: JSON, one message per line.
 
 The worker greets with `Hello`. After that each `Request` is answered by one `Answer` with the same id, in
-order. Tensors are never on the wire: they travel as `.npz` files, named by path, or as
-tensor files (`tensor_file.py`) where many chunks pass.
+order. Tensors are never in messages: they are passed by path as `.npz` files, or as
+tensor files (`tensor_file.py`) for many chunks.
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ PROTOCOL = 2
 
 
 class ResidentMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resident memory of the worker in bytes, now and at its peak; None where the system does not say."""
+    """Current and peak resident memory of the worker in bytes; None if the system does not report it."""
 
     rss: int | None
     peak: int | None
@@ -37,14 +37,14 @@ class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 
 
 class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `open_session` is asked for.
+    """Request for `open_session`.
 
     Attributes:
         model: path of the model file on the machine of the worker.
         threads: threads for one inference.
-        options: the runtime's own options, already known to be among `RuntimeInfo.options`.
-        shapes: sizes for the inputs whose shape is free.
-        model_bytes: of all the model's files; what the worker may allocate grows with them.
+        options: the runtime's own options, checked against `RuntimeInfo.options`.
+        shapes: sizes of the inputs with dynamic shapes.
+        model_bytes: size of all the model's files, on which the worker's memory limit depends.
     """
 
     model: str
@@ -62,9 +62,9 @@ class Open(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="o
 
 
 class TimeRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="run"):
-    """Time `runs` inferences, or fewer if `seconds` pass before.
+    """Time `runs` inferences, or fewer if they exceed `seconds`.
 
-    `settle` inferences are run first and not timed: the pause between two requests cools the caches.
+    `settle` inferences run first without timing, since the pause between two requests cools the caches.
     """
 
     runs: int
@@ -73,7 +73,7 @@ class TimeRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class Calibrate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibrate"):
-    """Time `runs` inferences that do nothing, and a fixed piece of arithmetic: the machine's speed."""
+    """Time `runs` empty inferences, and a fixed piece of arithmetic, which shows the machine's speed."""
 
     runs: int
 
@@ -81,7 +81,7 @@ class Calibrate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="invoke"):
     """Run once on the arrays in `feeds` and write the outputs to `outputs`, both `.npz` or tensor files.
 
-    With `stacked` each array has one more leading axis, and the model runs once for each entry of it.
+    With `stacked` each array has an additional leading axis, and the model runs once for each entry of it.
     """
 
     feeds: str
@@ -90,7 +90,7 @@ class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
 
 
 class ProfileRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="profile"):
-    """Profile `runs` inferences and leave the trace in `folder`."""
+    """Profile `runs` inferences and write the trace to `folder`."""
 
     session: SessionRequest
     feeds: str
@@ -99,19 +99,19 @@ class ProfileRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a runtime's `compile` is asked for.
+    """Request for a runtime's `compile`.
 
     Attributes:
         source: path of the source model on the machine of the worker. An ONNX source has fixed shapes and a unique
             name on every node (`formats/onnx/prepare.py`).
         format: the source's format, one of `RuntimeInfo.compiles`.
-        precision: fp32 leaves the source's types as they are, those of a quantized one too.
+        precision: fp32 keeps the source's types, even those of a quantized one.
         shapes: sizes of every input.
         folder: an empty folder to write into.
-        stem: what the names of all written files and folders begin with.
-        options: the runtime's own options, already known to be among `RuntimeInfo.compile_options`.
-        metadata: what the artifact shall say of itself where its format can.
-        model_bytes: of all the source's files; what the worker may allocate grows with them.
+        stem: prefix of the names of all written files and folders.
+        options: the runtime's own options, checked against `RuntimeInfo.compile_options`.
+        metadata: metadata for the artifact, if its format supports it.
+        model_bytes: size of all the source's files, on which the worker's memory limit depends.
     """
 
     source: str
@@ -126,13 +126,13 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compile"):
-    """Turn a source into the runtime's own files."""
+    """Convert a source to the runtime's own files."""
 
     request: CompileRequest
 
 
 class ReadMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory"):
-    """Tell the resident memory."""
+    """Read the resident memory."""
 
 
 class Close(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="close"):
@@ -162,7 +162,7 @@ class Times(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 
 
 class ClockCalibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibration"):
-    """The harness's own cost per sample, the clock's smallest step, and the time of the fixed arithmetic."""
+    """The harness's own cost per sample, the clock's resolution, and the time of the fixed arithmetic."""
 
     wall_ns: float
     cpu_ns: float
@@ -171,16 +171,16 @@ class ClockCalibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compiled"):
-    """What a compiler wrote.
+    """The result of a compiler.
 
     Attributes:
-        main: name in the request's folder of the file or folder that `open_session` takes.
+        main: name of the file or folder for `open_session`, in the request's folder.
         io_map: all inputs and outputs of the source in the artifact.
-        tools: versions of the packages that took part, by distribution.
-        origins: source nodes by the name of the artifact's operator, where the two differ.
-        notes: what the user should know of the result.
-        twin: name in the folder of an ONNX file that computes what the artifact shall, where its format rounds
-            otherwise than the source; it is no part of the artifact.
+        tools: versions of the used packages, by distribution.
+        origins: source nodes by the name of the artifact's operator, if the two differ.
+        notes: notes for the user.
+        twin: name of an ONNX file in the folder, the rounding reference, if the artifact's format rounds
+            differently from the source; it is not a part of the artifact.
     """
 
     main: str
@@ -192,7 +192,7 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class CommandDone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
-    """Done; the memory at that moment."""
+    """Success, with the resident memory at that moment."""
 
     memory: ResidentMemory
 
@@ -201,12 +201,12 @@ FailureKind = Literal["model", "input", "conversion", "missing", "memory", "limi
 
 
 class CommandFailed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
-    """The command failed and the worker lives on.
+    """The command failed and the worker continues.
 
-    `kind` is `model` (the runtime's library rejected), `input` (the feeds do not fit), `conversion` (a compiler cannot
-    express the model), `missing` (a package is not installed), `memory` (an allocation failed), `limit` (the memory or
-    time for one model does not suffice), `room` (the disk is full) or `internal`; `trace` is the traceback for the log,
-    `hint` the next step where the rejection knows one.
+    `kind` is `model` (the runtime's library rejected it), `input` (the feeds do not fit), `conversion` (a compiler
+    cannot express the model), `missing` (a package is not installed), `memory` (an allocation failed), `limit` (the
+    memory or time for one model does not suffice), `room` (the disk is full) or `internal`; `trace` is the traceback
+    for the log, `hint` a remedy, if known.
     """
 
     kind: FailureKind

@@ -1,8 +1,8 @@
 """The process that runs a model: `python -m edgewright.runtimes.worker NAME`.
 
-It reads one JSON request a line from stdin and answers on a private copy of stdout; file descriptor 1 itself
+It reads one JSON request per line from stdin and answers on a private copy of stdout; file descriptor 1 itself
 goes to stderr, so that native code that prints cannot corrupt the channel. Timing happens here, and the
-protocol never sits in the measured path. What is not imported does not disturb: only the named runtime is.
+protocol is never in the measured path. Only the named runtime is imported.
 """
 
 import gc
@@ -42,7 +42,7 @@ def main() -> None:
     """Greet, then answer requests until stdin ends or `Close` comes."""
     channel = _take_stdout()
     die_with_parent()
-    gc.disable()  # a collection in the middle of a sample would be the harness's time, not the model's
+    gc.disable()  # a collection within a sample would be the harness's time, not the model's
     name = sys.argv[1]
     module = import_runtime(find_runtime(name))
     greeting = greet(name, module)
@@ -161,12 +161,12 @@ class RequestHandler:
         return wire.CommandDone(memory=read_resident_memory())
 
     def compile(self, command: wire.Compile) -> wire.Compiled:
-        gc.enable()  # nothing is timed here, and converters leave much behind
+        gc.enable()  # nothing is timed here, and converters leave much garbage
         try:
             compiled: wire.Compiled = self.module.compile(command.request)
         except (NotConvertible, Rejected, MemoryError, ImportError, LimitReached):
             raise
-        except Exception as error:  # each converter has classes of its own
+        except Exception as error:  # each converter has exception classes of its own
             raise NotConvertible(f"{type(error).__name__}: {_last_line(error)}") from error
         return compiled
 
@@ -184,18 +184,19 @@ class RequestHandler:
 
 @contextmanager
 def reject_model_errors() -> Iterator[None]:
-    """What a library raises in the middle of an inference is a failure of the model, not of the worker."""
+    """Convert exceptions of a library during an inference to failures of the model."""
     try:
         yield
     except (Rejected, Mismatch, MemoryError, ImportError):
         raise
-    except Exception as error:  # each library has classes of its own
+    except Exception as error:  # each library has exception classes of its own
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Rejected(why) from error
 
 
 def _kind_of(error: Exception) -> wire.FailureKind:
-    """Return the kind of rejection for what a command raised; a full disk counts before all that was made of it."""
+    """Return the kind of failure of a command's exception; a full disk takes precedence over exceptions that it
+    caused."""
     if find_full_disk_error(error):
         return "room"
     if is_allocation_failure(str(error)):
@@ -204,12 +205,12 @@ def _kind_of(error: Exception) -> wire.FailureKind:
 
 
 def _hint_of(error: Exception) -> str:
-    """Return the next step, where an error knows one."""
+    """Return the remedy of an error, if it has one."""
     return error.try_this if isinstance(error, LimitReached) else getattr(error, "hint", "")
 
 
 def _last_line(error: Exception) -> str:
-    """Return the end of the error's text: converters put the cause last."""
+    """Return the end of the error's text, where converters put the cause."""
     return (str(error).strip().splitlines() or ["no reason was reported"])[-1][:500]
 
 
@@ -220,15 +221,15 @@ def _report_failure(kind: wire.FailureKind, error: Exception, hint: str = "") ->
 
 def _trace_of_this() -> str:
     """Return the traceback of the exception being handled."""
-    import traceback  # only a failure needs it, and it brings the tokenizer with it
+    import traceback  # only a failure needs it, and it imports the tokenizer
 
     return traceback.format_exc()
 
 
 def _time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[list[int], list[int]]:
-    """Wall and process CPU time, nanoseconds, of up to `most` calls, begun within `seconds`; at least one.
+    """Return wall and process CPU times in nanoseconds of up to `most` calls, begun within `seconds`; at least one.
 
-    The CPU clock is read outside the wall clock's window, since reading it is a system call.
+    The CPU clock is read outside the wall clock's interval, since reading it is a system call.
     """
     wall: list[int] = []
     cpu: list[int] = []
@@ -246,7 +247,7 @@ def _time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[
 
 
 def _do_nothing() -> None:
-    """What is timed to learn what timing costs."""
+    """Do nothing; timed to measure the cost of timing."""
 
 
 def calibrate(runs: int) -> wire.ClockCalibration:
@@ -260,13 +261,13 @@ def calibrate(runs: int) -> wire.ClockCalibration:
 
 
 def _clock_step_ns() -> int:
-    """Return the smallest step that the clock was seen to make."""
+    """Return the smallest observed step of the clock."""
     seen = [perf_counter_ns() for _ in range(200)]
     return min(after - before for before, after in itertools.pairwise(seen) if after > before)
 
 
 def _reference_us() -> float:
-    """Best of 5 times of a fixed piece of arithmetic: the machine's speed at this moment."""
+    """Return the best of 5 times of a fixed piece of arithmetic, the machine's current speed."""
     return min(_time_calls(_arithmetic, 5, 1.0)[0]) / 1e3
 
 
@@ -285,18 +286,18 @@ def compute_median(values: list[int]) -> float:
 
 
 def read_arrays(path: str) -> dict[str, Array]:
-    """Return the arrays of a file in this machine's byte order, which is the only one that runtimes know."""
+    """Return the arrays of a file in this machine's byte order, which runtimes require."""
     import numpy as np
 
     if path.endswith(SUFFIX):
-        return read_tensor_file(Path(path))  # our own, written here
+        return read_tensor_file(Path(path))  # our own file
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
 def write_arrays(path: str, arrays: dict[str, Array]) -> None:
-    """Write an .npz, or a tensor file by its suffix. (numpy.savez cannot take an array called `file`.)"""
+    """Write an .npz, or a tensor file by its suffix. (numpy.savez cannot write an array called `file`.)"""
     if path.endswith(SUFFIX):
         write_tensor_file(Path(path), arrays)
         return
@@ -318,7 +319,7 @@ def _run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
 
 
 def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
-    """Run once for each entry of the arrays' leading axis; the outputs get that axis too."""
+    """Run once for each entry of the arrays' leading axis, which the outputs get too."""
     import numpy as np
 
     counts = {len(array) if array.ndim else 0 for array in feeds.values()}

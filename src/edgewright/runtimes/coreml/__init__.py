@@ -1,4 +1,4 @@
-"""Core ML: ML programs in packages (.mlpackage), written anywhere and run on macOS alone.
+"""Core ML: ML programs in packages (.mlpackage), written on any system and run only on macOS.
 
 Importing this module loads nothing of coremltools: each function imports what it needs.
 """
@@ -19,7 +19,7 @@ NO_TIMES = "Core ML does not report times of single operators through coremltool
 
 
 def version() -> str:
-    """Return the version of the installed coremltools, whose protobuf classes this imports; ImportError where it is
+    """Return the version of coremltools, whose protobuf classes this imports. Raises ImportError if it is
     absent.
     """
     from edgewright.runtimes.coreml.library import load_library
@@ -28,24 +28,24 @@ def version() -> str:
 
 
 def compile(request: CompileRequest) -> Compiled:
-    """Write an ML program from ONNX or from a torch source; NotConvertible where it cannot."""
+    """Write an ML program from ONNX or from a torch source. Raises NotConvertible."""
     from edgewright.runtimes.coreml.compiler import compile_model
 
     return compile_model(request)
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the package, on macOS; raises Rejected elsewhere, and where Core ML rejects it."""
+    """Load the package on macOS. Raises Rejected on other systems, and if Core ML rejects it."""
     from edgewright.runtimes.coreml.session import CoremlSession
 
     return CoremlSession(request)
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Raises Rejected: there are no times available."""
+    """Raise Rejected: there are no times available."""
     raise Rejected(NO_TIMES)
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Raises Rejected: `profile` leaves nothing to read."""
+    """Raise Rejected: `profile` writes nothing."""
     raise Rejected(NO_TIMES)

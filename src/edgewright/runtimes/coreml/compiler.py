@@ -1,4 +1,4 @@
-"""An ML program from ONNX by way of a torch program, or from a torch source."""
+"""ML programs from ONNX via a torch program, or from a torch source."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from edgewright.schema.artifact import IoMap, Port
 TOOLS = ("onnx", "torch", "coremltools")
 MOST_DIMENSIONS = 5
 DEFAULT_TARGET = "iOS16"
-# What Core ML's arrays can hold, by the source's type.
+# Types of Core ML's arrays by the source's type.
 CONVERTED_DTYPES = {
     "float16": "float32",
     "float32": "float32",
@@ -33,7 +33,7 @@ CONVERTED_DTYPES = {
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`. Weights and compute are float16 with fp16; inputs and outputs are float32."""
+    """See `contract.Runtime.compile`. With fp16 weights and computation are float16; inputs and outputs are float32."""
     library = load_library()
     with silence_library():
         loaded = _load_program(request)
@@ -56,7 +56,7 @@ def _load_program(request: CompileRequest) -> LoadedProgram:
 
 
 def _map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple[Port, ...]:
-    """Ports under names that Core ML can have."""
+    """Return ports with valid names of Core ML."""
     names: set[str] = set(taken)
     ports = []
     for one in tensors:
@@ -77,7 +77,7 @@ def _port_names(tensors: Sequence[TorchPort]) -> list[str]:
 
 
 def valid_name(name: str, taken: set[str]) -> str:
-    """Letters, digits and underscores, no digit first, and used once."""
+    """Return an unused name of letters, digits and underscores without a leading digit."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     plain = plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
     return plain if plain not in taken else valid_name(f"{plain}_", taken)
@@ -98,7 +98,7 @@ def _as_port(one: TorchPort, name: str) -> Port:
 def _convert(
     library: Any, loaded: LoadedProgram, inputs: Sequence[Port], outputs: Sequence[Port], request: CompileRequest
 ) -> Any:
-    """By coremltools, from a TorchScript trace: its road from torch.export drops the names of inputs and outputs."""
+    """Convert a TorchScript trace with coremltools; from torch.export it would drop the names of inputs and outputs."""
     import numpy as np
 
     precision = library.precision.FLOAT16 if request.precision == "fp16" else library.precision.FLOAT32
@@ -114,13 +114,13 @@ def _convert(
             minimum_deployment_target=library.target[request.options.get("target", DEFAULT_TARGET)],
             skip_model_load=True,
         )
-    except Exception as error:  # coremltools raises what it pleases
+    except Exception as error:  # coremltools raises exceptions of any class
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise NotConvertible(f"coremltools cannot convert it: {lines[-1][:400]}") from error
 
 
 def _trace_program(loaded: LoadedProgram) -> Any:
-    """Return a TorchScript trace that takes and gives types which Core ML's arrays have."""
+    """Return a TorchScript trace whose inputs and outputs have types of Core ML's arrays."""
     import torch
 
     kinds = [example.dtype for example in loaded.examples]
@@ -146,7 +146,7 @@ def _trace_program(loaded: LoadedProgram) -> Any:
 
 
 def _check_written(io_map: IoMap, program: MlProgram) -> IoMap:
-    """NotConvertible where the package's inputs and outputs are not those that were asked for."""
+    """Raise NotConvertible if the package's inputs and outputs are not the requested ones."""
     wanted = [port.name for port in (*io_map.inputs, *io_map.outputs)]
     written = [*program.inputs, *program.outputs]
     if wanted != written:

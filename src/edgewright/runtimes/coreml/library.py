@@ -1,4 +1,4 @@
-"""coremltools, kept quiet: it warns of torch versions, and of native parts that only macOS has, on its import."""
+"""coremltools without its warnings about torch versions and about native parts that only macOS has."""
 
 import logging
 import warnings
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def silence_library() -> Iterator[None]:
-    """No log lines, warnings or progress bars."""
+    """Suppress log lines, warnings and progress bars."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

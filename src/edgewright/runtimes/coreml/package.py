@@ -1,6 +1,6 @@
-"""What is in an .mlpackage: operators, names, and weights, read from its protobuf and its weight file.
+"""Content of an .mlpackage: operators, names and weights, read from its protobuf and its weight file.
 
-Formats of record: coremltools `mlmodel/format/MIL.proto` and `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`.
+Formats: coremltools `mlmodel/format/MIL.proto` and `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`.
 """
 
 import struct
@@ -21,7 +21,7 @@ TYPES = {FLOAT16: np.float16, FLOAT32: np.float32, INT32: np.int32, BOOL: np.boo
 
 
 class CoremlOperator(NamedTuple):
-    """One operator of the main function; `inputs` are names of values."""
+    """One operator of the main function; `inputs` has names of values."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -29,7 +29,7 @@ class CoremlOperator(NamedTuple):
 
 
 class MlProgram(NamedTuple):
-    """`weights` are the constants that are in the weight file, by the names of their values."""
+    """An ML program; `weights` has the constants in the weight file by the names of their values."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -38,7 +38,7 @@ class MlProgram(NamedTuple):
 
 
 def read_program(package: Path) -> MlProgram:
-    """Return the ML program of a package; Rejected where it holds none."""
+    """Return the ML program of a package. Raises Rejected if it has none."""
     data = package / "Data" / "com.apple.CoreML"
     spec = read_spec(data / MODEL)
     function = spec.mlProgram.functions["main"]
@@ -70,7 +70,7 @@ def read_spec(path: Path) -> Any:
 
 
 def _read_operators(block: Any) -> Iterator[CoremlOperator]:
-    """Yield all but constants, those of inner blocks included."""
+    """Yield all operators except constants, including those of inner blocks."""
     for operation in block.operations:
         for inner in operation.blocks:
             yield from _read_operators(inner)

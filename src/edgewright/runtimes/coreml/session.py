@@ -1,4 +1,4 @@
-"""A package in Core ML, on macOS."""
+"""Session of a package in Core ML, on macOS."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,8 @@ NOT_MACOS_REASON = "Core ML runs only on macOS; this system is {system}. The pac
 
 
 class CoremlSession:
-    """A loaded package; see `contract.Session`. `run` is one `predict` of coremltools, which copies in and out."""
+    """A loaded package; see `contract.Session`. `run` is one `predict` of coremltools, which copies inputs and
+    outputs."""
 
     signature: Signature
     notes: Sequence[str]
@@ -60,7 +61,7 @@ def _load_model(request: SessionRequest) -> Any:
     try:
         with silence_library():
             return library.models.MLModel(request.model, compute_units=units)
-    except Exception as error:  # coremltools raises what it pleases
+    except Exception as error:  # coremltools raises exceptions of any class
         raise Rejected(str(error).strip() or type(error).__name__) from error
 
 

@@ -1,4 +1,4 @@
-"""ExecuTorch: programs (.pte) whose operators XNNPACK takes where it can, and ExecuTorch's own kernels elsewhere.
+"""ExecuTorch: programs (.pte) whose operators run in XNNPACK if it supports them, else in ExecuTorch's own kernels.
 
 Importing this module loads nothing of ExecuTorch: each function imports what it needs.
 """
@@ -18,9 +18,9 @@ DISTRIBUTION = "executorch"
 
 
 def version() -> str:
-    """Return the version of the installed executorch, whose native part this imports; ImportError where it is absent.
+    """Return the version of executorch, whose native part this imports. Raises ImportError if it is absent.
 
-    The native part alone is imported, not the wheel's Python modules: they take seconds and nothing here needs them.
+    Only the native part is imported, not the wheel's Python modules, which take seconds.
     """
     from importlib import import_module
     from importlib.metadata import version as installed_version
@@ -31,14 +31,14 @@ def version() -> str:
 
 
 def compile(request: CompileRequest) -> Compiled:
-    """Write a .pte from ONNX or from a torch source; NotConvertible where it cannot."""
+    """Write a .pte from ONNX or from a torch source. Raises NotConvertible."""
     from edgewright.runtimes.executorch.compiler import compile_model
 
     return compile_model(request)
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the program's method `forward`; raises Rejected where ExecuTorch rejects it."""
+    """Load the program's method `forward`. Raises Rejected."""
     from edgewright.runtimes.executorch.session import ExecutorchSession
 
     return ExecutorchSession(request)
@@ -52,7 +52,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Return the rows that `trace.json` in `folder` reports, joined to the source's nodes."""
+    """Return the rows of `trace.json` in `folder`, joined to the source's nodes."""
     from edgewright.runtimes.executorch.rows import report_layers
     from edgewright.runtimes.executorch.trace import read_trace
 

@@ -1,9 +1,9 @@
-"""Which operators of XNNPACK's graph each operator that XNNPACK ran stands for.
+"""Mapping of XNNPACK's executed operators to operators of its graph.
 
-XNNPACK reports what it ran by name and in order, but without its graph's node: it fuses activations into the operators
-before them, and turns a 1x1 convolution into a fully connected layer. So both lists are laid side by side as the
-longest common subsequence of kinds that agree (Needleman & Wunsch, 1970), and what did not run by itself belongs to
-what ran before.
+XNNPACK reports executed operators by name and in order, but without nodes of its graph: it fuses activations into the
+operators before them, and turns a 1x1 convolution into a fully connected layer. So both lists are aligned by the
+longest common subsequence of matching kinds (Needleman & Wunsch, 1970), and an operator without a match belongs to the
+one before it.
 """
 
 import re
@@ -14,7 +14,7 @@ from edgewright.runtimes.executorch.description import ExecutorchOperator
 
 NUMBER = re.compile(r" #\d+$")
 DETAIL = re.compile(r" \(.*")
-# By what XNNPACK calls the operator: the kinds of ExecuTorch's XNNPACK schema that it may stand for.
+# The possible kinds in ExecuTorch's XNNPACK schema by XNNPACK's operator name.
 KINDS = {
     "averagepooling": ("avgpooling2d", "globalavgpooling2d"),
     "bankersrounding": ("bankersrounding",),
@@ -39,13 +39,13 @@ KINDS = {
 
 
 def kind_of(name: str) -> str:
-    """`Convolution (NHWC, F32) IGEMM #3` is `convolution`."""
+    """Return the kind of an operator: `convolution` for `Convolution (NHWC, F32) IGEMM #3`."""
     return re.sub(r"[^a-z0-9]", "", DETAIL.sub("", NUMBER.sub("", name)).lower())
 
 
 @cache
 def agrees(ran: str, made: str) -> bool:
-    """Return both as `kind_of` gives them and as the schema writes them."""
+    """Return whether a kind of `kind_of` matches one of the schema."""
     kind, wanted = ran, made.lower()
     known = KINDS.get(kind)
     if known:
@@ -54,7 +54,7 @@ def agrees(ran: str, made: str) -> bool:
 
 
 def align_operators(ran: Sequence[str], made: Sequence[ExecutorchOperator]) -> list[tuple[str, ...]]:
-    """Return the source nodes of each operator that ran."""
+    """Return the source nodes of each executed operator."""
     pairs = find_common_pairs([kind_of(name) for name in ran], [one.kind for one in made], agrees)
     found: list[dict[str, None]] = [{} for _ in ran]
     last = pairs[0][0] if pairs else 0
@@ -69,7 +69,7 @@ def align_operators(ran: Sequence[str], made: Sequence[ExecutorchOperator]) -> l
 def find_common_pairs(
     ran: Sequence[str], made: Sequence[str], same: Callable[[str, str], bool]
 ) -> list[tuple[int, int]]:
-    """Pairs of positions of the longest common subsequence, in order."""
+    """Return the pairs of positions of the longest common subsequence, in order."""
     table = [[0] * (len(made) + 1) for _ in range(len(ran) + 1)]
     for i in range(len(ran) - 1, -1, -1):
         for j in range(len(made) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""A .pte with XNNPACK partitions, from ONNX by way of a torch program, or from a torch source."""
+"""Programs (.pte) with XNNPACK partitions from ONNX via a torch program, or from a torch source."""
 
 import logging
 import warnings
@@ -52,7 +52,7 @@ def compile_model(request: CompileRequest) -> Compiled:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """torch and ExecuTorch warn of their own insides."""
+    """Suppress warnings of torch and ExecuTorch about their internals."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -64,9 +64,9 @@ def silenced() -> Iterator[None]:
 
 
 def write_program(loaded: LoadedProgram) -> tuple[bytes, ProgramDescription]:
-    """Lower, and emit twice: only the first result reports the order of the calls that the description names.
+    """Lower, and emit twice: only the first result has the order of the calls for the description.
 
-    Inputs get no place in the planned memory: what is bound there would be overwritten by the first inference.
+    Inputs are not in the planned memory, where the first inference would overwrite them.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, ExecutorchProgramManager, to_edge_transform_and_lower
@@ -89,13 +89,13 @@ def write_program(loaded: LoadedProgram) -> tuple[bytes, ProgramDescription]:
         {"forward": made.exported_program()},
         {METHOD: write_description(description)},
         config(),
-        made._named_data,  # weights that partitions share: no public name leads to them
+        made._named_data,  # weights that partitions share, without a public attribute
     )
     return program.buffer, description
 
 
 def check_loads(path: Path) -> None:
-    """NotConvertible where this machine's ExecuTorch rejects what was written."""
+    """Raise NotConvertible if this machine's ExecuTorch rejects the file."""
     from edgewright.runtimes.contract import Rejected
     from edgewright.runtimes.executorch.session import load_method
 

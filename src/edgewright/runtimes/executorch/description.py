@@ -1,6 +1,6 @@
-"""What a program says about itself: names and origins, which the .pte format has no place for.
+"""Description of a program: names and origins, for which the .pte format has no field.
 
-It is in the program as a method of its own that returns one text, so that the file alone suffices on a device.
+It is in the program as a method that returns one text, so that the file alone suffices on a device.
 """
 
 import msgspec
@@ -10,7 +10,7 @@ METHOD = "edgewright"
 
 
 class ExecutorchOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator: its kind in XNNPACK's graph or the name of a kernel, and the source nodes it stands for."""
+    """One operator: its kind in XNNPACK's graph or the name of a kernel, and the source nodes that it computes."""
 
     kind: str
     sources: tuple[str, ...] = ()
@@ -24,14 +24,14 @@ class Instruction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ProgramDescription(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Names of inputs and outputs in the source, and the calls in the order they are made."""
+    """Names of inputs and outputs in the source, and the calls in order."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     calls: tuple[Instruction, ...] = ()
 
     def kernels(self) -> dict[str, int]:
-        """Return how often each operator runs outside of a delegate."""
+        """Return the number of calls of each operator outside of a delegate."""
         counts: dict[str, int] = {}
         for call in self.calls:
             if not call.delegate:
@@ -45,7 +45,7 @@ def write_description(description: ProgramDescription) -> str:
 
 
 def read_description(text: str) -> ProgramDescription | None:
-    """None where the text is not one, as in a program of someone else's."""
+    """Return the description; None for other texts, as in programs of other tools."""
     try:
         return msgspec.json.decode(text, type=ProgramDescription)
     except msgspec.MsgspecError:
@@ -53,7 +53,7 @@ def read_description(text: str) -> ProgramDescription | None:
 
 
 def describe_undelegated(description: ProgramDescription | None) -> tuple[str, ...]:
-    """Tell the operators that XNNPACK did not take."""
+    """Return a note on the operators that XNNPACK does not run."""
     if description is None:
         return ()
     counts = description.kernels()

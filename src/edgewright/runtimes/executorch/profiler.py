@@ -12,12 +12,12 @@ from edgewright.runtimes.executorch.trace import ExecutorchEvent, ExecutorchTrac
 from edgewright.runtimes.wire import SessionRequest
 
 WARMUP_RUNS = 5
-UNNAMED = "primitive"  # an instruction of ExecuTorch's own, such as a view of memory
+UNNAMED = "primitive"  # an internal instruction of ExecuTorch, such as a view of memory
 INFERENCE_EVENT, KERNEL, DELEGATE, NATIVE = "Method::execute", "OPERATOR_CALL", "DELEGATE_CALL", "native_call_"
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-    """Leave `trace.json` in `folder`."""
+    """Write `trace.json` to `folder`."""
     set_threads(request.threads)
     method = load_method(Path(request.model), events=True)
     times = _time_runs(method, feeds, WARMUP_RUNS + runs)
@@ -62,13 +62,13 @@ def _read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
 
 
 def _read_events(block: Sequence[Mapping[str, Any]]) -> tuple[ExecutorchEvent, ...]:
-    """Return the operators of one inference in the order they ran; nothing for a block that is not one."""
+    """Return the operators of one inference in execution order; empty for a block that is not an inference."""
     begins = [event["start_time"] for event in block if event.get("name") == INFERENCE_EVENT]
     return tuple(_pick_operators(block, begins[0])) if begins else ()
 
 
 def _pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[ExecutorchEvent]:
-    """Kernels, operators within delegates, and delegates that report no operators."""
+    """Return kernels, operators in delegates, and delegates that report no operators."""
     names = {event["instruction_id"]: event["name"] for event in block if (event.get("name") or "").startswith(NATIVE)}
     inner = {event["instruction_id"] for event in block if event.get("delegate_debug_id_str")}
     for event in block:

@@ -1,4 +1,4 @@
-"""From a trace to layer rows joined to the source graph; runs in the parent."""
+"""Conversion of a trace to layer rows joined to the source graph; runs in the parent."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -18,14 +18,14 @@ OPAQUE_DELEGATE_REASON = "a delegate reported no operators: its time is one row"
 
 
 def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerReport:
-    """Return one row for each operator; those of XNNPACK's partitions by themselves where its profiler reported
+    """Return one row for each operator, including those of XNNPACK's partitions if its profiler reported
     them."""
     first = trace.runs[0]
     alike = [run for run in trace.runs if [event.name for event in run] == [event.name for event in first]]
     known = {node.name for node in graph}
     sources = _find_sources(first, trace.description)
     begun = np.median([[event.start for event in run] for run in alike], axis=0) / 1e3
-    starts = np.maximum.accumulate(begun)  # XNNPACK adds up times of its own, which may reach beyond its partition
+    starts = np.maximum.accumulate(begun)  # XNNPACK sums its own times, which may exceed its partition
     times = np.array([[event.duration for event in run] for run in alike]) / 1e3
     bounds = [compute_median_bounds(column) for column in times.T.tolist()]
     rows = [
@@ -56,12 +56,12 @@ def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerRe
 
 
 def _count_pieces(events: Iterable[ExecutorchEvent]) -> int:
-    """Delegates, and stretches of kernels between them."""
+    """Return the number of delegates and of kernel sequences between them."""
     return sum(1 for _ in groupby(events, lambda event: (event.delegate, event.instruction if event.delegate else -1)))
 
 
 def _find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescription | None) -> list[tuple[str, ...]]:
-    """Return the source nodes of each event; none where the program has no information on it.
+    """Return the source nodes of each event; none if the program has no information on it.
 
     Instructions and the description's calls are matched in order, since views of memory may run as instructions too.
     """

@@ -1,4 +1,4 @@
-"""A program in ExecuTorch's native runtime."""
+"""Session of a program in ExecuTorch's native runtime."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,10 +41,10 @@ class LoadedMethod(NamedTuple):
 
 
 class ExecutorchSession:
-    """A loaded program; see `contract.Session`. `run` is the method's own `execute`, with nothing around it.
+    """A loaded program; see `contract.Session`. `run` is the method's own `execute`.
 
-    A program whose inputs are in its planned memory (no program of ours does) has them set before each run: the
-    inference before has written over them.
+    If a program has its inputs in the planned memory (ours have not), they are set before each run, since the
+    previous inference overwrote them.
     """
 
     signature: Signature
@@ -63,12 +63,12 @@ class ExecutorchSession:
         self.run = self._set_and_run if planned else self._method.forward.execute
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Copy the inputs; Mismatch where they do not fit."""
+        """Copy the inputs. Raises Mismatch if they do not fit."""
         import torch
 
         check_feeds(self.signature, feeds)
         arrays = [np.array(feeds[spec.name], order="C", copy=True) for spec in self.signature.inputs]
-        self._bound = [torch.from_numpy(array) for array in arrays]  # the method reads them where they lie
+        self._bound = [torch.from_numpy(array) for array in arrays]  # the method reads them in place
         self._open().forward.set_inputs(self._bound)
 
     def fetch(self) -> dict[str, NDArray[Any]]:
@@ -77,7 +77,7 @@ class ExecutorchSession:
         return {spec.name: np.array(tensor) for spec, tensor in zip(self.signature.outputs, outputs, strict=True)}
 
     def close(self) -> None:
-        """Free the program; the session cannot be used any more."""
+        """Free the program; the session cannot be used afterwards."""
         self.run = _closed
         self._method = None
         self._bound = []
@@ -94,7 +94,7 @@ class ExecutorchSession:
 
 
 def native() -> Any:
-    """Return the wheel's native module, without the Python modules around it."""
+    """Return the wheel's native module without its Python modules."""
     import torch  # noqa: F401  # the native part is linked against its libraries
     from executorch.extension.pybindings import _C
 
@@ -102,14 +102,14 @@ def native() -> Any:
 
 
 def set_threads(threads: int) -> None:
-    """Set the size of the process's one thread pool, before any program is loaded that keeps hold of it."""
+    """Set the size of the process's thread pool, before a program that keeps it is loaded."""
     library = native()
     if library._threadpool_get_thread_count() != threads:
         library._unsafe_reset_threadpool(threads)
 
 
 def load_method(path: Path, *, events: bool = False) -> LoadedMethod:
-    """Rejected with ExecuTorch's own reason. With `events` its operators leave their times."""
+    """Load the method. With `events` its operators record their times. Raises Rejected with ExecuTorch's reason."""
     library = native()
     try:
         if not path.is_file():
@@ -131,7 +131,7 @@ def _describe(program: Any) -> ProgramDescription | None:
 
 
 def read_signature(method: LoadedMethod) -> Signature:
-    """Return names come from the description; a program of someone else's has input0, output0 and so on."""
+    """Return the signature with the description's names; without a description they are input0, output0 and so on."""
     meta, description = method.meta, method.description
     inputs = [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]
     outputs = [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]
@@ -150,7 +150,7 @@ def _name_tensors(infos: Sequence[Any], names: Sequence[str], word: str) -> tupl
 
 
 def _check_shapes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """A program has fixed sizes."""
+    """Raise Rejected for other shapes, since a program has fixed sizes."""
     fixed = {spec.name: spec.shape for spec in signature.inputs}
     for name, shape in shapes.items():
         if fixed.get(name) != tuple(shape):

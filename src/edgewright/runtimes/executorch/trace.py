@@ -1,4 +1,4 @@
-"""What a profiling pass leaves: the events of each inference, and what the program says about itself."""
+"""The result of a profiling pass: the events of each inference, and the program's description."""
 
 from pathlib import Path
 
@@ -11,9 +11,9 @@ TRACE = "trace.json"
 
 
 class ExecutorchEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator of one inference; times are nanoseconds, `start` from the inference's begin.
+    """One operator of one inference; times are nanoseconds, `start` is relative to the inference.
 
-    `instruction` is the number of the program's instruction it belongs to, `delegate` whether it ran in a delegate.
+    `instruction` is the number of its program instruction, `delegate` whether it ran in a delegate.
     """
 
     name: str

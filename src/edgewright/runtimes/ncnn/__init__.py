@@ -16,7 +16,7 @@ from edgewright.schema.run import LayerReport
 
 
 def version() -> str:
-    """Return the version of the installed library; ImportError where it is absent."""
+    """Return the version of the installed library. Raises ImportError if it is absent."""
     from edgewright.runtimes.ncnn.session import import_ncnn
 
     return str(import_ncnn().__version__)

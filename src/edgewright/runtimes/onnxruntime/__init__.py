@@ -1,4 +1,4 @@
-"""ONNX Runtime: reads ONNX, runs it on the CPU and on whatever execution providers its build has.
+"""ONNX Runtime: runs ONNX on the CPU and on the execution providers of its build.
 
 Each function imports what it needs: a worker that measures loads neither the profiler nor the layer join.
 """
@@ -18,21 +18,21 @@ __all__ = ["compile", "layers", "open_session", "profile", "version"]
 
 
 def compile(request: CompileRequest) -> Compiled:
-    """Write the model as ONNX Runtime shall run it."""
+    """Write the model for ONNX Runtime."""
     from edgewright.runtimes.onnxruntime.compiler import compile_model
 
     return compile_model(request)
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Time each operator with ONNX Runtime's own profiler and leave its trace in `folder`."""
+    """Time each operator with ONNX Runtime's own profiler and write its trace to `folder`."""
     from edgewright.runtimes.onnxruntime.profiler import profile_operators
 
     profile_operators(request, feeds, runs, folder)
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Return the rows that the trace in `folder` reports, joined to the source graph's nodes."""
+    """Return the rows of the trace in `folder`, joined to the source graph's nodes."""
     from edgewright.runtimes.onnxruntime.rows import report_layers
 
     return report_layers(folder, graph)

@@ -1,4 +1,4 @@
-"""ONNX for ONNX Runtime: the model itself, with its floats in half precision, or with integers at its border."""
+"""ONNX for ONNX Runtime: the model itself, in half precision, or with integer I/O."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from edgewright.schema.model import TensorSpec
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`; NotConvertible with ONNX Runtime's own reason where it rejects the model."""
+    """See `contract.Runtime.compile`. Raises NotConvertible with ONNX Runtime's reason if it rejects the model."""
     import onnx
 
     model = _read_source(request)
@@ -50,9 +50,9 @@ def _read_source(request: CompileRequest) -> Any:
 
 
 def _to_half(model: Any) -> Any:
-    """Weights and activations in half precision, inputs and outputs as they were.
+    """Return the model with weights and activations in half precision, and unchanged inputs and outputs.
 
-    By ONNX Runtime's own converter, which keeps operators in float32 that lose their meaning in half precision.
+    ONNX Runtime's own converter keeps operators in float32 that do not work in half precision.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -63,7 +63,7 @@ def _to_half(model: Any) -> Any:
 
 
 def _map_io(session: SessionRequest, request: CompileRequest, integer_ports: Mapping[str, IntegerPort]) -> IoMap:
-    """Inputs and outputs are the source's own; the shapes of the outputs are those that ONNX Runtime infers."""
+    """Return the source's inputs and outputs; the shapes of the outputs are those that ONNX Runtime infers."""
     try:
         loaded = load_session(session, make_session_options(session))
     except Rejected as error:

@@ -1,4 +1,4 @@
-"""Which nodes of the source graph each node of ONNX Runtime's rewritten graph computes."""
+"""Mapping of nodes of ONNX Runtime's optimized graph to nodes of the source graph."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ from edgewright.schema.model import GraphNode
 
 ADDEND = 3  # position of the tensor that a fused convolution adds to its result
 NCHWC = re.compile(r"_nchwc(_token_\d+|_\d+)?$")
-TOKEN = re.compile(r"_token_\d+$")  # ONNX Runtime makes names unique by it
-# What ONNX Runtime drops between a quantized operator and the QuantizeLinear behind it.
+TOKEN = re.compile(r"_token_\d+$")  # suffix by which ONNX Runtime makes names unique
+# Operators that ONNX Runtime drops between a quantized operator and the QuantizeLinear after it.
 ABSORBED = ("Relu", "Clip", "Identity")
 
 
 class SourceIndex(NamedTuple):
-    """The source graph with its ways: who makes a tensor, who reads it, who bears a name."""
+    """The source graph with indices: producers and readers of tensors, nodes by name."""
 
     producer: Mapping[str, GraphNode]
     readers: Mapping[str, Sequence[GraphNode]]
@@ -32,9 +32,9 @@ class SourceIndex(NamedTuple):
 
 
 def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
-    """For each node that ran, the names of the source nodes that it computes, the most upstream first.
+    """Return for each executed node the names of the source nodes that it computes, the most upstream first.
 
-    A node that ran still ends in a tensor of the source graph: under its own name, or under one that ONNX Runtime
+    An executed node computes a tensor of the source graph: under its own name, or under one that ONNX Runtime
     made from that tensor's or its node's name when it changed the layout. Everything between that tensor and the
     next such tensors upstream was fused into the node. A change of layout computes nothing of the source.
     """
@@ -45,7 +45,7 @@ def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -
 
 
 def _find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
-    """Return the source tensors that the node ends in, and those that an addition fused into it passes on the way."""
+    """Return the source tensors that the node computes, including those before an addition that is fused into it."""
     if _is_layout_change(node, source):
         return []
     ends = [tensor for tensor in (*node.outputs, NCHWC.sub("", node.name)) if tensor in source.producer]
@@ -55,7 +55,7 @@ def _find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
 
 
 def _is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
-    """Return whether ONNX Runtime put the node in to change the layout; a Transpose may be the source's own, too."""
+    """Return whether ONNX Runtime inserted the node to change the layout; a Transpose may also be the source's own."""
     if node.op.startswith("Reorder"):
         return True
     producers = [source.producer[tensor].op for tensor in node.outputs if tensor in source.producer]
@@ -63,9 +63,7 @@ def _is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
 
 
 def _find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
-    """Return the outputs of the source node whose name this one bears; of a quantized one, what its quantization
-    makes.
-    """
+    """Return the outputs of the source node with this node's name; for a quantized one, those of its QuantizeLinear."""
     named = source.named.get(TOKEN.sub("", node.name))
     if named is None:
         return []
@@ -80,7 +78,7 @@ def _follow(tensor: str, op: str, source: SourceIndex) -> str:
 
 
 def _follow_to_quantize(tensor: str, source: SourceIndex) -> str:
-    """Return the output of the QuantizeLinear at the end of the tensor's only way, or the tensor itself."""
+    """Return the output of the QuantizeLinear that the tensor's only readers lead to, or the tensor itself."""
     end = tensor
     for _ in range(len(ABSORBED) + 1):
         readers = source.readers.get(end, ())
@@ -108,9 +106,9 @@ def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping
 def index_by_name(
     ran: Sequence[ExecutedNode], sources: Iterable[tuple[str, ...]]
 ) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the sources by name and operator, as the trace reports them; those that two nodes share are left out.
+    """Return the sources by name and operator, like in the trace, without ambiguous ones.
 
-    A node without a name, made by a fusion, stands under the empty name.
+    A node without a name, made by a fusion, has the empty name.
     """
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     shared = set()

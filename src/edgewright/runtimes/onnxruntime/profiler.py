@@ -19,9 +19,9 @@ EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class ExecutedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node of the graph as ONNX Runtime rewrote it.
+    """A node of ONNX Runtime's optimized graph.
 
-    Empty names in `inputs` are optional inputs that are left out; `activation` is the operator fused into it.
+    Empty names in `inputs` are absent optional inputs; `activation` is the operator fused into it.
     """
 
     name: str
@@ -33,7 +33,7 @@ class ExecutedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class OnnxruntimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the trace does not contain.
+    """Data that the trace does not contain.
 
     `runs_us` are the wall times of the profiled inferences, after `warmup` unprofiled-for-statistics ones.
     """
@@ -47,8 +47,8 @@ class OnnxruntimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_field
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
     """Write `trace.json`, the profiler's own file, and `ran.json` to `folder`.
 
-    The optimized graph is written out as well, since its node names alone do not lead back to the source. Nodes
-    without a name are given one before, since the trace would number them as no other file does.
+    The optimized graph is written as well, since its node names alone do not identify the source nodes. Nodes
+    without a name are named before, since the trace numbers them differently from other files.
     """
     options = make_session_options(request)
     options.enable_profiling = True
@@ -64,10 +64,10 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
 
 
 def _name_nodes(path: Path, options: Any) -> bytes | None:
-    """Return the model with `OP#position` as the name of each nameless node, as `formats.onnx` reports the source
+    """Return the model with `OP#position` as the name of each nameless node, like `formats.onnx` for the source
     graph.
 
-    None where every node has a name, or where only ONNX Runtime itself can say what is wrong with the file.
+    None if every node has a name, or if the file has an error that ONNX Runtime will report.
     """
     import onnx
 
@@ -88,7 +88,7 @@ def _name_nodes(path: Path, options: Any) -> bytes | None:
 
 
 def _time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[int, tuple[float, ...]]:
-    """Return the number of inferences that came first to warm up, and the microseconds of those after them."""
+    """Return the number of warm-up inferences, and the microseconds of those after them."""
     session.bind(feeds)
     warmup, deadline = 0, perf_counter_ns() + WARMUP_NS
     while warmup < min(WARMUP_RUNS, runs) and perf_counter_ns() < deadline:

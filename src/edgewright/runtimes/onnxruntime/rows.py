@@ -1,4 +1,4 @@
-"""From ONNX Runtime's trace to layer rows joined to the source graph; runs in the parent."""
+"""Conversion of ONNX Runtime's trace to layer rows joined to the source graph; runs in the parent."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from edgewright.schema.model import GraphNode
 from edgewright.schema.ranks import compute_median_bounds
 from edgewright.schema.run import Layer, LayerReport
 
-RESOLUTION_US = 1.0  # the trace has whole microseconds, cut off: a time of 3 stands for 3 to 4
+RESOLUTION_US = 1.0  # the trace truncates to whole microseconds: a time of 3 means 3 to 4
 ON_CPU = ("CPUExecutionProvider", "XnnpackExecutionProvider")
 
 Sources = Mapping[tuple[str, str], tuple[str, ...]]
@@ -23,7 +23,7 @@ Sources = Mapping[tuple[str, str], tuple[str, ...]]
 def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """Read `trace.json` and `ran.json` of the profiling pass.
 
-    The graph inside an If, Loop or Scan has no rows of its own: it is part of that operator's.
+    The graph inside an If, Loop or Scan has no rows of its own, but is part of that operator's.
     """
     ran = msgspec.json.decode((folder / RAN).read_bytes(), type=OnnxruntimeProfile)
     events = msgspec.json.decode((folder / TRACE).read_bytes())
@@ -40,10 +40,10 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 
 def _group_executions(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
-    """Per node its executions and their starts within the inference, in the order of its median start.
+    """Return the executions of each node and their starts within the inference, ordered by median start.
 
-    Nodes are distinguished by ONNX Runtime's number and not by their place in the order, which changes where operators
-    run in parallel. A node that not every inference ran is left out.
+    Nodes are identified by ONNX Runtime's number, not by their position in the order, which changes if operators
+    run in parallel. A node that some inferences did not run is omitted.
     """
     found: dict[tuple[str, str], tuple[list[Execution], list[float]]] = {}
     for run in inferences:
@@ -84,6 +84,6 @@ def _find_sources(execution: Execution, sources: Sources) -> tuple[str, ...]:
 
 
 def _count_partitions(providers: Sequence[str]) -> int:
-    """Connected pieces that one provider ran in one go, in execution order."""
+    """Return the number of connected parts that one provider ran at once, in execution order."""
     changes = sum(before != after for before, after in itertools.pairwise(providers))
     return changes + 1 if providers else 0

@@ -1,4 +1,4 @@
-"""A session of ONNX Runtime; runs in the worker."""
+"""Sessions of ONNX Runtime; runs in the worker."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -23,18 +23,18 @@ LEVELS = {
     "disable": "ORT_DISABLE_ALL",
 }
 ERRORS_ONLY = 3
-MOST_DIGITS = 4  # of a number of threads: more is a slip, or would fill the machine
+MOST_DIGITS = 4  # of a number of threads: more is a mistake
 
 
 def version() -> str:
-    """Return the installed version; ImportError where there is none."""
+    """Return the installed version. Raises ImportError if there is none."""
     import onnxruntime
 
     return str(onnxruntime.__version__)
 
 
 def make_session_options(request: SessionRequest) -> Any:
-    """ONNX Runtime's `SessionOptions` for the request."""
+    """Return ONNX Runtime's `SessionOptions` for the request."""
     import onnxruntime
 
     wish = request.options
@@ -54,7 +54,7 @@ def make_session_options(request: SessionRequest) -> Any:
 
 
 def _read_count(options: Mapping[str, str], name: str) -> int:
-    """Return an option that counts something, 1 where it is not given; Rejected for what is not such a number."""
+    """Return an option that is a count, 1 by default. Raises Rejected for an invalid number."""
     text = options.get(name, "1")
     if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
         raise Rejected(f"{name}={text} must be an integer of at least 1")
@@ -62,12 +62,12 @@ def _read_count(options: Mapping[str, str], name: str) -> int:
 
 
 def load_session(request: SessionRequest, options: Any, content: bytes | None = None) -> Any:
-    """Return an `InferenceSession` of the file, or of its `content`; Rejected with ONNX Runtime's terms where it
+    """Return an `InferenceSession` of the file, or of its `content`. Raises Rejected with ONNX Runtime's message if it
     rejects.
     """
     import onnxruntime
 
-    # An absent provider is left out here and reported in the session's notes: ONNX Runtime would drop it anyway.
+    # An absent provider is omitted here and reported in the session's notes: ONNX Runtime would ignore it anyway.
     wanted = dict.fromkeys((choose_provider(request.options), "CPUExecutionProvider"))
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
@@ -77,7 +77,7 @@ def load_session(request: SessionRequest, options: Any, content: bytes | None = 
 
 
 def choose_provider(options: Mapping[str, str]) -> str:
-    """Return the execution provider that is asked for, by ONNX Runtime's name."""
+    """Return the requested execution provider by ONNX Runtime's name."""
     wish = options.get("provider", "CPU")
     names = {
         "cpu": "CPU",
@@ -105,17 +105,17 @@ class OnnxSession:
         self._outputs: Sequence[Array] = ()
         self.signature = read_signature(session, request.shapes)
         self.notes: Sequence[str] = _provider_notes(session, request.options)
-        # Text cannot be bound; a model that takes it pays for handing its inputs over in each run.
+        # Text cannot be bound, so a model with text inputs gets them in each run.
         self._takes_text = any(spec.dtype == "str" for spec in self.signature.inputs)
         self.run: Callable[[], None] = self._run_fed if self._takes_text else self._run_bound()
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
-        """See `contract.Session`; Rejected for a type that ONNX Runtime takes from no numpy array."""
+        """See `contract.Session`. Raises Rejected for a type that ONNX Runtime cannot read from a NumPy array."""
         check_feeds(self.signature, feeds)
         if self._takes_text:
             self._feeds = dict(feeds)
             return
-        # The values do not own their memory: they and the arrays beneath must live as long as they are bound.
+        # The values do not own their memory: they and their arrays must live as long as they are bound.
         self._feeds = {name: _as_ort_value(name, array) for name, array in feeds.items()}
         self._binding.clear_binding_inputs()
         for name, value in self._feeds.items():
@@ -124,7 +124,7 @@ class OnnxSession:
             self._binding.bind_output(spec.name, "cpu")
 
     def _run_bound(self) -> Callable[[], None]:
-        """Return the library's own call with nothing around it, since this is what is timed."""
+        """Return the library's own call without wrappers, since it is timed."""
         return partial(self._session.run_with_iobinding, self._binding)
 
     def _run_fed(self) -> None:
@@ -140,7 +140,7 @@ class OnnxSession:
 
 
 def _as_ort_value(name: str, array: Array) -> Any:
-    """Return the array as ONNX Runtime takes it, in row order; a scalar stays one."""
+    """Return the array in ONNX Runtime's form, in row order; a scalar stays one."""
     import numpy as np
     import onnxruntime
 
@@ -176,7 +176,7 @@ def _describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
 
 
 def _provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]:
-    """ONNX Runtime falls back silently: an absent provider only misses from the list it returns."""
+    """Return notes on absent providers, which ONNX Runtime only omits from the list that it returns."""
     wanted = choose_provider(options)
     given = session.get_providers()
     if wanted in given:

@@ -8,9 +8,9 @@ CONTAINERS = ("If", "Loop", "Scan", "SequenceMap")
 
 
 class Execution(NamedTuple):
-    """One execution of one kernel, times in microseconds since the profiler's begin.
+    """One execution of one kernel, with times in microseconds since the profiler's start.
 
-    `number` is ONNX Runtime's own for the node, which no other node of the same graph has.
+    `number` is ONNX Runtime's number of the node, unique in its graph.
     """
 
     number: str
@@ -24,7 +24,8 @@ class Execution(NamedTuple):
 
 
 def split_inferences(events: Iterable[Mapping[str, Any]]) -> list[list[Execution]]:
-    """Return the kernels of each inference in the order they began; an inference ends with its `model_run` event."""
+    """Return the kernels of each inference in the order of their start; an inference ends with its `model_run`
+    event."""
     done: list[list[Execution]] = []
     current: list[Execution] = []
     for event in events:
@@ -52,10 +53,10 @@ def _read_execution(event: Mapping[str, Any]) -> Execution:
 
 
 def _remove_subgraph_kernels(executions: Sequence[Execution]) -> list[Execution]:
-    """Without the kernels of the graphs inside If, Loop and Scan: their time is in that of their container.
+    """Return the kernels without those of graphs inside If, Loop and Scan, whose time is in that of their container.
 
-    A kernel is reported when it ends. So what was reported before its container and began within it, on the same
-    thread, was a part of it.
+    A kernel is reported when it ends. So a kernel that was reported before its container and began within it, on the
+    same thread, was a part of it.
     """
     kept: list[Execution] = []
     for execution in executions:

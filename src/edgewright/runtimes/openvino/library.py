@@ -33,7 +33,7 @@ def hide_module(module: str) -> Iterator[None]:
 
 
 def version() -> str:
-    """Return the installed version; ImportError where there is none."""
+    """Return the installed version. Raises ImportError if there is none."""
     return str(import_library().__version__).split("-")[0]
 
 

@@ -1,6 +1,6 @@
-"""A runtime that only pretends: seeded times, throttling, fallbacks and every way to fail.
+"""A simulated runtime: seeded times, throttling, fallbacks and all kinds of failures.
 
-With it the whole product is tested where no real runtime is installed. Its inference is a busy wait, so that
+With it the product is tested without a real runtime. Its inference is a busy wait, so that
 its times are real and CPU time follows them; its outputs are the sums of its inputs.
 """
 

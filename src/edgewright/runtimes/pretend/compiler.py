@@ -1,4 +1,4 @@
-"""A compiler that writes nothing of use, and fails in every way that a real one does."""
+"""A simulated compiler with all kinds of failures."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from edgewright.schema.artifact import IoMap
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """Return an artifact without inputs and outputs; or the failure that the option `fail` names."""
+    """Return an artifact without inputs and outputs, or fail in the way of the option `fail`."""
     main = f"{request.stem}.pretend"
     (Path(request.folder) / main).write_bytes(b"pretend")
     match request.options.get("fail", "never"):

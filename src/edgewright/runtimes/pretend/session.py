@@ -1,4 +1,4 @@
-"""The pretend runtime's session, profile and failures."""
+"""Session, profile and failures of the simulated runtime."""
 
 import os
 import random
@@ -28,7 +28,7 @@ def version() -> str:
 
 
 class PretendSession:
-    """Busy-waits as long as its options say; see `contract.Session`."""
+    """Session with busy waits of the time in its options; see `contract.Session`."""
 
     def __init__(self, request: SessionRequest) -> None:
         wish = request.options
@@ -51,7 +51,7 @@ class PretendSession:
         _wait_us(self.next_us())
 
     def next_us(self) -> float:
-        """Time of the next inference: median × spread × what warm-up and throttling add."""
+        """Return the time of the next inference: median × spread × factors of warm-up and throttling."""
         spread = self._random.lognormvariate(0, self._noise)
         warm = self._warmup * 0.5**self._count
         hot = self._throttle * min(1.0, self._count / THROTTLED_AFTER)
@@ -66,7 +66,7 @@ class PretendSession:
 
 
 def _read_number(options: Mapping[str, str], name: str, default: float) -> float:
-    """Return an option that is a finite number and not negative; Rejected for anything else."""
+    """Return an option that is a finite number and not negative. Raises Rejected for others."""
     text = options.get(name, str(default))
     try:
         number = float(text)
@@ -89,7 +89,7 @@ def _wait_us(duration_us: float) -> None:
 
 
 def _fail(how: str, moment: str) -> None:
-    """Fail as the option `fail` says: `open` when the model is opened, all others in the first inference."""
+    """Fail in the way of the option `fail`: `open` when the model is opened, others in the first inference."""
     if how != "never" and (how == "open") == (moment == "open"):
         FAILURES[how]()
 
@@ -136,7 +136,7 @@ FAILURES = {
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-    """Leave `trace.json`: the times of the profiled inferences and the share that fell back."""
+    """Write `trace.json`: the times of the profiled inferences and the share of the fallback."""
     session = open_session(request)
     session.bind(feeds)
     times = []
@@ -149,7 +149,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, fold
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Three generated layers and, where a fallback was asked for, a fourth on another backend."""
+    """Return three generated layers and, with a fallback, a fourth on another backend."""
     trace = msgspec.json.decode((folder / "trace.json").read_bytes())
     times = np.array(trace["runs_us"])
     fallback = trace["fallback"]

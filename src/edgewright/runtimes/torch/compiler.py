@@ -12,7 +12,7 @@ TOOLS = ("torch", "onnx", "onnxscript")
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`. Inputs are named as the parameters of `forward`."""
+    """See `contract.Runtime.compile`. Inputs have the names of `forward`'s parameters."""
     main = f"{request.stem}.onnx"
     try:
         loaded = load_torch(request.source, request.shapes, weights=request.options.get("weights"))
