@@ -10,6 +10,7 @@ from edgewright.quantization.executor import open_session
 from edgewright.quantization.features import Array
 from edgewright.quantization.matmul.executor import compute_sqnr_db
 from edgewright.quantization.matmul.stages import Precision, quantize_matmuls
+from edgewright.runtimes.openvino.library import make_core
 from edgewright.runtimes.wire import SessionRequest
 from tests.quantization.matmul.transformer_files import make_feeds, make_transformer
 
@@ -47,10 +48,10 @@ def test_litert_multiplies_the_stored_integers(precision: Precision, least: floa
 
 @pytest.mark.parametrize(("precision", "least"), [("w8a8-dynamic", 32), ("w4", 14)])
 def test_openvino_reads_the_standard_form(precision: Precision, least: float, tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     path = tmp_path / "model.onnx"
     graph = quantize_matmuls(make_transformer(), SAMPLES, precision=precision).graphs["qdq"]
     path.write_bytes(graph.SerializeToString())
-    compiled = openvino.Core().compile_model(str(path), "CPU")
+    compiled = make_core().compile_model(str(path), "CPU")
     results = [np.asarray(compiled(feed)["hidden"]) for feed in FEEDS]
     assert compute_sqnr_db(list(zip(run_source(), results, strict=True))) > least

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgewright.formats.onnx.reader import OnnxFile
-from edgewright.runtimes.openvino.library import import_library
+from edgewright.runtimes.openvino.library import make_core
 from tests.contracts.runtime_contract import Feeds, RuntimeCase, RuntimeContract
 from tests.models.onnx_files import normal_feed, write_control_flow, write_conv_net, write_qdq_net, write_residual_net
 from tests.models.openvino_files import write_openvino
@@ -22,7 +22,7 @@ def compute(model: Path) -> Callable[[Feeds], Feeds]:
 
     def run(feeds: Feeds) -> Feeds:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
-        compiled = import_library().Core().compile_model(str(model), "CPU", settings)
+        compiled = make_core().compile_model(str(model), "CPU", settings)
         results = compiled(dict(feeds))
         return {port.get_any_name(): np.asarray(results[port]) for port in compiled.outputs}
 

@@ -1,5 +1,7 @@
 """A session of OpenVINO: types, options that are given and that are not, files it refuses."""
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -206,3 +208,17 @@ def test_inputs_are_copied(tmp_path: Path) -> None:
     array[:] = 0
     session.run()
     np.testing.assert_array_equal(session.fetch()["y"], before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this stack")
+def test_a_signal_after_two_cores_does_not_end_the_process() -> None:
+    script = (
+        "import signal\n"
+        "from edgewright.runtimes.openvino.library import make_core\n"
+        "first, second = make_core(), make_core()\n"
+        "del first, second\n"
+        "signal.signal(signal.SIGALRM, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGALRM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

@@ -210,10 +210,10 @@ def try_ncnn(probe: Probe, folder: Path) -> Made:
 
 def try_openvino(probe: Probe, folder: Path) -> Made:
     """OpenVINO's own operators after its reader; all must compile for the CPU."""
-    from edgewright.runtimes.openvino.library import import_library
+    from edgewright.runtimes.openvino.library import make_core
 
     path = compile_probe(probe, folder)
-    core = import_library().Core()
+    core = make_core()
     model = core.read_model(path)
     core.compile_model(model, "CPU")
     names = [op.get_type_name() for op in model.get_ordered_ops()]

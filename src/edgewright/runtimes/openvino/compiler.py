@@ -11,7 +11,7 @@ from typing import Any
 from edgewright.formats.artifacts import make_same_port
 from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes.contract import NotConvertible, Rejected
-from edgewright.runtimes.openvino.library import get_error_text, import_library, version
+from edgewright.runtimes.openvino.library import get_error_text, import_library, make_core, version
 from edgewright.runtimes.openvino.normalize import fix_pools
 from edgewright.runtimes.openvino.session import OpenvinoSession, read_model, read_signature
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
@@ -27,7 +27,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. Only a QDQ model is quantized, and runs in INT8."""
     _check_precision(request)
     library = import_library()
-    core = library.Core()
+    core = make_core()
     model = _read_source(core, request)
     fix_pools(model)
     _name_decomposed_nodes(model)

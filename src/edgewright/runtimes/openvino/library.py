@@ -5,6 +5,7 @@
 stub. The converter is not imported either, since it is most of OpenVINO's import time; OpenVINO works without it.
 """
 
+import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,40 @@ def import_library() -> Any:
     """Import the package `openvino` and return it. Raises ImportError if it is absent."""
     with hide_module(CONVERTER):
         return import_module("openvino")
+
+
+def make_core() -> Any:
+    """Return a new `openvino.Core` with its CPU plugin loaded."""
+    with keep_signal_stack():
+        core = import_library().Core()
+        if "CPU" in core.available_devices:
+            core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+        return core
+
+
+@contextmanager
+def keep_signal_stack() -> Iterator[None]:
+    """Keep the thread's alternate stack for signals while the block runs.
+
+    The CPU plugin of each Core replaces that stack by its own. With two Cores that are released in the order of their
+    creation, the stack of the second stays behind as a pointer to freed memory: Python's next signal handler in this
+    thread then ends the process with SIGSEGV. The plugin restores nothing if its stack is no longer in use.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, stack = ctypes.CDLL(None), _SignalStack()
+    system.sigaltstack(None, ctypes.byref(stack))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(stack), None)
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("bytes", ctypes.c_size_t))
 
 
 @contextmanager

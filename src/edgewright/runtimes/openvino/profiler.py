@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.runtimes.contract import Array
-from edgewright.runtimes.openvino.library import import_library
+from edgewright.runtimes.openvino.library import make_core
 from edgewright.runtimes.openvino.session import OpenvinoSession, list_execution_devices, read_model
 from edgewright.runtimes.wire import SessionRequest
 
@@ -74,7 +74,7 @@ class InferenceSample(NamedTuple):
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
     """Write `ran.json` to `folder`."""
-    core = import_library().Core()
+    core = make_core()
     model = read_model(core, request)
     operators = _read_operators(model)
     samples: list[InferenceSample] = []

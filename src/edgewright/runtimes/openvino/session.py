@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from edgewright.runtimes.contract import Array, Rejected, check_feeds
-from edgewright.runtimes.openvino.library import get_error_text, import_library
+from edgewright.runtimes.openvino.library import get_error_text, import_library, make_core
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Signature, TensorSpec
 
@@ -31,7 +31,7 @@ MOST_DIGITS = 4  # of a number of streams: more is a mistake
 
 def open_session(request: SessionRequest) -> "OpenvinoSession":
     """Load the model of the request."""
-    core = import_library().Core()
+    core = make_core()
     return OpenvinoSession(core, read_model(core, request), request)
 
 
