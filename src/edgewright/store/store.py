@@ -260,15 +260,16 @@ class Store(RunReader):
         given = normalize_run(replace(make_storable(given), imported=True, imported_at=utc_now()))
         with self.database.reading("the run cannot be read") as connection:
             _has_same(connection, given)
+        claimant = new_run_id()  # not the run's id: another import, or a deletion, of the same run must not free them
         try:
             for file in files.values():
-                self.put_file(given.id, file, role="imported")
+                self.put_file(claimant, file, role="imported")
             with self.database.writing("the run cannot be imported", exclusive=True) as connection:
                 if not _has_same(connection, given):
                     write_run(connection, given, None, known=False)
         finally:
             with self.database.writing("the run cannot be imported") as connection:
-                connection.execute(delete(claim).where(claim.c.run_id == given.id))
+                connection.execute(delete(claim).where(claim.c.run_id == claimant))
         return given.id
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgewright.errors import ImportRejected, LimitReached, StoreError, StoreNewer
-from edgewright.schema.run import Layer, Metric, Run, RunWarning, Series
+from edgewright.schema.run import Layer, Metric, Run, RunOutput, RunWarning, Series
 from edgewright.store.blobs import hash_stream
 from edgewright.store.exports.folder import read_folder, write_folder
 from edgewright.store.exports.paths import strip_folders
@@ -296,6 +296,24 @@ def test_the_same_run_from_several_at_once(folder: Path, open_again: Callable[[]
     assert len(set(ids)) == 1
     (row,) = stores[0].list_runs()
     assert row.id == ids[0]
+
+
+def test_another_import_and_a_deletion_meanwhile_lose_no_file(
+    folder: Path, open_again: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that is there at the end has its files."""
+    store, other, put = open_again(), open_again(), Store.put_file
+
+    def put_and_wait(self: Store, run_id: str, path: Path, *, role: str) -> RunOutput:
+        done = put(self, run_id, path, role=role)
+        monkeypatch.setattr(Store, "put_file", put)
+        other.delete([other.import_run(folder)])
+        return done
+
+    monkeypatch.setattr(Store, "put_file", put_and_wait)
+    found = store.load(store.import_run(folder))
+    assert found.outputs
+    assert all(store.blobs.size_bytes(output.sha256) == output.bytes for output in found.outputs)
 
 
 def test_a_figure_that_is_no_number_is_the_same_again(folder: Path, store: Store) -> None:
