@@ -1,8 +1,10 @@
 """Pictures: every rule of resizing against golden vectors, every kind of file against what it shows."""
 
+import itertools
 import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -322,6 +324,22 @@ def test_mutated_files_raise_nothing_else() -> None:
                 decode(bytes(bad), RGB)
             except UnreadableSample:
                 continue
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP"])
+def test_reading_ends_at_the_time_limit(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any thread: a file may cost its reader hours, as a JPEG of many passes over its pixels does."""
+    data = encode(noise(256, 256), format)
+    clock = itertools.count(0, 40)
+    monkeypatch.setattr(images, "monotonic", lambda: next(clock))
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "30")
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(UnreadableSample, match=r"over 30 s, the time limit \(EDGEWRIGHT_TIME_LIMIT\)"),
+    ):
+        pool.submit(decode, data, RGB).result()
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "none")
+    assert decode(data, RGB).size == (256, 256)
 
 
 def test_arrays_as_pictures() -> None:

@@ -1,6 +1,9 @@
 """Runs with invalid values, which older versions imported, do not affect other runs."""
 
+import hashlib
+import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,14 @@ from msgspec.structs import replace
 from edgewright.errors import StoreError
 from edgewright.flows.benchmark.comparison import get_options
 from edgewright.flows.benchmark.report import make_row
-from edgewright.schema.run import Run, Series
+from edgewright.schema.run import Run, RunOutput, Series
 from edgewright.store.store import Store
 from edgewright.web.pages.comparison import make_compare_facts
-from edgewright.web.pages.models import load_model_index
+from edgewright.web.pages.models import ModelTreeNode, load_model_index, make_models_context
 from edgewright.web.pages.reports import render_comparison, render_one_file, render_run, write_site
 from edgewright.web.server import responses
 from tests.web.conftest import Pages
-from tests.web.records import SCRIPT, make_run
+from tests.web.records import SCRIPT, make_model, make_run
 
 
 def deep(levels: int) -> dict[str, Any]:
@@ -163,3 +166,23 @@ def test_an_imported_run_of_the_future_replaces_no_local_run(store: Store) -> No
     assert device.facts == own.device.facts
     (row,) = load_model_index(store).benchmarks.values()
     assert row.id == own.id
+
+
+def test_many_ways_to_a_model_do_not_multiply_the_tree(store: Store) -> None:
+    """Two models in each generation, each made from both of the one before: 2 ** 12 ways to the last."""
+    generations = [[hashlib.sha256(f"{place}{side}".encode()).hexdigest() for side in "ab"] for place in range(13)]
+    for parents, children in itertools.pairwise(generations):
+        for name in parents:
+            outputs = tuple(RunOutput(role=f"artifact:{one}", sha256=one, bytes=1, model_id=one) for one in children)
+            store.record(
+                [replace(make_run(samples=1, layers=0, model=replace(make_model(), sha256=name)), outputs=outputs)]
+            )
+    for name in generations[-1]:
+        store.record([make_run(samples=1, layers=0, model=replace(make_model(), sha256=name))])
+
+    def count(nodes: Sequence[ModelTreeNode]) -> int:
+        return sum(1 + count(node.children) for node in nodes)
+
+    trees = [one for one in make_models_context(store, {})["tree"] if one.model.id in generations[0]]
+    assert len(trees) == 2
+    assert count(trees) <= 2 * (1 + 4 * len(generations))

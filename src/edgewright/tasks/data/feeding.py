@@ -1,6 +1,5 @@
 """Conversion of raw samples to model inputs."""
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from edgewright.tasks.data.audio import read_audio
 from edgewright.tasks.data.entries import parse_array, read_sample
 from edgewright.tasks.data.images import (
+    TimedFile,
     UnreadableSample,
     apply_exif_orientation,
     decode,
@@ -90,7 +90,7 @@ def _feed_tensor(value: Array, spec: TensorInput) -> Array:
 def _feed_audio(value: Any, spec: AudioInput) -> Array:
     """Return a window of audio. Arrays are [samples]: int16, or floats from −1 to 1."""
     if isinstance(value, bytes) and value[:4] == b"RIFF":
-        audio = read_audio(BytesIO(value), spec.sample_rate)
+        audio = read_audio(TimedFile(value), spec.sample_rate)
     else:
         audio = _as_array(value)
         audio = audio / 32768.0 if audio.dtype == np.int16 else audio

@@ -2,12 +2,14 @@
 
 from functools import cache, lru_cache
 from io import BytesIO
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from edgewright.limits import TIME_VARIABLE, read_budget
 from edgewright.tasks.data.resize import Placement, compute_placement, sample_neighbors
 from edgewright.tasks.spec.task import ImageInput
 
@@ -43,13 +45,30 @@ class UnreadableSample(ValueError):
     """The error that a sample cannot be used; it is skipped and counted."""
 
 
+class TimedFile(BytesIO):
+    """The bytes of a sample as a file that raises UnreadableSample when it is read after the time limit.
+
+    A file can make its reader work for each byte: a JPEG of 10 MB may have 100,000 passes over its pixels. Readers ask
+    for pieces, so this ends them in any thread and on any system.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._seconds, self._began = read_budget().seconds, monotonic()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if monotonic() - self._began > self._seconds:
+            raise UnreadableSample(f"reading it takes over {self._seconds:.3g} s, the time limit ({TIME_VARIABLE})")
+        return super().read(size)
+
+
 def decode(data: bytes, spec: ImageInput) -> Image.Image:
     """Decode an image, rotated by its EXIF data, in mode RGB or L (for `gray`). Raises UnreadableSample.
 
     Of an animation the first frame is used. Color profiles are not applied, as in training loaders.
     """
     try:
-        image = Image.open(BytesIO(data), formats=known_formats())
+        image = Image.open(TimedFile(data), formats=known_formats())
         _check_pixels(image.width, image.height)
         image.load()
         return to_mode(apply_exif_orientation(image), spec)

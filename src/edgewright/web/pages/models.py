@@ -109,7 +109,11 @@ def _list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None =
 
 
 def _build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
-    """Return the lineage trees, whose roots are models without a parent in the store."""
+    """Return the lineage trees, whose roots are models without a parent in the store.
+
+    A model that can be reached in several ways has its children in one place of a tree only: the number of ways may
+    double with each generation, and a few imported runs can state many generations.
+    """
     children: dict[str, list[LineageLink]] = {}
     for link in index.links:
         if link.child in index.models and link.parent in index.models:
@@ -120,8 +124,9 @@ def _build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
         if _get_latency(row) < _get_latency(fastest.get(model_id)):
             fastest[model_id] = row
 
-    def branch(model_id: str, by: LineageLink | None, above: frozenset[str]) -> ModelTreeNode:
-        inner = [link for link in children.get(model_id, ()) if link.child not in above and len(above) < MAX_DEPTH]
+    def branch(model_id: str, by: LineageLink | None, depth: int, shown: set[str]) -> ModelTreeNode:
+        inner = children.get(model_id, ()) if model_id not in shown and depth < MAX_DEPTH else ()
+        shown.add(model_id)
         found = [named for (own, _), named in index.qualities.items() if own == model_id]
         accuracy = next((metric for named in found if (metric := find_accuracy(named))), None)
         return ModelTreeNode(
@@ -129,11 +134,11 @@ def _build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
             by=by,
             accuracy=accuracy,
             latency=fastest.get(model_id),
-            children=tuple(branch(link.child, link, above | {model_id}) for link in inner),
+            children=tuple(branch(link.child, link, depth + 1, shown) for link in inner),
         )
 
     roots = [model_id for model_id in index.models if model_id not in made]
-    return [branch(model_id, None, frozenset()) for model_id in roots or list(index.models)[:1]]
+    return [branch(model_id, None, 0, set()) for model_id in roots or list(index.models)[:1]]
 
 
 def _get_latency(row: RunSummary | None) -> float:
