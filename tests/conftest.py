@@ -34,9 +34,10 @@ _lacking: list[str] = []
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty EDGEWRIGHT_HOME, and no config of the user's."""
+    """An empty EDGEWRIGHT_HOME, no config of the user's, and a time limit that a busy machine does not reach."""
     for name in [name for name in os.environ if name.startswith("EDGEWRIGHT_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "150")
     home = tmp_path / "own-home"
     monkeypatch.setenv("EDGEWRIGHT_HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own-config"))
