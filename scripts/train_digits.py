@@ -52,7 +52,7 @@ CHANNELS = 32
 EPOCHS = 60
 BATCH = 32
 PEAK_LEARNING_RATE = 1e-2
-WHITE = 16.0  # the largest pixel value of the data set
+WHITE = 16.0  # the largest pixel value of the dataset
 ROOT = Path(__file__).resolve().parent.parent
 OUT, FIXTURES = ROOT / "src/edgewright/flows/digits", ROOT / "tests/fixtures/digits"
 
@@ -64,7 +64,7 @@ Predict = Callable[[Floats], Floats]
 
 
 class Split(NamedTuple):
-    """Positions in the data set. `calibration` is part of `train`; `heldout` shares nothing with it."""
+    """Positions in the dataset. `calibration` is part of `train`; `heldout` shares nothing with it."""
 
     train: Indices
     calibration: Indices
@@ -82,7 +82,7 @@ def pick_share(labels: NDArray[Any], share: float, *, seed: int) -> Indices:
 
 
 def split_digits(labels: NDArray[Any]) -> Split:
-    """Split a data set, given as its labels [n], into train, calibration and held-out positions."""
+    """Split a dataset, given as its labels [n], into train, calibration and held-out positions."""
     heldout = pick_share(labels, HELDOUT_SHARE, seed=SEED)
     train = np.setdiff1d(np.arange(len(labels)), heldout)
     calibration = train[pick_share(labels[train], CALIBRATION_SHARE, seed=SEED + 1)]

@@ -96,7 +96,7 @@ def compare(model: Model, data: bytes) -> None:
 
 
 def arrays(word: str) -> None:
-    """Hold what a data set of arrays yields against what numpy and zipfile read."""
+    """Hold what a dataset of arrays yields against what numpy and zipfile read."""
     from edgewright.tasks.data.dataset import open_dataset
     from edgewright.tasks.spec.file import read_task
 

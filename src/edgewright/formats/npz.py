@@ -1,7 +1,7 @@
 """The one reader of .npz and .npy: every length is compared with the file's, every checksum with the bytes.
 
 numpy maps nothing from an archive, and does not look at checksums where it is asked for parts. Here arrays are mapped
-from the file, so that a data set may be larger than memory, and are still known to be what was written.
+from the file, so that a dataset may be larger than memory, and are still known to be what was written.
 """
 
 import os

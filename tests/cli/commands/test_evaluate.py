@@ -54,7 +54,7 @@ def test_the_object(call: Call) -> None:
         (("m.onnx", "--data", "d.npz"), 2, "no task is given"),
         (("m.onnx", "--task", "t.toml"), 2, "no data is given"),
         (("m.onnx", "--task", "absent.toml", "--data", "d.npz"), 2, "task file does not exist"),
-        (("m.onnx", "--task", "t.toml", "--data", "absent"), 2, "data set does not exist"),
+        (("m.onnx", "--task", "t.toml", "--data", "absent"), 2, "dataset does not exist"),
         (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--indices", "9-3"), 2, "Invalid value for '--indices'"),
         (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--indices", "7"), 2, "d.npz has no sample 7"),
         (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--samples", "9"), 2, "9 samples are requested"),

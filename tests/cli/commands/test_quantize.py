@@ -98,7 +98,7 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
         (("--task", ""), 2, "is empty"),
         (("--data", ""), 2, "--data is missing"),
         (("--task", "absent.toml"), 2, "task file does not exist"),
-        (("--data", "absent"), 2, "data set does not exist"),
+        (("--data", "absent"), 2, "dataset does not exist"),
         (("--precision", "w3"), 2, "unknown precision: w3"),
         (("--precision", "w8a8-dynamic"), 2, "to w8a8-dynamic"),
         (("--runtime", "nobody"), 2, ""),

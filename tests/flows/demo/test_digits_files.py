@@ -162,7 +162,7 @@ def test_split_is_the_same_every_time(script: ModuleType) -> None:
 def test_no_training_image_lies_in_the_heldout_file(
     script: ModuleType, heldout: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 ) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn, which carries the whole data set, is not installed")
+    pytest.importorskip("sklearn", reason="scikit-learn, which carries the whole dataset, is not installed")
     images, labels = script.load_digits()
     split = script.split_digits(labels)
     assert np.array_equal(images[split.heldout], heldout[0])

@@ -1,4 +1,4 @@
-"""Data sets: laid out in every way, wrong in every way, and never all in memory."""
+"""Datasets: laid out in every way, wrong in every way, and never all in memory."""
 
 import io
 import os
@@ -107,12 +107,12 @@ def test_every_way_of_writing_a_table(tmp_path: Path, table: str) -> None:
         ("file,label\nimages/0.png\n", "line 2: images/0.png has no label"),
         ("file,label\nimages/0.png,0\nimages/0.png,1\n", "line 3: images/0.png has two labels"),
         ("file,label\n,0\n", "line 2 has no file name"),
-        ("file,label\n../0.png,0\n", "line 2: the path is outside the data set"),
-        ("file,label\n/etc/passwd,0\n", "line 2: the path is outside the data set"),
-        ("file,label\nC:\\x.png,0\n", "line 2: the path is outside the data set"),
+        ("file,label\n../0.png,0\n", "line 2: the path is outside the dataset"),
+        ("file,label\n/etc/passwd,0\n", "line 2: the path is outside the dataset"),
+        ("file,label\nC:\\x.png,0\n", "line 2: the path is outside the dataset"),
         ("file,label\n", "has no rows"),
         ("", "has no rows"),
-        ("file,label\nother.png,0\n", "lists no file of the data set"),
+        ("file,label\nother.png,0\n", "lists no file of the dataset"),
         ('file,label\n"images/0.png,0\n', "cannot be read"),
         (b"file,label\n\xff.png,0\n", "is not UTF-8"),
     ],
@@ -188,9 +188,9 @@ def test_data_sets_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "short.zip").write_bytes(write_zip(tmp_path / "d.zip", FILES).read_bytes()[:-30])
     for name, words in (
         ("empty", "has no samples"),
-        ("file.txt", "is not a data set"),
+        ("file.txt", "is not a dataset"),
         ("short.zip", "not a complete zip"),
-        ("absent", "data set does not exist"),
+        ("absent", "dataset does not exist"),
         ("absent.py:load", "file does not exist"),
         ("no.such.module:load", "cannot be loaded"),
     ):
@@ -355,7 +355,7 @@ def late():
 
 
 def open_own(spec: str, task: Task = THREE) -> Dataset:
-    """The data set of a function that the user allowed."""
+    """The dataset of a function that the user allowed."""
     return open_dataset(spec, task, (spec,))
 
 
@@ -375,7 +375,7 @@ def test_functions(tmp_path: Path) -> None:
     with open_own(f"{file}:bare") as data:
         assert not data.labeled
     for name in ("endless", "broken", "late"):
-        with pytest.raises(DataError, match="returns no data set"):
+        with pytest.raises(DataError, match="returns no dataset"):
             open_own(f"{file}:{name}")
     with pytest.raises(ConfigError, match="is not a function"):
         open_own(f"{file}:nobody")
@@ -555,7 +555,7 @@ def test_functions_that_misbehave(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MISBEHAVING)
     for name in ("recursion", "leaves", "raises"):
-        with pytest.raises(DataError, match="returns no data set") as caught:
+        with pytest.raises(DataError, match="returns no dataset") as caught:
             open_own(f"{file}:{name}")
         assert len(caught.value.why) <= 500
     for name in ("one_odd", "one_label"):

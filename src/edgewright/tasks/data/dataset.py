@@ -172,7 +172,7 @@ def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
     if path.is_dir():
         return Dataset(spec, task, _require_samples(spec, open_folder(path, task)))
     if not path.is_file():
-        raise DataError(f"data set does not exist: {spec}", "there is no such file or folder", LAYOUT)
+        raise DataError(f"dataset does not exist: {spec}", "there is no such file or folder", LAYOUT)
     if path.suffix.lower() == ".npz":
         from edgewright.tasks.data.arrays import open_npz
 
@@ -180,7 +180,7 @@ def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
     if path.suffix.lower() == ".zip":
         return Dataset(spec, task, _require_samples(spec, open_zip(path, task)))
     raise DataError(
-        f"{spec} is not a data set", f"files with the suffix '{path.suffix}' are not supported", f"{LAYOUT}, or an .npz"
+        f"{spec} is not a dataset", f"files with the suffix '{path.suffix}' are not supported", f"{LAYOUT}, or an .npz"
     )
 
 
@@ -223,7 +223,7 @@ def _open_function(spec: str, code: Collection[str]) -> RawSamples:
         raise
     except USER_CODE_ERRORS as error:
         why = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]
-        raise DataError(f"{spec} returns no data set", why, "return a list of (input, label)") from error
+        raise DataError(f"{spec} returns no dataset", why, "return a list of (input, label)") from error
     return RawSamples([f"#{i}" for i in range(count)], label, labeled, fetch, "", labels_are_slow=True)
 
 
@@ -241,6 +241,6 @@ def split(n: int, samples: int, seed: int) -> tuple[list[int], list[int]]:
     library's random numbers, and a larger `samples` only adds indices. Raises DataError for fewer samples.
     """
     if not 0 <= samples <= n:
-        raise DataError(f"{samples} samples are requested", f"the data set has {n}", f"give --samples {n}")
+        raise DataError(f"{samples} samples are requested", f"the dataset has {n}", f"give --samples {n}")
     chosen = set(nsmallest(samples, range(n), key=lambda index: sha256(f"{seed}:{index}".encode()).digest()))
     return sorted(chosen), [index for index in range(n) if index not in chosen]

@@ -192,8 +192,8 @@ def _label_files(
         names, labels = read_labels(table, f"{title}/{LABELS_FILE}", known, task)
         if not any(name in known for name in names):
             raise DataError(
-                f"{title}/{LABELS_FILE} lists no file of the data set",
-                f"its first file is {names[0][:100]}; the data set has {', '.join(files[:3]) or 'no files'}",
+                f"{title}/{LABELS_FILE} lists no file of the dataset",
+                f"its first file is {names[0][:100]}; the dataset has {', '.join(files[:3]) or 'no files'}",
                 "write paths relative to labels.csv",
             )
         left_out = len(set(files) - set(names))

@@ -96,9 +96,9 @@ def _make_row(line: int, cells: Sequence[str], position: int, title: str) -> Lab
     name = _clean_name(cells[position])
     if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0] or "\0" in name:
         raise DataError(
-            f"{title}, line {line}: the path is outside the data set",
+            f"{title}, line {line}: the path is outside the dataset",
             f"the file is {name[:100]}",
-            "use paths inside the data set",
+            "use paths inside the dataset",
         )
     return LabelRow(line, name, (*cells[:position], *cells[position + 1 :]))
 

@@ -241,7 +241,7 @@ def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: Tra
         labels = samples.labels_of(samples.fit)
         if labels is None:
             raise UsageError(
-                "the data set has no labels", "the label loss requires labels", "use a teacher with alpha 1"
+                "the dataset has no labels", "the label loss requires labels", "use a teacher with alpha 1"
             )
         check_labels_fit(task, labels, tensor)
     teacher = None
