@@ -1,1 +1,1 @@
-"""What is this file? Formats are reported by their bytes; signature and graph are read without any runtime."""
+"""Model formats: detection by bytes; reading of signature and graph without any runtime."""

@@ -1,12 +1,12 @@
-"""The memory that activations take: the peak of what lives at one time, in the order of the nodes."""
+"""Peak memory of the activations that exist at the same time, in the order of the nodes."""
 
 from collections.abc import Iterator, Mapping
 
 from edgewright.formats.typed_graph import TypedGraph, TypedNode
 
-# What these make is the same bytes under another shape.
+# Operators whose output has the same bytes in another shape.
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
-# These can write over their input where nobody reads it any more.
+# Operators that can overwrite their input if it is not read afterwards.
 IN_PLACE_OPS = {
     "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "HardSwish", "HardSigmoid", "Gelu", "PRelu", "Abs", "Neg",
     "Exp", "Sqrt", "BatchNormalization", "Add", "Mul", "Sub", "Div", "Erf", "Mish", "Swish", "Softmax",
@@ -17,8 +17,8 @@ IN_PLACE_OPS = {
 def find_peak_memory(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | None, str]:
     """Return the peak of live activations and the node at which it is.
 
-    A value lives from the node that makes it to the last one that reads it, inputs from the start and outputs to the
-    end. Views take nothing; elementwise operators write over an input of the same size that dies with them.
+    A value exists from its producer to its last reader, inputs from the start and outputs to the
+    end. Views take no memory; elementwise operators overwrite an input of the same size that is not read afterwards.
     """
     home = _assign_buffers(graph)
     buffers = {name: home[name] for name in home}
@@ -49,7 +49,7 @@ def _fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) 
 
 
 def _assign_buffers(graph: TypedGraph) -> dict[str, str]:
-    """By activation, the value whose memory it is in: its own, or that of what it is a view of or written over."""
+    """Return for each activation the value whose memory it uses: its own, or that of a viewed or overwritten value."""
     home = {name: name for name in graph.inputs if name in graph.tensors and not graph.tensors[name].constant}
     shown = _find_views(graph)
     readers = _last_readers(graph, shown)
@@ -64,7 +64,7 @@ def _assign_buffers(graph: TypedGraph) -> dict[str, str]:
 def _find_reused_input(
     graph: TypedGraph, node: TypedNode, home: Mapping[str, str], shown: Mapping[str, str], readers: Mapping[str, str]
 ) -> str:
-    """Return the input whose memory the node's output is in; empty where there is none."""
+    """Return the input whose memory the node's output uses; empty if there is none."""
     activations = [name for name in node.inputs if name in home]
     if _is_view(node):
         return activations[0] if activations else ""
@@ -85,7 +85,7 @@ def _is_view(node: TypedNode) -> bool:
 
 
 def _find_views(graph: TypedGraph) -> dict[str, str]:
-    """By view, the value that it shows, through views of views."""
+    """Return the base value of each view, through views of views."""
     shown: dict[str, str] = {}
     for node in graph.computing():
         if _is_view(node) and node.inputs and node.outputs:
@@ -94,7 +94,7 @@ def _find_views(graph: TypedGraph) -> dict[str, str]:
 
 
 def _last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]:
-    """By value, the node that reads it last; to read a view is to read what it shows."""
+    """Return the last reader of each value; readers of a view read its base."""
     found: dict[str, str] = {}
     for node in graph.computing():
         for name in node.inputs:
@@ -103,7 +103,7 @@ def _last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]
 
 
 def _last_reads(graph: TypedGraph, buffers: Mapping[str, str]) -> dict[int, list[str]]:
-    """By step, the buffers that are freed after it; those of the model's outputs never do."""
+    """Return the buffers that are freed after each step, without those of the model's outputs."""
     kept = {buffers[name] for name in graph.outputs if name in buffers}
     ends: dict[str, int] = {}
     for step, node in enumerate(graph.computing()):

@@ -1,4 +1,4 @@
-"""Read and write the record that is next to an artifact's files."""
+"""Reading and writing of the record beside an artifact's files."""
 
 import re
 from contextlib import suppress
@@ -15,21 +15,21 @@ from edgewright.system.files import read_regular, write_atomically
 DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)
 }
-# Names that Windows gives to devices, whatever suffix follows.
+# Device names of Windows, with any suffix.
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 1024
-FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files that tell too little of themselves
+FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files with too little information of their own
 
 
 def record_path(main: Path) -> Path:
-    """Return where the record of an artifact with this main file lies."""
+    """Return the path of the record of an artifact with this main file."""
     return main.with_name(main.stem + RECORD_SUFFIX)
 
 
 def find_record(main: Path) -> Artifact | None:
-    """Return the record of an artifact; None where no record is next to the file, or it is of another file.
+    """Return the record of an artifact; None if there is none beside the file, or it is of another file.
 
-    ModelUnreadable where there is one that cannot be read.
+    Raises ModelUnreadable if it cannot be read.
     """
     path = record_path(main)
     try:
@@ -42,7 +42,7 @@ def find_record(main: Path) -> Artifact | None:
 
 
 def read_record(path: Path) -> Artifact:
-    """Return the record in a file; ModelUnreadable says what is wrong with it."""
+    """Return the record in a file. Raises ModelUnreadable with the error in it."""
     try:
         data = read_regular(path)
     except OSError as error:
@@ -51,7 +51,7 @@ def read_record(path: Path) -> Artifact:
 
 
 def parse_record(data: bytes, path: str) -> Artifact:
-    """Return the record in these bytes; ModelUnreadable, which names `path`, says what is wrong with them."""
+    """Return the record in these bytes. Raises ModelUnreadable with `path` and the error in it."""
     try:
         record = msgspec.json.decode(data, type=Artifact)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -72,7 +72,7 @@ def parse_record(data: bytes, path: str) -> Artifact:
 
 
 def find_name_outside(record: Artifact) -> str | None:
-    """Return the first name in a record that does not stay in its folder; None where all do."""
+    """Return the first name in a record that is outside its folder; None if there is none."""
     if not is_file_name(record.main):
         return record.main
     return next((name for name in record.files if not is_inside(name)), None)
@@ -108,18 +108,18 @@ def _find_port_problem(port: Port) -> str:
 def is_inside(name: str) -> bool:
     """Return whether a relative name, with `/` between its parts, stays in its folder on every system.
 
-    A name in a record may be untrusted: the caller that makes a path from one asks here first.
+    Names in a record are not trusted: callers must check them before they make a path.
     """
     parts = name.split("/")
     return len(name.encode("utf-8", "replace")) <= MOST_PATH_BYTES and all(map(is_file_name, parts))
 
 
 def is_file_name(name: str) -> bool:
-    """Return whether a name is that of a file or folder on every system: no path and no device."""
+    """Return whether a name is valid for a file or folder on every system: no path and no device."""
     return (
         name not in ("", ".", "..")
         and not any(letter < " " or letter in "/\\\x7f" for letter in name)
-        and name[-1] not in ". "  # which Windows drops, so that another name is meant
+        and name[-1] not in ". "  # which Windows drops, so that it means another name
         and not PureWindowsPath(name).drive
         and DEVICE_NAME.fullmatch(name) is None
         and _is_writable_name(name)
@@ -140,9 +140,7 @@ def write_record(record: Artifact, folder: Path) -> Path:
 
 
 def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
-    """Return all artifacts of a folder with the paths of their main files, by name; a record that is none is left
-    out.
-    """
+    """Return all artifacts of a folder with the paths of their main files, by name, without invalid records."""
     found = []
     for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")):
         with suppress(ModelUnreadable):
@@ -153,7 +151,7 @@ def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
 def make_same_port(spec: TensorSpec, source: str = "") -> Port:
     """Return an input or output that is in the artifact as in the source, where it may have the other name `source`.
 
-    A size that only a run would tell (that of NonZero, for one) is written as -1.
+    A size that only a run shows (such as that of NonZero) is -1.
     """
     sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
     return Port(
@@ -169,9 +167,7 @@ def make_same_port(spec: TensorSpec, source: str = "") -> Port:
 
 
 def read_artifact(path: Path, record: Artifact, sha256: str) -> Model:
-    """Return the artifact as a model, with the signature that its runtime sees; `sha256` is the hash of its files
-    now.
-    """
+    """Return the artifact as a model, with its runtime's signature; `sha256` is the current hash of its files."""
     return Model(
         path=str(path),
         name=path.name,

@@ -1,6 +1,6 @@
-"""What a model costs before it runs: parameters, multiply-accumulates, bytes, arithmetic intensity, activation memory.
+"""Static costs of a model: parameters, multiply-accumulates, bytes, arithmetic intensity, activation memory.
 
-A multiply-accumulate (MAC) is one multiplication and one addition. Counted are the operators that are made of them;
+A multiply-accumulate (MAC) is one multiplication and one addition. Only operators that consist of MACs count;
 elementwise operators, pools and normalizations count 0, as in the literature: MobileNetV2 at 224² has 300 million
 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 4). Arithmetic intensity is operations (two for each MAC)
 over bytes read and written once each (Williams et al. 2009, https://doi.org/10.1145/1498765.1498785).
@@ -18,15 +18,15 @@ TOO_LARGE = "the count exceeds 64 bits: the model's sizes are impossible"
 
 
 class LayerCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator of an inference; None for what its unknown sizes hide.
+    """One operator of an inference; None for values that depend on unknown sizes.
 
     Attributes:
-        output_shape: of its first output; -1 for a free size, None without a known rank.
-        macs: multiply-accumulates; 0 for an operator that is not made of them.
+        output_shape: of its first output; -1 for a dynamic size, None without a known rank.
+        macs: multiply-accumulates; 0 for an operator without any.
         parameters: elements of the weights it reads; shared ones count for each of their readers.
-        weight_bytes: bytes of all constants it reads, as they are in the file.
+        weight_bytes: bytes in the file of all constants that it reads.
         read_bytes, written_bytes: activations in and out, without weights.
-        intensity: operations (two for each MAC) over all bytes; None where no byte is moved.
+        intensity: operations (two for each MAC) over all bytes; None without bytes.
     """
 
     name: str
@@ -42,13 +42,13 @@ class LayerCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModelCosts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The sums of a model. A figure that is None has its reason in `unknown`, under its own name.
+    """The sums of a model. The reason of a figure that is None is in `unknown` under its name.
 
     Attributes:
         parameters: elements of all weights, each counted once.
         weight_bytes: bytes of all constants in the file.
-        arena_bytes: the most bytes of activations that live at one time, in the order of the nodes.
-        arena_at: the node at which that is.
+        arena_bytes: peak of the bytes of activations, in the order of the nodes.
+        arena_at: the node at the peak.
     """
 
     layers: tuple[LayerCost, ...]
@@ -168,9 +168,9 @@ STORED: dict[str, tuple[int, ...]] = {
 
 
 def _count_parameters(graph: TypedGraph) -> dict[str, int]:
-    """Elements by name of every stored constant that is a parameter.
+    """Return the number of elements of every stored constant that is a parameter, by name.
 
-    Those are all floats but the scales of a quantization, and of the integers the quantized weights and biases.
+    Parameters are all floats except quantization scales, and of the integers the quantized weights and biases.
     """
     scales, quantized = _roles(graph, SCALES), _roles(graph, STORED)
     return {
@@ -191,7 +191,7 @@ def _roles(graph: TypedGraph, positions: Mapping[str, Sequence[int]]) -> set[str
 
 
 def _trace_weights(graph: TypedGraph) -> dict[str, frozenset[str]]:
-    """By constant value, the stored constants that it is made from."""
+    """Return the stored constants from which each constant value is computed."""
     found = {name: frozenset([name]) for name, kind in graph.tensors.items() if kind.stored}
     for node in graph.nodes:
         if node.folded:

@@ -1,4 +1,4 @@
-"""One road from a path to a `Model`, whatever its format."""
+"""Reading of a `Model` from a path, for all formats."""
 
 from collections.abc import Sequence
 from hashlib import file_digest, sha256
@@ -14,7 +14,7 @@ HEAD_BYTES = 64
 
 
 class FormatInfo(NamedTuple):
-    """A format: how its files begin, and the suffixes where bytes alone do not tell."""
+    """A format: the first bytes of its files, and the suffixes if bytes alone are ambiguous."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ READABLE = ("onnx", "tflite", "pretend")
 
 
 def sniff(path: Path) -> str:
-    """Return the format's name. ModelNotFound, or ModelUnreadable for a file that is no model."""
+    """Return the format's name. Raises ModelNotFound, or ModelUnreadable for a file that is not a model."""
     if path.suffix == ".mlpackage" and (path / "Manifest.json").is_file():
         return "coreml"
     head = read_head(path)
@@ -60,7 +60,7 @@ def sniff(path: Path) -> str:
 
 
 def detect_format(head: bytes) -> str:
-    """Return the format of a file that begins so; empty where the bytes do not tell."""
+    """Return the format of a file with these first bytes; empty if they are ambiguous."""
     for info in FORMATS:
         if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
             return info.name
@@ -71,7 +71,7 @@ def read_head(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise ModelNotFound(f"{path} is a folder", "a model is one file", "give the path of the model file in it")
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        if path.exists() and not path.is_file():  # opening a pipe would block
             raise ModelNotFound(
                 f"{path} is not a file", "it is a pipe, a socket or a device", "give the path of a regular file"
             )
@@ -91,7 +91,7 @@ def read_model(path: Path) -> Model:
     Raises:
         ModelNotFound: no such file.
         ModelUnreadable: empty, broken, or of a format that cannot be read.
-        ExternalDataMissing: weights that is next to the model are not there.
+        ExternalDataMissing: weights beside the model are absent.
     """
     kind = sniff(path)
     record = artifacts.find_record(path)
@@ -116,7 +116,7 @@ def get_format_title(kind: str) -> str:
 
 
 def check_files(path: Path, record: Artifact) -> None:
-    """ModelUnreadable where an artifact is not any more what its record says."""
+    """Raise ModelUnreadable if an artifact has changed since its record."""
     for name, expected in record.files.items():
         file = path.parent / name
         if not file.is_file():
@@ -128,13 +128,13 @@ def check_files(path: Path, record: Artifact) -> None:
                 "compile the model again",
             )
     size = sum((path.parent / name).stat().st_size for name in record.files)
-    if size != record.bytes:  # limits of memory and time go by it
+    if size != record.bytes:  # limits of memory and time depend on it
         why = f"its files have {size} bytes, but its record says {record.bytes}"
         raise ModelUnreadable(f"{path} has changed since it was compiled", why, "compile the model again")
 
 
 def _read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
-    """Return a model in a format that reports too little of itself, by the record beside it."""
+    """Return a model in a format with too little information, from the record beside it."""
     if record is None:
         raise ModelUnreadable(
             f"{path} has no artifact record",
@@ -198,8 +198,8 @@ def _read_pretend(path: Path) -> Model:
 
 
 def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
-    """Return the operators of a model of this format, in file order; those of its source where the format does not
-    say.
+    """Return the operators of a model of this format, in file order; those of its source if the format does not
+    have them.
     """
     if kind == "onnx":
         from edgewright.formats.onnx.reader import OnnxFile
@@ -214,7 +214,7 @@ def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """Return the main file's hash; with weight files the hash of all their hex digests in order."""
+    """Return the main file's hash; with weight files the hash of all hex digests in order."""
     return join_hashes([hash_file(path) for path in paths])
 
 

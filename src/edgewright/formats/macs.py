@@ -1,7 +1,7 @@
 """Multiply-accumulates of one operator, by its definition.
 
 ONNX's are those of https://onnx.ai/onnx/operators/, TFLite's those of its kernels
-(https://ai.google.dev/edge/litert); where a formula is not the product of the sizes in its name, the function says so.
+(https://ai.google.dev/edge/litert).
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ OWN_DOMAINS = ("", "com.microsoft")
 
 
 class UnknownSize(Exception):
-    """A size that a figure needs is free; the text says which."""
+    """Raised if a required size is dynamic; the text names it."""
 
 
 Sizes = tuple[int, ...]
@@ -21,7 +21,7 @@ Rule = Callable[[TypedGraph, TypedNode], int]
 
 
 def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
-    """Return the multiply-accumulates of one node; None if a size is free or wrong, or known only after a run."""
+    """Return the multiply-accumulates of one node; None if a size is dynamic or wrong, or known only after a run."""
     if node.bodies or node.domain not in OWN_DOMAINS:
         return None
     rule = (TFLITE_RULES if graph.format == "tflite" else ONNX_RULES).get(node.op)
@@ -29,12 +29,12 @@ def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
         return 0
     try:
         return limit_count(rule(graph, node))
-    except (UnknownSize, LookupError, ArithmeticError, TypeError, ValueError):  # inputs or attributes that do not fit
+    except (UnknownSize, LookupError, ArithmeticError, TypeError, ValueError):  # invalid inputs or attributes
         return None
 
 
 def _sizes(graph: TypedGraph, node: TypedNode, position: int) -> Sizes:
-    """Return the shape of an input; Unknown where a size is free."""
+    """Return the shape of an input. Raises UnknownSize for a dynamic size."""
     return _fixed(graph, node.inputs[position])
 
 
@@ -50,17 +50,18 @@ def _fixed(graph: TypedGraph, name: str) -> Sizes:
 
 
 def _conv(weights: int) -> Rule:
-    """Output elements × (channels of a group × kernel): the weights' sizes [out, in / groups, …] but the first."""
+    """Return output elements × (channels of a group × kernel): the weights' sizes [out, in / groups, …] but the
+    first."""
     return lambda graph, node: prod(_read_output_sizes(graph, node)) * prod(_sizes(graph, node, weights)[1:])
 
 
 def _conv_transpose(graph: TypedGraph, node: TypedNode) -> int:
-    """Input elements × (output channels of a group × kernel): weights are [in, out / groups, …]."""
+    """Return input elements × (output channels of a group × kernel): weights are [in, out / groups, …]."""
     return prod(_sizes(graph, node, 0)) * prod(_sizes(graph, node, 1)[1:])
 
 
 def _matmul(left: int) -> Rule:
-    """Output elements × the length of the row that each is the product of."""
+    """Return output elements × contracted length."""
     return lambda graph, node: prod(_read_output_sizes(graph, node)) * _sizes(graph, node, left)[-1]
 
 
@@ -81,13 +82,13 @@ def _einsum(graph: TypedGraph, node: TypedNode) -> int:
 
 
 def _recurrent(graph: TypedGraph, node: TypedNode) -> int:
-    """Steps × batch × the elements of both weight matrices of every direction."""
+    """Return steps × batch × the elements of both weight matrices of every direction."""
     steps, batch, _ = _sizes(graph, node, 0)
     return steps * batch * (prod(_sizes(graph, node, 1)) + prod(_sizes(graph, node, 2)))
 
 
 def _attention(graph: TypedGraph, node: TypedNode) -> int:
-    """Two products for each head: queries × keys, and what comes of it × values (ONNX's Attention-23)."""
+    """Return the MACs of two products for each head: queries × keys, and the result × values (ONNX's Attention-23)."""
     query, key, value = (_sizes(graph, node, i) for i in range(3))
     heads = int(node.attributes.get("q_num_heads", 0)) if len(query) == 3 else query[1]
     width = query[-1] // heads if len(query) == 3 else query[-1]
@@ -97,22 +98,24 @@ def _attention(graph: TypedGraph, node: TypedNode) -> int:
 
 
 def _packed_matmul(graph: TypedGraph, node: TypedNode) -> int:
-    """MatMulNBits: its attributes K and N are the sizes of the matrix."""
+    """Return the MACs of MatMulNBits, whose attributes K and N are the sizes of the matrix."""
     return prod(_sizes(graph, node, 0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
 
 
 def _depthwise(graph: TypedGraph, node: TypedNode) -> int:
-    """TFLite's weights are [1, height, width, channels]."""
+    """Return the MACs of a depthwise convolution; TFLite's weights are [1, height, width, channels]."""
     return prod(_read_output_sizes(graph, node)) * prod(_sizes(graph, node, 1)[1:3])
 
 
 def _transposed(graph: TypedGraph, node: TypedNode) -> int:
-    """TFLite's inputs are the output's shape, weights [out, height, width, in], and the image."""
+    """Return the MACs of a transposed convolution; TFLite's inputs are the output's shape, weights [out, height, width,
+    in], and the image."""
     return prod(_sizes(graph, node, 2)) * prod(_sizes(graph, node, 1)[:3])
 
 
 def _batch_matmul(graph: TypedGraph, node: TypedNode) -> int:
-    """TFLite may transpose either side: both sides' elements over the result's give the inner size squared."""
+    """Return the MACs of a batched product. TFLite may transpose operands: their elements over the result's give the
+    inner size squared."""
     left, right, result = _sizes(graph, node, 0), _sizes(graph, node, 1), _read_output_sizes(graph, node)
     return prod(result) * isqrt(prod(left[-2:]) * prod(right[-2:]) // prod(result[-2:]))
 
@@ -122,9 +125,9 @@ def _fully_connected(graph: TypedGraph, node: TypedNode) -> int:
 
 
 def _cell(axes: int) -> Rule:
-    """TFLite's RNN, LSTM and SVDF: every matrix is used once for each sample, and each step where the input has them.
+    """Return the MACs of RNN, LSTM and SVDF: every matrix is used once for each sample and step.
 
-    `axes` of the input count those: batch alone, or batch and time in either order.
+    `axes` are those of the input for batch and time, in either order.
     """
 
     def rule(graph: TypedGraph, node: TypedNode) -> int:

@@ -1,4 +1,4 @@
-"""What running a model takes, known from its shapes before anything is allocated."""
+"""Memory estimate of a model from its shapes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,16 +14,16 @@ from edgewright.limits import ResourceBudget
 
 
 class MemoryNeed(NamedTuple):
-    """The memory of one inference, and what it is needed for."""
+    """The memory of one inference, and its purpose."""
 
     size: int
     what: str
 
 
 def find_need(graph: TypedGraph) -> MemoryNeed:
-    """Return the larger of two figures: activations that live at one time, and constants around one folded node.
+    """Return the larger of two figures: peak of activations, and constants around one folded node.
 
-    What is not known counts nothing.
+    Unknown sizes count 0.
     """
     peak, node = find_peak_memory(graph, {})
     needs = [MemoryNeed(peak or 0, f"the activations at '{node[:80]}'" if node else "the inputs")]
@@ -36,13 +36,13 @@ def find_need(graph: TypedGraph) -> MemoryNeed:
 
 
 def check_memory(graph: TypedGraph, budget: ResourceBudget, name: str) -> None:
-    """Raise LimitReached where running the model takes more memory than the budget has."""
+    """Raise LimitReached if the model needs more memory than the budget."""
     size, what = find_need(graph)
     budget.check_bytes(size, f"{what} of {name}")
 
 
 def check_file_memory(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget) -> None:
-    """Call `check_memory` for an ONNX or TFLite file; a file that cannot be read is left to its loader."""
+    """Call `check_memory` for an ONNX or TFLite file; errors of an unreadable file are left to its loader."""
     try:
         kind = sniff(path)
         if kind not in ("onnx", "tflite"):

@@ -1,7 +1,7 @@
-"""The one reader of .npz and .npy: every length is compared with the file's, every checksum with the bytes.
+"""Reader of .npz and .npy: every length is compared with the file's, every checksum with the bytes.
 
-numpy maps nothing from an archive, and does not look at checksums where it is asked for parts. Here arrays are mapped
-from the file, so that a dataset may be larger than memory, and are still known to be what was written.
+NumPy cannot map arrays of an archive, and does not check checksums of parts. This reader maps arrays
+from the file, so that a dataset may be larger than memory, and still verifies them.
 """
 
 import os
@@ -23,8 +23,8 @@ from edgewright.system.files import open_regular
 
 Array = NDArray[Any]
 
-MOST_RATIO = 200  # of a zipped file's size to its bytes in the archive
-SMALL_BYTES = 1 << 20  # below, no ratio is a bomb
+MOST_RATIO = 200  # of a file's size to its bytes in the archive
+SMALL_BYTES = 1 << 20  # smaller files cannot be zip bombs
 LOCAL_HEADER = 30  # bytes of a member's own header before its name and extra field (PKWARE's appnote, 4.3.7)
 LOCAL_MAGIC = b"PK\x03\x04"
 CHUNK = 1 << 20
@@ -32,18 +32,18 @@ _intact: set[tuple[object, ...]] = set()  # members whose checksum was compared 
 
 
 class NpzError(ValueError):
-    """The file is no .npz of plain arrays, or is damaged; its text says why."""
+    """Raised for a file that is not an .npz of plain arrays, or is damaged; the text says why."""
 
 
 class Npz(NamedTuple):
-    """The arrays of a file, by name, and what distinguishes its content from another's (sizes and checksums)."""
+    """The arrays of a file by name, and an identity of its content (sizes and checksums)."""
 
     arrays: dict[str, Array]
     content: str
 
 
 def find_expansion_problem(packed: int, unpacked: int) -> str:
-    """Return why `packed` bytes are not unpacked to `unpacked` bytes; empty where they may be."""
+    """Return why `packed` bytes must not be unpacked to `unpacked` bytes; empty if they may."""
     if unpacked <= SMALL_BYTES + MOST_RATIO * packed:
         return ""
     return (
@@ -67,7 +67,7 @@ def read_npz(path: Path, most: int) -> Npz:
 
 
 def map_npz(path: Path) -> Npz:
-    """Return the arrays of a file, whose pages are read when they are asked for.
+    """Return the arrays of a file, whose pages are read on access.
 
     A compressed one is unpacked into a file of the temporary folder that vanishes with it.
 
@@ -78,18 +78,18 @@ def map_npz(path: Path) -> Npz:
 
 
 def parse_npy(data: bytes) -> Array:
-    """Return the array in the bytes of a .npy. NpzError for anything else."""
+    """Return the array in the bytes of a .npy. Raises NpzError for other bytes."""
     try:
         return _parse(data, "the file")
     except NpzError:
         raise
-    except Exception as error:  # numpy's reader of headers raises nearly anything
+    except Exception as error:  # NumPy's header reader raises many classes
         raise NpzError(_describe_error(error)) from None
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], ZipFile, dict[str, ZipInfo]]]:
-    """Open the file as an archive; give it with its members by the names of their arrays."""
+    """Open the file as an archive; yield it with its members by array name."""
     try:
         with open_regular(path) as file:
             _check_archive(file)
@@ -97,7 +97,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], ZipFile, dict[str, ZipInfo]
                 yield file, archive, _members(archive, _size(file))
     except (NpzError, FileNotFoundError):
         raise
-    except Exception as error:  # zipfile, zlib and numpy's reader of headers raise nearly anything
+    except Exception as error:  # zipfile, zlib and NumPy's header reader raise many classes
         raise NpzError(_describe_error(error)) from None
 
 
@@ -132,7 +132,7 @@ def _content(infos: dict[str, ZipInfo]) -> str:
 
 
 def _member_start(file: IO[bytes], info: ZipInfo) -> int:
-    """Return where the bytes of a member begin. NpzError where they are not in the file, or lengths contradict."""
+    """Return the position of a member's bytes. Raises NpzError if they are not in the file, or lengths contradict."""
     file.seek(info.header_offset)
     head = file.read(LOCAL_HEADER)
     if len(head) < LOCAL_HEADER or not head.startswith(LOCAL_MAGIC):
@@ -168,7 +168,7 @@ def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
 
 
 def _check_sum(file: IO[bytes], start: int, info: ZipInfo) -> None:
-    """Compare the checksum, once for each member of an unchanged file. NpzError where it is not that of the bytes."""
+    """Compare the checksum, once for each member of an unchanged file. Raises NpzError if it does not match."""
     status = os.fstat(file.fileno())
     known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, start, info.file_size, info.CRC)
     if known in _intact:
@@ -196,7 +196,7 @@ def _parse(data: bytes, title: str) -> Array:
 
 
 def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of a .npy of `size` bytes at the file's position. NpzError where the data does not fit it."""
+    """Read the header of a .npy of `size` bytes at the file's position. Raises NpzError if the data does not fit it."""
     began = file.tell()
     if file.read(6) != b"\x93NUMPY":
         raise NpzError(f"{title} is not an array (.npy)")

@@ -1,4 +1,4 @@
-"""The one reader of TOML: configuration, tasks and recipes come from folders of unknown origin too."""
+"""Reader of TOML with limits, since configuration, tasks and recipes are not trusted."""
 
 import re
 import tomllib
@@ -15,13 +15,13 @@ DOTTED = re.compile(rf"(?<![\w-])(?:{KEY_PART}[ \t]*+\.[ \t]*+){{{MOST_DEPTH}}}"
 
 
 class TomlError(ValueError):
-    """The text is not TOML, or nested too deep to be a file of ours; its text says why."""
+    """Raised for a text that is not TOML, or too deeply nested; the text says why."""
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """Return the tables of a TOML file and its text.
 
-    Raises FileNotFoundError, and TomlError for what cannot be read, is no regular file, or is no TOML.
+    Raises FileNotFoundError, and TomlError for a file that cannot be read, is not regular, or is not TOML.
     """
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
@@ -35,7 +35,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the tables of a TOML text. TomlError says what is wrong with it."""
+    """Return the tables of a TOML text. Raises TomlError with the error in it."""
     too_deep = f"its tables or lists are nested more than {MOST_DEPTH} deep"
     if DOTTED.search(text):
         raise TomlError(too_deep)
@@ -45,7 +45,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise TomlError(str(error)) from None
     except RecursionError:
         raise TomlError(too_deep) from None
-    except ValueError as error:  # a number of more digits than Python converts, a date that is none
+    except ValueError as error:  # a number with more digits than Python converts, an invalid date
         raise TomlError(str(error)) from None
     level: list[Any] = [tables]
     for _ in range(MOST_DEPTH):

@@ -1,4 +1,4 @@
-"""A model's operators with the shape and type of everything between them, whatever its format."""
+"""A model's operators with the shapes and types of all values, for all formats."""
 
 from math import prod
 from typing import Any
@@ -9,7 +9,7 @@ from edgewright.schema.model import Signature
 from edgewright.schema.vocabulary import Precision
 
 Size = int | str
-# Bits of one element by numpy's names, and those that numpy has no name for.
+# Bits of one element by type, with NumPy's names and those of other types.
 BITS = {
     **dict.fromkeys(("int2", "uint2"), 2),
     **dict.fromkeys(("int4", "uint4", "float4e2m1"), 4),
@@ -23,17 +23,17 @@ BITS = {
 
 
 def limit_count(count: int) -> int | None:
-    """Return a count that 64 bits hold; None for one that is negative or larger, which no real model has."""
+    """Return a count of up to 64 bits; None for a negative or larger one, which no real model has."""
     return count if 0 <= count < 2**63 else None
 
 
 class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of one value.
+    """Type and shape of one value.
 
     Attributes:
-        dtype: numpy's name; empty where it is not known.
-        shape: an int is a fixed size, a str names a free one (`""` without a name); None where the rank is not known.
-        constant: it depends on no input: a weight, or computed from weights and shapes alone.
+        dtype: NumPy's name; empty if unknown.
+        shape: an int is a static size, a str the name of a dynamic one (`""` without a name); None for an unknown rank.
+        constant: it does not depend on inputs: a weight, or computed only from weights and shapes.
         stored: it is in the file.
     """
 
@@ -43,13 +43,14 @@ class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stored: bool = False
 
     def elements(self) -> int | None:
-        """Return number of elements; None where a size is free or negative."""
+        """Return the number of elements; None if a size is dynamic or negative."""
         if self.shape is None or any(isinstance(size, str) or size < 0 for size in self.shape):
             return None
         return prod(size for size in self.shape if isinstance(size, int))
 
     def bytes(self) -> int | None:
-        """Return bytes, packed; None as for `elements`, where the type has no fixed width or 64 bits do not hold it."""
+        """Return the packed bytes; None like `elements`, and if the type has no fixed width or the number exceeds 64
+        bits."""
         count, bits = self.elements(), BITS.get(self.dtype)
         return None if count is None or bits is None else limit_count(-(-count * bits // 8))
 
@@ -59,11 +60,11 @@ class TypedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         name: unique in the graph.
-        inputs: value names, constants too; empty for one that is left out.
-        attributes: numbers, texts and lists of them; tensors and graphs are left out.
-        folded: what it makes depends on no input, so that it is computed once and not in an inference.
-        bodies: number of graphs that it holds (If, Loop, Scan).
-        problem: why the shape of what it makes is not known; empty where it is, or where an earlier node is to blame.
+        inputs: value names, including constants; empty for an absent one.
+        attributes: numbers, texts and lists of them, without tensors and graphs.
+        folded: its output does not depend on inputs, so it is computed once, not in each inference.
+        bodies: number of its subgraphs (If, Loop, Scan).
+        problem: why the shape of its output is unknown; empty if it is known, or if an earlier node is the cause.
     """
 
     name: str
@@ -78,17 +79,17 @@ class TypedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class TypedGraph(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model as `edgewright analyze` looks at it.
+    """A model as read by `edgewright analyze`.
 
     Attributes:
         opset: version of ONNX's own operators; None for other formats.
-        domains: version by domain, of all operator sets that the model names.
-        nodes: in an order in which they can run.
+        domains: versions of all operator sets of the model, by domain.
+        nodes: in execution order.
         tensors: every value by name.
-        shapes: sizes of every input as they were taken.
-        assumed: inputs whose leading free size was taken as 1.
-        data_files: files beside the model that hold its weights.
-        notes: what was done to the file to read it.
+        shapes: the used sizes of every input.
+        assumed: inputs whose leading dynamic size was taken as 1.
+        data_files: files beside the model with its weights.
+        notes: changes that were made to read it.
     """
 
     format: str

@@ -1,4 +1,4 @@
-"""Values of an ONNX node's attributes, whatever a damaged file says of their type."""
+"""Values of an ONNX node's attributes, robust against damaged types."""
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Weights that an ONNX model keeps in files of their own: which they are, and whether they may and can be read.
+"""External weights of an ONNX model: their files, and checks that they may and can be read.
 
-Every reader of a model calls `check_external` before anything loads it. A model may be untrusted: its weights are in
-its own folder, no link leads out of that, and each range is within its file. A runtime that maps a file which is
-shorter than the model says would be killed by a signal. A few bytes can name the range of a large file again and again,
-so that what the ranges have together is compared with the memory limit too.
+Every reader of a model calls `check_external` before anything loads it. Models are not trusted: weights must be in
+the model's folder, without links that point outside, and each range must be within its file. A runtime that maps a file
+that is shorter than the model says would be killed by a signal. A few bytes can refer to the range of a large file many
+times, so the sum of all ranges is compared with the memory limit too.
 """
 
 import re
@@ -17,9 +17,9 @@ from edgewright.limits import read_budget
 
 EXTERNAL = 1  # TensorProto.DataLocation
 PROTOBUF_LIMIT = 2**31 - 1
-# ONNX Runtime takes such a location for a place in its own memory.
+# ONNX Runtime reads such a location as an address in its own memory.
 MEMORY_ADDRESS_MARK = "_ORT_MEM_ADDR_"
-# Bits of one element, by TensorProto.DataType; texts cannot be in a file.
+# Bits of one element, by TensorProto.DataType; texts cannot be external.
 BITS = {
     **dict.fromkeys((21, 22, 23), 4),
     **dict.fromkeys((25, 26), 2),
@@ -33,7 +33,7 @@ EXPORT_AGAIN = "copy or export the model again, together with its weights"
 
 
 class DataRange(NamedTuple):
-    """Where the numbers of a tensor lie; `length` is None where the model leaves it to the tensor's sizes."""
+    """Position of a tensor's data; `length` is None if it follows from the tensor's sizes."""
 
     name: str
     offset: int
@@ -44,9 +44,9 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
     """Return the names of a model's weight files, relative to it, in the order of first use.
 
     Raises:
-        ExternalDataMissing: a file is absent, is not a regular file, or lies outside of the model's folder.
-        ModelUnreadable: a range is not in integers, ends after the end of its file, or does not fit its tensor.
-        LimitReached: the tensors have more bytes together than their files, by more than the memory limit.
+        ExternalDataMissing: a file is absent, is not a regular file, or is outside of the model's folder.
+        ModelUnreadable: a range is not in integers, exceeds its file, or does not fit its tensor.
+        LimitReached: the tensors have more bytes in total than their files, by more than the memory limit.
     """
     sizes: dict[str, int] = {}
     total = 0
@@ -62,7 +62,7 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
 
 
 def load_external(path: Path, model: Any) -> None:
-    """Read the weights into the message, after `check_external`: of each tensor as many bytes as its sizes need."""
+    """Read the weights into the message, after `check_external`: for each tensor the bytes of its sizes."""
     check_external(path, model)
     for tensor in external_tensors(model):
         place = read_range(tensor)
@@ -74,17 +74,17 @@ def load_external(path: Path, model: Any) -> None:
 
 
 def needs_data_file(model: Any) -> bool:
-    """Return whether a message is too large for one file, so that weights must be next to it."""
+    """Return whether a message is too large for one file, so that its weights must be external."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # ships no types
 
     try:
         return bool(model.ByteSize() > PROTOBUF_LIMIT)
-    except EncodeError:  # it is so large that protobuf cannot even count its bytes
+    except EncodeError:  # too large for protobuf to count its bytes
         return True
 
 
 def external_tensors(model: Any) -> Iterator[Any]:
-    """Find all tensors of a model whose numbers are in other files."""
+    """Find all tensors of a model whose data is in other files."""
     return (tensor for tensor in iterate_model_tensors(model) if tensor.data_location == EXTERNAL)
 
 
@@ -99,7 +99,7 @@ def iterate_model_tensors(model: Any) -> Iterator[Any]:
 
 
 def iterate_graph_tensors(graph: Any) -> Iterator[Any]:
-    """Find the initializers, and the constants in the operators' attributes, inner graphs included."""
+    """Find the initializers, and the constants in the operators' attributes, including subgraphs."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -123,7 +123,7 @@ def _tensors_of_attributes(attributes: Iterable[Any]) -> Iterator[Any]:
 
 
 def read_range(tensor: Any) -> DataRange:
-    """Return where a tensor's numbers lie; ModelUnreadable where that is said twice, or not in integers."""
+    """Return the position of a tensor's data. Raises ModelUnreadable if it is given twice, or not in integers."""
     entries: dict[str, str] = {}
     for entry in tensor.external_data:
         if entry.key in entries:
@@ -144,7 +144,7 @@ def _read_count(tensor: Any, key: str, text: str) -> int:
 
 
 def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
-    """Raise ModelUnreadable where the tensor's numbers do not are within its file of `size` bytes."""
+    """Raise ModelUnreadable if the tensor's data is not within its file of `size` bytes."""
     if tensor.data_type not in BITS:
         raise _unreadable(tensor, "its type cannot be stored in a file")
     needed = _count_bytes(tensor)
@@ -160,7 +160,7 @@ def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
 
 
 def _count_bytes(tensor: Any) -> int:
-    """Return how many bytes a tensor of these sizes and this type has in a file."""
+    """Return the bytes of a tensor of these sizes and this type in a file."""
     count: int = prod(max(0, size) for size in tensor.dims)
     return -(-count * BITS[tensor.data_type] // 8)
 
@@ -174,7 +174,7 @@ def _unreadable(tensor: Any, why: str) -> ModelUnreadable:
 
 
 def find_data_file(model: Path, name: str) -> Path:
-    """Return the path of a weight file, which is in the model's folder or below it, links followed."""
+    """Return the path of a weight file, which must be in the model's folder or below it after resolving links."""
     parts = PurePosixPath(name)
     if not name or parts.is_absolute() or ".." in parts.parts or MEMORY_ADDRESS_MARK in name:
         raise ExternalDataMissing(
@@ -185,7 +185,7 @@ def find_data_file(model: Path, name: str) -> Path:
     path = model.parent / name
     if not _is_file_inside(path):
         raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
-    # A model that is a link itself (a download cache) may have its weights beside the file it leads to.
+    # A model that is a link itself (as in a download cache) may have its weights beside its target.
     folders = (model.parent.resolve(), model.resolve().parent)
     if not any(path.resolve().is_relative_to(folder) for folder in folders):
         raise ExternalDataMissing(
@@ -199,5 +199,5 @@ def find_data_file(model: Path, name: str) -> Path:
 def _is_file_inside(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # an invalid file name
         return False

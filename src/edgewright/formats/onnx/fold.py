@@ -21,7 +21,7 @@ CONTROL = {"If", "Loop", "Scan"}
 
 
 def load_small(graph: Any, folder: Path) -> None:
-    """Take small weights that is next to the model into the message: sizes and axes are among them."""
+    """Read small external weights into the message, since sizes and axes are among them."""
     from onnx import helper
 
     for tensor in iterate_graph_tensors(graph):
@@ -41,13 +41,13 @@ def load_small(graph: Any, folder: Path) -> None:
 
 
 class ConstantFolder:
-    """What is known of a model's values; `settle` finds it out.
+    """Constants and shapes of a model's values; `settle` computes them.
 
     Attributes:
-        model: the message, its large weights without their numbers.
+        model: the message without the data of large weights.
         constant: names of values that depend on no input.
         values: arrays of the small ones among them that are known.
-        problems: by node name, why the shape of what it makes is not known.
+        problems: by node name, why the shape of its output is unknown.
         skipped: by node name, the limit because of which its constant value was not computed.
     """
 
@@ -81,7 +81,7 @@ class ConstantFolder:
         }
 
     def read_stored(self) -> set[str]:
-        """Take in the initializers and the constants among the nodes."""
+        """Read the initializers and the Constant nodes."""
         graph = self.model.graph
         stored = set()
         for tensor in graph.initializer:
@@ -121,7 +121,7 @@ class ConstantFolder:
             )
 
     def fold(self) -> bool:
-        """Mark what depends on constants alone, and compute what is small; whether a value is new."""
+        """Mark values that depend only on constants, and compute the small ones; return whether a value is new."""
         fresh = False
         for node in self.model.graph.node:
             if not self.is_constant(node):
@@ -140,7 +140,7 @@ class ConstantFolder:
         return all(name in self.constant for name in node.input if name)
 
     def compute(self, node: Any) -> bool:
-        """Add the values of a node's outputs, where they are small; whether it did."""
+        """Add the values of a node's outputs, if they are small; return whether it did."""
         made = self.measure(node) if node.op_type in ("Shape", "Size") else self.evaluate(node)
         for name, array in zip(node.output, made, strict=False):
             if name and array is not None and getattr(array, "size", SMALL + 1) <= SMALL:
@@ -161,7 +161,7 @@ class ConstantFolder:
         return [np.asarray(kind.shape[ends.get("start", 0) : ends.get("end")], np.int64)]
 
     def evaluate(self, node: Any) -> list[Any]:
-        """By onnx's reference implementation; nothing where an input or an output is large, or it fails."""
+        """Return outputs of onnx's reference implementation; empty if an input or an output is large, or it fails."""
         if node.name in self.skipped or any(name and name not in self.values for name in node.input):
             return []
         if any(size is not None and size > SMALL for size in self.predict_bytes(node)):
@@ -180,12 +180,12 @@ class ConstantFolder:
         except MemoryError:
             self.skip(node, MEMORY_VARIABLE, f"it takes over {show_bytes(self.budget.memory_bytes)}")
             return []
-        except Exception:  # it raises whatever numpy does; the value then stays unknown
+        except Exception:  # it raises any class of NumPy; the value then stays unknown
             return []
         return [next(made) if name else None for name in node.output]
 
     def predict_bytes(self, node: Any) -> list[int | None]:
-        """Return how many elements each output will have, given the values of the inputs; None where that is not
+        """Return the number of elements of each output, given the values of the inputs; None if it is not
         known.
         """
         import onnx
@@ -199,7 +199,7 @@ class ConstantFolder:
             found = shape_inference.infer_node_outputs(
                 schema, node, types, values, opset_imports=[helper.make_opsetid("", version)]
             )
-        except Exception:  # onnx's own classes and whatever damaged attributes bring about
+        except Exception:  # onnx's own classes, and others caused by damaged attributes
             found = {}
         kinds = [found[name].tensor_type for name in node.output if name in found]
         known = [TensorType(dtype="", shape=_read_shape(kind)).elements() for kind in kinds if kind.HasField("shape")]
@@ -223,7 +223,7 @@ class ConstantFolder:
         self.skipped[node.name] = f"{why} ({variable})"
 
     def note_problem(self, node: Any) -> None:
-        """Why the outputs' shapes are not known, for the first node that is to blame."""
+        """Record why the outputs' shapes are unknown, for the first node that causes it."""
         known = [self.types.get(name) for name in node.output if name]
         if all(kind is not None and kind.elements() is not None for kind in known):
             return
@@ -258,7 +258,7 @@ def infer(model: Any, values: dict[str, Any]) -> Any:
     shown.CopyFrom(model)
     graph = shown.graph
     for node in graph.node:
-        if node.op_type == "GroupNormalization" and node.domain in OWN_DOMAINS:  # onnx infers nothing for it
+        if node.op_type == "GroupNormalization" and node.domain in OWN_DOMAINS:  # onnx has no inference for it
             node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output[:1], node.name))
     made = {name for node in graph.node for name in node.output}
     folded = [name for name in values if name in made]
@@ -276,9 +276,9 @@ def infer(model: Any, values: dict[str, Any]) -> Any:
 
 
 def infer_shapes(model: Any) -> Any:
-    """Return the model with the shapes that onnx infers, following the numbers in small values where rows are short.
+    """Return the model with the shapes that onnx infers, with data propagation if rows are short.
 
-    Following numbers, onnx notes each entry of a one-dimensional value by itself, also where it knows none: 40 bytes
+    Data propagation stores each entry of a one-dimensional value, even if it is unknown: 40 bytes
     for each entry of a row that an operator such as Cast reads.
     """
     from onnx import shape_inference
@@ -302,7 +302,7 @@ def _read_shape(kind: Any) -> tuple[Size, ...]:
 
 
 def _read_array(tensor: Any) -> Any:
-    """numpy's array; None where the bytes are not there, or do not fit."""
+    """Return NumPy's array; None if the data is absent or does not fit."""
     from onnx import numpy_helper
 
     try:

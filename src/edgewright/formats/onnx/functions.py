@@ -1,6 +1,6 @@
-"""Functions that an ONNX model defines itself: counted before they are inlined.
+"""Functions that an ONNX model defines itself; their operators are counted before they are inlined.
 
-Each function may call others several times, so that a model of a kilobyte can stand for billions of operators.
+Each function may call others several times, so that a model of a kilobyte can expand to billions of operators.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,15 +14,15 @@ Key = tuple[str, str, str]  # domain, name and overload of a function
 Weigh = Callable[[Any], int]
 
 MOST = 10**15  # counting ends here
-OPERATOR_BYTES = 7_500  # what one operator takes while a model is read and checked, as measured
+OPERATOR_BYTES = 7_500  # measured memory of one operator while a model is read and checked
 
 
 def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:
     """Return the model with the bodies of its functions in place of the calls.
 
     Raises:
-        LimitReached: the operators would take more memory than the budget has.
-        ModelUnreadable: functions that call each other in a circle, or that onnx cannot inline.
+        LimitReached: the operators would take more memory than the budget.
+        ModelUnreadable: functions call each other in a cycle, or onnx cannot inline them.
     """
     _check_operators(model, budget or read_budget())
     if not model.functions:
@@ -36,7 +36,7 @@ def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:
 
 
 def _check_operators(model: Any, budget: ResourceBudget) -> None:
-    """Raise LimitReached where the operators, and the constants that calls copy, take more memory than the budget."""
+    """Raise LimitReached if the operators, and the constants that calls copy, take more memory than the budget."""
     count = count_operators(model)
     written_out = " (with its functions inlined)" if model.functions else ""
     needed = count * OPERATOR_BYTES + (_count_copies(model) if model.functions else 0)
@@ -44,12 +44,12 @@ def _check_operators(model: Any, budget: ResourceBudget) -> None:
 
 
 def count_operators(model: Any) -> int:
-    """Count the operators of the main graph and its inner graphs, with those behind each call of a function."""
+    """Count the operators of the main graph and its subgraphs, with those of each function call."""
     return _add_up(model, lambda node: 1)
 
 
 def _count_copies(model: Any) -> int:
-    """Count the bytes of constants that writing the functions out adds to what the file itself holds."""
+    """Count the bytes of constants that inlining adds to those in the file."""
     own = sum(map(_constant_bytes, chain(_nodes_of(model.graph), *map(_nodes_of, model.functions))))
     return max(0, _add_up(model, _constant_bytes) - own)
 
@@ -60,7 +60,7 @@ def _constant_bytes(node: Any) -> int:
 
 
 def _add_up(model: Any, weigh: Weigh) -> int:
-    """Add up what the operators weigh, with those behind each call of a function."""
+    """Sum the weights of the operators, with those of each function call."""
     bodies = {_key_of(one, one.name): one for one in model.functions}
     counts: dict[Key, int] = {}
     for key in bodies:
@@ -70,9 +70,9 @@ def _add_up(model: Any, weigh: Weigh) -> int:
 
 
 def _count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], weigh: Weigh) -> None:
-    """Put what a function weighs into `counts`, and before it the functions that it calls.
+    """Add a function's weight to `counts`, after those of the functions that it calls.
 
-    Without recursion: a chain of functions may be as long as the file allows.
+    It is not recursive, since a chain of functions may be very long.
     """
     open_calls: list[Key] = [start]
     begun: set[Key] = set()

@@ -1,7 +1,7 @@
-"""A QDQ graph that takes and gives the integers themselves: its outermost QuantizeLinear and DequantizeLinear gone.
+"""Integer I/O of a QDQ graph: its outermost QuantizeLinear and DequantizeLinear are removed.
 
-What they did is then done outside, with the scales that are reported here. Where that would change what the graph
-computes, an input or output stays as it is, and the reason is reported.
+Callers then convert with the scales that are reported here. If that would change the graph's
+results, an input or output is unchanged, and the reason is reported.
 """
 
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ STORED = ("int8", "uint8", "int16", "uint16")
 
 
 class IntegerPort(NamedTuple):
-    """An input or output that is integers now, which stand for float32: their type and scale."""
+    """Type and scale of an input or output whose integers represent float32."""
 
     dtype: str
     quantization: Quantization
 
 
 def make_io_integer(model: Any) -> tuple[dict[str, IntegerPort], tuple[str, ...]]:
-    """Change a model in place; the edges that are integers now, by name, and why others are not."""
+    """Change a model in place; return its integer inputs and outputs by name, and why others are not integers."""
     rewriter = IntegerIoRewriter(model)
     notes = [
         *map(rewriter.make_input_integer, rewriter.inputs()),
@@ -111,7 +111,7 @@ class IntegerIoRewriter:
         return {name: node for node in self.graph.node for name in node.output if name}
 
     def read_port(self, node: Any) -> IntegerPort | None:
-        """Return the scale of a pair's half; None where it is not one constant scale and zero point."""
+        """Return the scale of one node of a Q/DQ pair; None if it is not one constant scale and zero point."""
         scale = self.constants.get(node.input[1])
         has_zero = len(node.input) > 2 and bool(node.input[2])
         zero = self.constants.get(node.input[2]) if has_zero else np.zeros((), np.uint8)
@@ -137,7 +137,7 @@ class IntegerIoRewriter:
         self.integer_ports[value.name] = integer_port
 
     def drop_unread(self) -> None:
-        """Scales and zero points that nobody needs any more."""
+        """Remove unused scales and zero points."""
         read = {name for node in self.graph.node for name in node.input} | self.inner | self.given
         inputs = {value.name for value in self.graph.input}
         for one in [one for one in self.graph.initializer if one.name not in read | inputs]:

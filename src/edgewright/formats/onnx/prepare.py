@@ -1,7 +1,7 @@
-"""An ONNX model as converters like it: fixed input shapes, and a unique name on every node.
+"""Preparation of an ONNX model for converters: static input shapes, and a unique name on every node.
 
-What it computes is not changed, and operators are left as they are: what one converter requires rewritten, another does
-not.
+Results and operators are not changed: converters need different
+rewrites.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from edgewright.formats.onnx.reader import parse_model
 
 
 def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> Path:
-    """Write the model with these input shapes to `to`, weights included, and return the path that is to be used.
+    """Write the model with these input shapes and its weights to `to`, and return the path to be used.
 
-    That is `path` itself where nothing had to be changed. Weights of over 2 GB in all go into one file beside `to`.
+    It is `path` itself if nothing had to be changed. Weights of over 2 GB in total go into one file beside `to`.
     """
     model = parse_model(path)
     changed = [_fix_inputs(model.graph, shapes), name_nodes(model.graph)]
@@ -34,7 +34,7 @@ def save_model(model: Any, to: Path) -> None:
 
 
 def _fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Write the shapes into the inputs, and forget what the file says of free sizes elsewhere; whether any changed."""
+    """Write the shapes into the inputs, and remove other shapes with dynamic sizes; return whether any changed."""
     changed = False
     for value in graph.input:
         dims = value.type.tensor_type.shape.dim
@@ -45,21 +45,21 @@ def _fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
         for dim, size in zip(dims, sizes, strict=True):
             dim.dim_value = size
     if changed:
-        del graph.value_info[:]  # shapes of the free model: a converter that believes them is led astray
+        del graph.value_info[:]  # shapes of the dynamic model, which mislead converters
         for value in graph.output:
             _free_sizes(value)
     return changed
 
 
 def _free_sizes(value: Any) -> None:
-    """Leave an output's named sizes open: they follow from the inputs now."""
+    """Remove an output's named sizes, which now follow from the inputs."""
     for dim in value.type.tensor_type.shape.dim:
         if dim.HasField("dim_param"):
             dim.Clear()
 
 
 def name_nodes(graph: Any) -> bool:
-    """Name the nodes as `formats.onnx` calls them, a number behind a name that is taken; whether any changed."""
+    """Name the nodes like `formats.onnx`, with a number after a used name; return whether any changed."""
     changed = False
     taken: set[str] = set()
     for position, node in enumerate(graph.node):
@@ -74,14 +74,14 @@ def name_nodes(graph: Any) -> bool:
 
 
 def remove_exporter_metadata(model: Any) -> None:
-    """Take from the nodes what an exporter noted of their origin: half of a small file, and paths of the machine that
+    """Remove an exporter's metadata about the nodes' origin: half of a small file, and paths of the machine that
     wrote it."""
     for one in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del one.metadata_props[:]
 
 
 def remove_file_exporter_metadata(path: Path) -> None:
-    """`remove_exporter_metadata` of a file, which may have its weights beside it."""
+    """Apply `remove_exporter_metadata` to a file, which may have external weights."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)

@@ -1,8 +1,8 @@
-"""A QDQ graph decomposed: the float graph it was made from, and the quantization parameters of its tensors.
+"""Decomposition of a QDQ graph into its float graph and the quantization parameters of its tensors.
 
-For runtimes whose files carry scales beside a float graph instead of QuantizeLinear and DequantizeLinear. A quantizer
-may leave out a Relu or Clip whose work the rounding does: it saturates. Where a tensor's quantization range begins at
-zero and the tensor itself may not, the float graph bounds it again.
+It is for runtimes whose files have scales beside a float graph instead of Q/DQ pairs. A quantizer
+may remove a Relu or Clip that saturation replaces. If a tensor's quantization range begins at
+zero and its values do not, the float graph bounds it again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ OWN_DOMAINS = ("", "ai.onnx", "com.microsoft")
 OLDEST_OPSET = 11
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Sqrt")
-VALUE_PRESERVING_OPS = (  # give values that they are given, or means of them
+VALUE_PRESERVING_OPS = (  # return input values, or means of them
     *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Resize", "Concat"),
     *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "Split", "Expand"),
     *("Tile", "DepthToSpace", "SpaceToDepth"),
@@ -29,7 +29,7 @@ QDQ_HINT = "quantize it in QDQ form: a DequantizeLinear before each operator, a 
 
 
 class ActivationQuantParams(NamedTuple):
-    """The integers from `low` to `high` that stand for `(integer - zero) * scale`."""
+    """Integers from `low` to `high` that represent `(integer - zero) * scale`."""
 
     scale: float
     zero: int
@@ -46,22 +46,22 @@ class ActivationQuantParams(NamedTuple):
 
     @property
     def max_abs(self) -> float:
-        """The largest size of a value on it."""
+        """Largest magnitude of a representable value."""
         return max(abs(self.floor), abs(self.ceiling))
 
     @property
     def is_eight_bit(self) -> bool:
-        """Whether it has eight bits. What is rounded to more is float here: nothing but its bounds is left of it."""
+        """Whether it has eight bits. Tensors with more bits are floats here, with only the bounds of the range."""
         return self.high - self.low < EIGHT_BIT_LEVELS
 
     def signed(self) -> "ActivationQuantParams":
-        """Return the same values on signed integers."""
+        """Return the parameters of the same values with signed integers."""
         shift = 0 if self.low < 0 else (self.high + 1) // 2
         return ActivationQuantParams(self.scale, self.zero - shift, self.low - shift, self.high - shift)
 
 
 class QdqWeights(NamedTuple):
-    """A constant's integers, and their scales and zero points along `axis` (one of each for all where they are one)."""
+    """A constant's integers, and their scales and zero points along `axis` (or one of each for the whole tensor)."""
 
     values: Array
     scales: Array
@@ -70,7 +70,7 @@ class QdqWeights(NamedTuple):
 
 
 class ExtractedFloatModel(NamedTuple):
-    """A QDQ graph decomposed.
+    """A decomposed QDQ graph.
 
     Attributes:
         model: the float graph. Nodes keep their names; a node that bounds a tensor has the name of the QuantizeLinear.
@@ -88,12 +88,12 @@ class ExtractedFloatModel(NamedTuple):
 def extract_float_model(model: Any) -> ExtractedFloatModel:
     """Decompose a model whose nodes have unique names; `model` is not changed.
 
-    What a layer with weights makes is bounded at both ends of its quantization range, since runtimes do so within the
-    layer.
+    The output of a layer with weights is bounded at both ends of its quantization range, since runtimes do so within
+    the layer.
 
-    Raises ModelNotConvertible for integers that are read otherwise than by a DequantizeLinear, for activations with
+    Raises ModelNotConvertible for integers with readers other than DequantizeLinear, for activations with
     more than one scale or in other types than integers of eight and sixteen bits, and for scales that are computed or
-    no float32.
+    not float32.
     """
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
@@ -108,7 +108,7 @@ def extract_float_model(model: Any) -> ExtractedFloatModel:
 
 
 class FloatModelExtractor:
-    """Walks the graph once, in its order."""
+    """Visits the graph once, in its order."""
 
     def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
@@ -119,10 +119,10 @@ class FloatModelExtractor:
         self.weights: dict[str, QdqWeights] = {}
         self.quantized: dict[
             str, tuple[str, ActivationQuantParams, str]
-        ] = {}  # integers: what they round, their quantization range, who rounds
+        ] = {}  # by integer tensor: its source, quantization parameters, quantizing node
         self.dequantized: dict[
             str, tuple[str, ActivationQuantParams, str]
-        ] = {}  # the same by what DequantizeLinear gives
+        ] = {}  # the same by output of DequantizeLinear
         self.nodes: list[Any] = []
         self.input_params: dict[tuple[str, int], ActivationQuantParams] = {}
         self.output_params: dict[str, ActivationQuantParams] = {}
@@ -184,7 +184,7 @@ class FloatModelExtractor:
         self.producer.update(dict.fromkeys(kept.output, kept))
 
     def bound(self, tensor: str, quant_params: ActivationQuantParams, quantizer: str) -> str:
-        """Return the tensor within its range's ends, where nothing else sees to that."""
+        """Return the tensor bounded to its range, unless it is bounded already."""
         if (tensor, quant_params) in self.bounded:
             return self.bounded[tensor, quant_params]
         if quant_params.is_eight_bit:
@@ -222,7 +222,7 @@ class FloatModelExtractor:
             self.output_params[result] = quant_params
 
     def is_not_negative(self, tensor: str) -> bool:
-        """Return whether the float graph never gives a negative number here, as far as its operators tell."""
+        """Return whether the tensor's operators show that it has no negative values."""
         node = self.producer.get(tensor)
         if node is None:
             return tensor in self.constants and bool((self.constants[tensor] >= 0).all())
@@ -282,7 +282,7 @@ class FloatModelExtractor:
         return ExtractedFloatModel(result, self.weights, self.input_params, self.output_params)
 
     def name_output(self, name: str) -> None:
-        """Let the float graph give an output under its own name."""
+        """Give a float graph's output its own name."""
         from onnx import helper
 
         tensor, quant_params, quantizer = self.dequantized[name]
@@ -312,11 +312,11 @@ def read_constant(node: Any) -> Array | None:
 
 
 def reshape_along_axis(array: Array, axis: int, rank: int) -> Array:
-    """Return one value, or one for each entry of an axis, in a shape that spreads over the whole."""
+    """Return one value, or one for each entry of an axis, in a shape that broadcasts to the tensor."""
     if array.size == 1:
         return array.reshape(())
     shape = [1] * rank
-    shape[axis if axis < rank else 0] = -1  # the default axis is 1, and a bias has none of that number
+    shape[axis if axis < rank else 0] = -1  # the default axis is 1, which a bias does not have
     return array.reshape(shape)
 
 
@@ -342,7 +342,7 @@ def _make_rejection(node: Any, why: str) -> ModelNotConvertible:
 
 
 def iterate_quantized_layers(extracted: ExtractedFloatModel) -> Iterator[tuple[Any, QdqWeights, ActivationQuantParams]]:
-    """Yield the nodes that read both a rounded activation and rounded weights, with the two."""
+    """Yield the nodes with a quantized activation and quantized weights, with both."""
     for node in extracted.model.graph.node:
         quant_params = extracted.input_params.get((node.name, 0))
         if node.op_type in WEIGHTED and quant_params is not None and node.input[1] in extracted.weights:

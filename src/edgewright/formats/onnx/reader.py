@@ -1,4 +1,4 @@
-"""Read ONNX: signature, graph, precision and the files that hold its weights."""
+"""Reading of ONNX: signature, graph, precision and weight files."""
 
 from collections.abc import Iterator
 from math import prod
@@ -19,10 +19,10 @@ INT8_OPS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "Dyn
 
 
 class OnnxFile:
-    """An ONNX file without its external weights; reads what is asked for.
+    """An ONNX file without its external weights, read lazily.
 
     Raises:
-        ModelUnreadable: the bytes are no ONNX model, or the graph in it is not one.
+        ModelUnreadable: the bytes are not an ONNX model, or its graph is invalid.
         ExternalDataMissing: weights are in a file that is absent, or outside of the model's folder.
     """
 
@@ -37,13 +37,14 @@ class OnnxFile:
         }
 
     def data_files(self) -> tuple[str, ...]:
-        """Return names of the weight files, relative to the model, in the order of first use: see `check_external`."""
+        """Return the names of the weight files, relative to the model, in the order of first use: see
+        `check_external`."""
         return check_external(self.path, self.model)
 
     def signature(self) -> Signature:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
         for title, values in (("inputs", inputs), ("outputs", self.graph.output)):
-            if len({value.name for value in values}) < len(values):  # a runtime gives one of them
+            if len({value.name for value in values}) < len(values):  # a runtime returns only one of them
                 raise ModelUnreadable(f"{self.path} cannot be used", f"two of its {title} have the same name")
         return Signature(
             inputs=tuple(map(describe_value, inputs)), outputs=tuple(map(describe_value, self.graph.output))
@@ -61,7 +62,7 @@ class OnnxFile:
         )
 
     def precision(self) -> Precision:
-        """By what its operators compute with: QDQ and integer operators, else the type that most weights have."""
+        """Return the precision of its operators: QDQ and integer operators, else the type of most weights."""
         ops = [node.op_type for node in self.graph.node]
         if "DynamicQuantizeLinear" in ops or "DynamicQuantizeMatMul" in ops:
             return "w8a8-dynamic"
@@ -83,7 +84,8 @@ class OnnxFile:
         return "w4a8" if self._has_most_in_four_bits() else "w8a8"
 
     def _block_precision(self) -> Precision:
-        """By the first MatMulNBits: its bits, 4 where it names none, and whether it may round activations to int8."""
+        """Return the precision of the first MatMulNBits: its bits, 4 by default, and whether it may round activations
+        to int8."""
         node = next(one for one in self.graph.node if one.op_type == "MatMulNBits")
         attributes = {one.name: one.i for one in node.attribute}
         if attributes.get("bits", 4) != 4:
@@ -109,7 +111,7 @@ class OnnxFile:
 
 
 def parse_model(path: Path) -> Any:
-    """Return the protobuf message; ModelUnreadable where the bytes are none."""
+    """Return the protobuf message. Raises ModelUnreadable for other bytes."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
     from onnx import ModelProto
 
@@ -122,7 +124,7 @@ def parse_model(path: Path) -> Any:
 
 
 def check_strings(model: Any) -> None:
-    """Raise ValueError for a text that is not UTF-8: protobuf then gives bytes, and only when it is read."""
+    """Raise ValueError for a text that is not UTF-8, for which protobuf returns bytes on access."""
     if any(isinstance(text, bytes) for text in _texts_of(model)):
         raise ValueError("a name in it is not UTF-8")
 

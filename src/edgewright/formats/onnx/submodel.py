@@ -1,4 +1,4 @@
-"""Cut an ONNX graph behind one of its tensors, so that what led to it can be compiled alone."""
+"""Extraction of the part of an ONNX graph before a tensor, so that it can be compiled alone."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ FLOATS = (1, 10, 11, 16)  # TensorProto.FLOAT, FLOAT16, DOUBLE, BFLOAT16
 
 
 class CutPoint(NamedTuple):
-    """A tensor of the graph behind which it can be cut, and the node that makes it."""
+    """A tensor after which the graph can be cut, and its producer."""
 
     tensor: str
     node: str
@@ -18,7 +18,7 @@ class CutPoint(NamedTuple):
 
 
 class SubmodelExtractor:
-    """An ONNX model that can be cut: fixed input shapes, a name on every node, its nodes in an order of execution."""
+    """An ONNX model that can be cut: static input shapes, a name on every node, nodes in execution order."""
 
     def __init__(self, path: Path) -> None:
         import onnx
@@ -46,7 +46,7 @@ class SubmodelExtractor:
         return value is not None and value.type.tensor_type.elem_type in FLOATS
 
     def extract(self, tensor: str, to: Path) -> Path:
-        """Write the part of the graph that `tensor` depends on, with it as the only output; inputs stay as they are."""
+        """Write the part of the graph that `tensor` depends on, with it as the only output; inputs do not change."""
         import onnx
 
         needed, waiting = set(), [tensor]
@@ -70,7 +70,7 @@ class SubmodelExtractor:
 
 
 def list_inputs(node: Any) -> list[str]:
-    """Return all tensors that a node reads, also from within its inner graphs."""
+    """Return all tensors that a node and its subgraphs read."""
     inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     return [*node.input, *(name for graph in inner for one in graph.node for name in list_inputs(one))]
 

@@ -1,6 +1,6 @@
-"""A typed graph from an ONNX file, read in a process of its own.
+"""Reading of a typed graph from an ONNX file in a separate process.
 
-onnx's shape inference is C++ and may crash, hang or take all memory on a hostile file: the caller only waits for it.
+onnx's shape inference is C++ and may crash, hang or take all memory on a hostile file, so the caller only waits for it.
 """
 
 import os
@@ -21,7 +21,7 @@ from edgewright.system.memory_limit import is_allocation_failure, supports_limit
 
 
 class GraphReadError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):
-    """An error of the reading process, by the name of its class in `edgewright.errors`."""
+    """An error of the reading process, with the name of its class in `edgewright.errors`."""
 
     kind: str
     what: str
@@ -41,15 +41,15 @@ def read_onnx_graph(
     """Return the operators of an ONNX file with the shape and type of every value.
 
     Args:
-        path: the model. Weights of over 4 kB are not read, wherever they lie.
-        shapes: sizes of inputs. Of an input that is not named, a leading free size is taken as 1, and others stay free.
-        budget: the memory and time that reading may take; without one, what the environment sets, more time for larger
+        path: the model. Weights of over 4 kB are not read.
+        shapes: sizes of inputs. For other inputs, a leading dynamic size is taken as 1, and others stay dynamic.
+        budget: the memory and time for reading; by default from the environment, with more time for larger
             files.
 
     Raises:
         ModelUnreadable: it is damaged, cyclic, or crashes onnx's shape inference.
         ExternalDataMissing: weights are in a file that is absent, or outside of the model's folder.
-        InputError: `shapes` names no input, or does not fit one.
+        InputError: `shapes` has a name that is no input, or does not fit one.
         LimitReached: the budget does not suffice.
     """
     budget = budget or read_budget().for_files(measure_file(path))
@@ -67,7 +67,7 @@ def read_onnx_graph(
 
 
 def measure_file(path: Path) -> int:
-    """Return bytes of a file; 0 where it cannot be looked at."""
+    """Return the bytes of a file; 0 if it cannot be inspected."""
     try:
         return path.stat().st_size
     except OSError:

@@ -1,6 +1,6 @@
-"""The process behind `onnx_graph`: `python -m edgewright.formats.onnx.typing_process MODEL`, shapes as JSON on stdin.
+"""The child process of `typed`: `python -m edgewright.formats.onnx.typing_process MODEL`, shapes as JSON on stdin.
 
-Shapes come from onnx's own inference with data propagation, over and over with what has become known folded into
+Shapes come from onnx's own inference with data propagation, repeated with new values folded into
 constants: a Reshape whose sizes are computed from a Shape is then a Reshape with fixed sizes.
 """
 
@@ -29,13 +29,13 @@ from edgewright.system.parent import die_with_parent
 from edgewright.system.temporary import TemporaryFolder
 
 OWN_DOMAINS = ("", "ai.onnx")
-TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types that are no plain values
+TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types of complex values
 SPARSE = (11, 12, 13, 14)
 
 
 def main() -> None:
     channel = os.dup(1)
-    os.dup2(2, 1)  # what native code prints is no part of the answer
+    os.dup2(2, 1)  # output of native code must not reach the answer
     path = Path(sys.argv[1])
     shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
     budget = read_budget()
@@ -56,7 +56,7 @@ def _to_read_error(error: EdgewrightError) -> GraphReadError:
 
 
 def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> TypedGraph:
-    """See `onnx_graph.read_onnx_graph`."""
+    """See `typed.read_onnx_graph`."""
     budget = budget or read_budget()
     model, file = _read_message(path)
     notes = _write_out_functions(model, budget)
@@ -103,7 +103,7 @@ def _read_message(path: Path) -> tuple[Any, OnnxFile]:
 
 
 def _write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
-    """Put the bodies of the model's own functions in their places; a note that says so."""
+    """Inline the model's own functions; return a note about it."""
     count = len(model.functions)
     inlined = inline_functions(model, budget)
     if not count:
@@ -113,7 +113,7 @@ def _write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
 
 
 def _note_skipped(skipped: Mapping[str, str]) -> list[str]:
-    """Say which constants were not computed; what depends on their values stays unknown."""
+    """Return a note on constants that were not computed, whose dependents stay unknown."""
     if not skipped:
         return []
     name, why = next(iter(skipped.items()))
@@ -122,7 +122,7 @@ def _note_skipped(skipped: Mapping[str, str]) -> list[str]:
 
 
 def _order_nodes(path: Path, graph: Any) -> list[str]:
-    """Bring the nodes into an order in which they can run; ModelUnreadable where there is none."""
+    """Sort the nodes into an execution order. Raises ModelUnreadable if there is none."""
     given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
     made = [name for node in graph.node for name in node.output if name]
@@ -145,9 +145,7 @@ def _order_nodes(path: Path, graph: Any) -> list[str]:
 
 
 def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
-    """Return positions in an order that can run, as near to the file's own as can be; those that never can are left
-    out.
-    """
+    """Return the positions in an execution order close to the file's own, without nodes that can never run."""
     import heapq
 
     waiting: dict[str, list[int]] = {}
@@ -171,7 +169,7 @@ def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
 
 
 def find_outer_names(node: Any) -> set[str]:
-    """Values of the outer graph that the graphs within a node read."""
+    """Return the values of the outer graph that a node's subgraphs read."""
     found: set[str] = set()
     for attribute in node.attribute:
         for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
@@ -186,7 +184,7 @@ def find_outer_names(node: Any) -> set[str]:
 def fix_input_sizes(
     graph: Any, names: set[str], shapes: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, tuple[Size, ...]], tuple[str, ...]]:
-    """Write the sizes into the inputs; what they are then, and those whose leading free size became 1."""
+    """Write the sizes into the inputs; return them, and the inputs whose leading dynamic size became 1."""
     if strangers := sorted(set(shapes) - names):
         listed = ", ".join(sorted(names)) or "none"
         raise InputError(
@@ -221,7 +219,7 @@ def _check_fit(value: Any, wanted: Sequence[int]) -> None:
 
 
 def _write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tuple[Size, ...]:
-    """Put the sizes that are not -1 into free dimensions; names that are bound to one thereby go into `bound`."""
+    """Write the sizes that are not -1 into dynamic dimensions, and add the names with a size to `bound`."""
     for dim, size in zip(dims, wanted, strict=True):
         if dim.HasField("dim_value"):
             continue
@@ -235,7 +233,7 @@ def _write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tup
 
 
 def _forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
-    """Leave to inference what the file says of inner values, but for operators that onnx does not know."""
+    """Remove the file's shapes of inner values, which inference computes, except for operators without inference."""
     foreign = {name for node in graph.node if node.domain not in OWN_DOMAINS for name in node.output}
     kept = [value for value in graph.value_info if value.name in foreign]
     kept = [type(value).FromString(value.SerializeToString()) for value in kept]
@@ -250,7 +248,7 @@ def _forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
 
 
 def _check_weights(path: Path, graph: Any) -> None:
-    """Raise ModelUnreadable for weights of sizes that no tensor can have."""
+    """Raise ModelUnreadable for weights with impossible sizes."""
     for tensor in iterate_graph_tensors(graph):
         if min(tensor.dims, default=0) < 0 or limit_count(prod(tensor.dims)) is None:
             sizes = ", ".join(map(str, tensor.dims[:8]))

@@ -14,8 +14,8 @@ TENSOR, INNER_GRAPH, TENSORS, INNER_GRAPHS = 5, 6, 10, 11
 NUMBERS = {4, 5, 7, 9, 10, 11}
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 LARGE = 4096
-MOST_DAMAGED = 2**26  # of a file that is no message, as much as is needed for the parser to say so
-# The road from a message to tensors: which fields of it lead on.
+MOST_DAMAGED = 2**26  # of a file that is not a message, enough for the parser's error
+# Fields on the path from the message to tensors.
 MODEL, IN_GRAPH, IN_NODE, IN_ATTRIBUTE, IN_TENSOR = range(5)
 FIELD_PATHS: dict[int, dict[int, int]] = {
     MODEL: {GRAPH: IN_GRAPH},
@@ -29,11 +29,11 @@ Bytes = mmap.mmap | bytes | memoryview
 
 
 class MalformedMessage(Exception):
-    """The bytes do not read as fields."""
+    """Raised for bytes that are not protobuf fields."""
 
 
 def load_without_weights(path: Path) -> bytes:
-    """Return the message of a file with every tensor of over 4 kB emptied of its numbers; all bytes where they are no
+    """Return the message of a file without the data of tensors of over 4 kB; all bytes if they are not
     fields.
 
     Raises OSError for a file that cannot be read, and ValueError for an empty one.
@@ -46,7 +46,7 @@ def load_without_weights(path: Path) -> bytes:
 
 
 def _iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_message: int) -> Iterator[bytes]:
-    """Yield the fields between two positions, the large numbers of tensors left out."""
+    """Yield the fields between two positions, without the data of large tensors."""
     for number, kind, start, begin, end in iterate_fields(data, low, high):
         is_large = kind == LENGTH and end - begin > LARGE
         if is_large and kind_of_message == IN_TENSOR and number in NUMBERS:
@@ -60,7 +60,7 @@ def _iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_me
 
 
 def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Number, kind, where the field starts, where its value begins and ends."""
+    """Yield number, kind, start of the field, start and end of its value."""
     while at < high:
         start = at
         key, at = _read_varint(data, at, high)

@@ -1,6 +1,6 @@
-"""Make the network: run the graph once on zeros, and keep of it what depends on the inputs.
+"""Construction of the network: one run of the graph on zeros, without the parts that do not depend on the inputs.
 
-What does not depend on them, shapes included (all sizes are fixed), is computed here and becomes a constant.
+These, including shapes (all sizes are static), become constants.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode, read_
 from edgewright.formats.onnx_to_torch.rewrite import fuse_gelus
 from edgewright.schema.model import TensorSpec
 
-SHAPE_ALONE = ("Shape", "Size")  # what they give does not depend on the values of what they are given
+SHAPE_ALONE = ("Shape", "Size")  # the output does not depend on the input's values
 HALF_LIMIT = float(np.finfo(np.float16).max)
 
 
@@ -34,11 +34,11 @@ def load_network(
 ) -> OnnxNetwork:
     """Return the network of an ONNX file, in evaluation mode, for these shapes of its inputs.
 
-    With `half` its weights and activations are float16, its inputs and outputs as in the source. With `unroll` LSTM,
-    GRU and RNN are written step by step. With `integers` what a QDQ graph rounds is rounded by torch's operators of
-    quantized programs; without, a QDQ graph is computed in floats.
+    With `half` weights and activations are float16, and inputs and outputs keep the source's types. With `unroll` LSTM,
+    GRU and RNN are unrolled. With `integers` the Q/DQ pairs of a QDQ graph become torch's operators of
+    quantized programs; else a QDQ graph is computed in floats.
 
-    Raises ModelUnreadable, and ModelNotConvertible that names the unsupported operator and the node.
+    Raises ModelUnreadable, and ModelNotConvertible with the unsupported operator and node.
     """
     graph = fuse_gelus(read_graph(path, OPERATORS))
     graph = mark_quantized_nodes(graph) if integers else graph
@@ -47,7 +47,7 @@ def load_network(
 
 
 class NetworkBuilder:
-    """Walks the graph once."""
+    """Visits the graph once."""
 
     def __init__(self, graph: SourceGraph, shapes: Mapping[str, Sequence[int]], float_type: Any, unroll: bool) -> None:
         self.graph, self.float_type, self.unroll = graph, float_type, unroll
@@ -70,7 +70,7 @@ class NetworkBuilder:
         return self.network
 
     def take(self, node: SourceNode) -> None:
-        """Fold the node, or make a step of it."""
+        """Fold the node, or add a step for it."""
         call = Call(node.name, node.op, self.graph.opset, node.attributes, len(node.outputs), unroll=self.unroll)
         operator = OPERATORS[node.op]
         given = [self.known.get(name, self.values.get(name)) if name else None for name in node.inputs]
@@ -87,7 +87,7 @@ class NetworkBuilder:
         self.values.update(zip(node.outputs, results, strict=False))
 
     def is_known(self, node: SourceNode) -> bool:
-        if node.op == DEQUANTIZE_WEIGHTS_NODE:  # a compiler shall see the integers
+        if node.op == DEQUANTIZE_WEIGHTS_NODE:  # kept for the compiler
             return False
         return node.op in SHAPE_ALONE or all(not name or name in self.known for name in node.inputs)
 
@@ -103,7 +103,7 @@ class NetworkBuilder:
     def plan(
         self, call: Call, operator: TorchOperator, node: SourceNode, given: Sequence[Tensor]
     ) -> tuple[Any, list[Argument], dict[str, Tensor]]:
-        """Return the function to call, its arguments, and the constants that the step holds."""
+        """Return the function to call, its arguments, and the constants of the step."""
         constants = {i: self.known[name] for i, name in enumerate(node.inputs) if name in self.known}
         arranged = operator.arrange(call, constants) if operator.arrange else None
         if arranged is None:
@@ -123,7 +123,7 @@ class NetworkBuilder:
                 raise call.reject(f"its input {position} ('{name}') is known only at run time")
 
     def convert(self, tensor: Tensor) -> Tensor:
-        """Return a constant as the network holds it."""
+        """Return a constant in the network's form."""
         if not tensor.is_floating_point():
             return tensor
         if tensor.dtype == torch.float32 and self.float_type == torch.float16:
@@ -131,7 +131,7 @@ class NetworkBuilder:
         return nn.Parameter(tensor, requires_grad=False)
 
     def add_output_step(self, name: str) -> None:
-        """An output that is a constant or an input needs a step that gives it."""
+        """Add a step for an output that is a constant or an input."""
         if name in self.known:
             self.values[name] = self.known[name]
             step = NetworkStep(_identity_call(name, self.graph.opset), _copy, [Constant("c0")], [name], [])
@@ -161,7 +161,7 @@ def _to_tensor(array: Array) -> Tensor:
 
 
 def _make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tensor:
-    """Zeros of the input's type; ModelNotConvertible for a size that is open."""
+    """Return zeros of the input's type. Raises ModelNotConvertible for a dynamic size."""
     given = shapes.get(spec.name, spec.shape)
     shape = [size for size in given if isinstance(size, int)]
     if len(shape) != len(given):
@@ -186,7 +186,7 @@ def _live_nodes(graph: SourceGraph) -> list[SourceNode]:
 def _place_arguments(
     node: SourceNode, values: Mapping[str, Tensor], held: Mapping[int, Tensor], static: Mapping[int, Array]
 ) -> list[Argument]:
-    """Return the arguments by position, as far as any is given."""
+    """Return the arguments by position, up to the last given one."""
     found: dict[int, Argument] = {i: Value(name) for i, name in enumerate(node.inputs) if name in values}
     found.update({i: Constant(f"c{i}") for i in held})
     found.update(static)

@@ -1,4 +1,4 @@
-"""What an operator is given: its node's attributes, and how a table entry is made of a function."""
+"""The call of an operator with its node's attributes, and entries of the operator table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgewright.errors import ModelNotConvertible
 
-Tensor = Any  # torch ships its types with the library, which is not there wherever the types are checked
+Tensor = Any  # torch's types come with the library, which may be absent during type checks
 Array = NDArray[Any]
 
 TYPES = {
@@ -31,8 +31,8 @@ class Call(NamedTuple):
 
     Attributes:
         outputs: number of outputs that the node names.
-        float_type: what takes the place of float32: itself, or float16.
-        unroll: whether recurrent operators are written step by step.
+        float_type: replacement of float32: itself, or float16.
+        unroll: whether recurrent operators are unrolled.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Call(NamedTuple):
         return int(self.attributes.get(name, default))
 
     def integers(self, name: str) -> list[int]:
-        """Empty where the node does not have it."""
+        """Return a list attribute; empty if the node does not have it."""
         return [int(value) for value in self.attributes.get(name, ())]
 
     def text(self, name: str, default: str) -> str:
@@ -58,7 +58,7 @@ class Call(NamedTuple):
         return value.decode() if isinstance(value, bytes) else str(value)
 
     def type(self, number: int) -> Any:
-        """Return the torch type of a TensorProto's; what is float32 in the source is this network's float."""
+        """Return the torch type of a TensorProto type; float32 becomes this network's float."""
         kind = TYPES.get(number)
         if kind is None:
             raise self.reject(f"torch has no type for TensorProto type {number}")
@@ -74,20 +74,20 @@ Arrange = Callable[[Call, Constants], "Arranged | None"]
 
 
 class Arranged(NamedTuple):
-    """Another function for a node whose constants are known, with the constants in the order that it requires."""
+    """Another function for a node with known constants, and the constants in the order that it requires."""
 
     function: Function
     constants: Constants
 
 
 class TorchOperator(NamedTuple):
-    """How one ONNX operator is computed.
+    """Implementation of one ONNX operator.
 
     Attributes:
-        function: takes the call and one tensor for each input (None for one that is left out); gives a tensor, or a
+        function: called with the call and one tensor for each input (None for an absent one); returns a tensor, or a
             tuple of them.
-        static: positions of inputs that must be known beforehand; the function gets them as numpy arrays.
-        arrange: makes a better function of known weights; None where there is none.
+        static: positions of inputs that must be constant; the function gets them as NumPy arrays.
+        arrange: returns a better function for known weights, or None.
     """
 
     function: Function
@@ -96,7 +96,7 @@ class TorchOperator(NamedTuple):
 
 
 def make_operator(function: Function) -> TorchOperator:
-    """Return an operator that is a function of torch on its tensors alone."""
+    """Return an operator that calls a torch function with only its tensors."""
     return TorchOperator(lambda call, *tensors: function(*tensors))
 
 
@@ -113,7 +113,7 @@ def normalize_axis(axis: int, rank: int) -> int:
 
 
 def get_shape(tensor: Tensor) -> list[int]:
-    """Return plain numbers, which they are not by themselves while torch traces."""
+    """Return a shape as integers, which torch does not use during tracing."""
     return [int(size) for size in tensor.shape]
 
 

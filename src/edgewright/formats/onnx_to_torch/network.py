@@ -10,13 +10,13 @@ from edgewright.formats.onnx_to_torch.call import Array, Call, Function, Tensor
 
 
 class Value(NamedTuple):
-    """An argument that an earlier step made, or an input."""
+    """An argument from an earlier step or an input."""
 
     name: str
 
 
 class Constant(NamedTuple):
-    """An argument that the step itself holds, under this name."""
+    """An argument that is a constant of the step, with this name."""
 
     name: str
 
@@ -41,7 +41,7 @@ class NetworkStep(nn.Module):  # type: ignore[misc]  # torch's types are not rea
         self.reads = tuple(argument.name for argument in arguments if isinstance(argument, Value))
 
     def hold(self, name: str, tensor: Tensor) -> None:
-        """Keep a constant: a float as a parameter, anything else as a buffer."""
+        """Store a constant: a float as a parameter, others as a buffer."""
         if isinstance(tensor, nn.Parameter):
             self.register_parameter(name, tensor)
         else:
@@ -61,9 +61,9 @@ class NetworkStep(nn.Module):  # type: ignore[misc]  # torch's types are not rea
 
 
 class OnnxNetwork(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
-    """Takes the graph's inputs and gives a tuple of its outputs, both in the graph's order.
+    """A module from the graph's inputs to a tuple of its outputs, both in the graph's order.
 
-    Inputs and outputs keep the source's types: with half precision inside, float32 is cast on the way in and out.
+    Inputs and outputs keep the source's types: with half precision inside, float32 is cast at both.
 
     Attributes:
         inputs, outputs: names in the source.

@@ -1,9 +1,9 @@
-"""QuantizeLinear and DequantizeLinear as torch's own operators of quantized programs, which compilers know.
+"""QuantizeLinear and DequantizeLinear as torch's own operators of quantized programs, which compilers support.
 
 A pair around a tensor becomes `quantize_per_tensor` and `dequantize_per_tensor` on int8, one of the latter for each
-reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. A tensor
-rounded to sixteen bits stays float within its range's bounds. What does not fit (weights with zero points, integers
-that something else reads) is computed in floats as it stands.
+reader, since partitioners require a separate one. Weights stay integers with `dequantize_per_channel`. A tensor
+quantized to sixteen bits stays float, bounded to its range. Others (weights with zero points, integers
+with other readers) are computed in floats.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from edgewright.formats.onnx_to_torch.call import Array
 from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-# Operators of this house; ONNX's names hold no dot.
+# Operators of Edgewright; ONNX's names have no dot.
 QUANTIZE_NODE, DEQUANTIZE_NODE, DEQUANTIZE_WEIGHTS_NODE, LINEAR_NODE = (
     "edgewright.Round",
     "edgewright.Unround",
@@ -23,7 +23,7 @@ QUANTIZE_NODE, DEQUANTIZE_NODE, DEQUANTIZE_WEIGHTS_NODE, LINEAR_NODE = (
     "edgewright.Linear",
 )
 CLAMP_NODE = "edgewright.Bound"
-# Ends of what is stored in sixteen bits; uint16 has been read as int32, for which ONNX rounds nothing.
+# Limits of sixteen bits; uint16 was read as int32, which ONNX does not round.
 SIXTEEN_BIT_LIMITS = {np.dtype(np.int16): (-(2**15), 2**15 - 1), np.dtype(np.int32): (0, 2**16 - 1)}
 UINT8_OFFSET = 128  # from uint8 to int8
 DATA_MOVEMENT_OPS = (
@@ -35,7 +35,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def mark_quantized_nodes(graph: SourceGraph) -> SourceGraph:
-    """Return the graph with the nodes that torch has quantized operators for written as such."""
+    """Return the graph with torch's quantized operators for nodes that have one."""
     return QuantizedNodeMarker(graph).mark()
 
 
@@ -69,8 +69,8 @@ class QuantizedNodeMarker:
             yield from self.read_weights(node)
 
     def is_paired(self, node: SourceNode) -> bool:
-        """Return whether it rounds to eight bits with one scale, and only DequantizeLinear of the same scale read
-        it.
+        """Return whether it quantizes to eight bits with one scale, and only DequantizeLinear nodes of the same scale
+        read it.
         """
         name = node.outputs[0]
         readers = self.readers.get(name, [])
@@ -85,7 +85,7 @@ class QuantizedNodeMarker:
         return self.read_quant_params(one) == self.read_quant_params(other)
 
     def read_quant_params(self, node: SourceNode) -> Mapping[str, Any]:
-        """Scale and zero point on int8, or the two ends of a 16-bit range; empty where these are not known."""
+        """Return scale and zero point for int8, or the bounds of a 16-bit range; empty if they are unknown."""
         scale, zero = self.read_scales(node)
         if scale is None or scale.size != 1 or zero is None or zero.size != 1:
             return {}
@@ -119,7 +119,7 @@ class QuantizedNodeMarker:
         return made
 
     def read_weights(self, node: SourceNode) -> Iterator[SourceNode]:
-        """Yield the node with a DequantizeLinear of its own for each rounded input, and with its weights as
+        """Yield the node with a separate DequantizeLinear for each quantized input, and with its weights as
         integers."""
         inputs = list(node.inputs)
         wanted = self.find_required_params(node)
@@ -147,10 +147,10 @@ class QuantizedNodeMarker:
         yield node._replace(inputs=tuple(inputs))
 
     def find_required_params(self, node: SourceNode) -> Mapping[str, Any]:
-        """Return the quantization range that a node which only moves values has to be given them on: XNNPACK moves
+        """Return the quantization parameters that a data movement node requires for its input: XNNPACK moves
         integers as they are.
 
-        Rounding before it is moved gives what rounding behind would.
+        Quantizing before the movement is equal to quantizing after it.
         """
         qdq_node = next((one for one in self.readers.get(node.outputs[0], []) if one.op == QUANTIZE), None)
         moves = node.op in DATA_MOVEMENT_OPS and qdq_node is not None and self.is_paired(qdq_node)
@@ -185,9 +185,9 @@ class QuantizedNodeMarker:
         return qdq_node is not None and qdq_node.op == DEQUANTIZE and self.is_dequantized_pair(qdq_node)
 
     def has_quantized_output(self, node: SourceNode) -> bool:
-        """Return whether what it makes is rounded to eight bits, at once or behind one activation that XNNPACK fuses.
+        """Return whether its output is quantized to eight bits, directly or after one activation that XNNPACK fuses.
 
-        XNNPACK takes no integer layer that gives floats, and nothing else could compute its weights.
+        XNNPACK does not support an integer layer with a float output.
         """
         readers = self.readers.get(node.outputs[0], [])
         if node.outputs[0] in self.graph_outputs or len(readers) != 1:

@@ -1,4 +1,4 @@
-"""The nodes, constants and signature of an ONNX file as plain records."""
+"""Nodes, constants and signature of an ONNX file as plain records."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ MOST_BODIES = 3  # definitions may have operators with definitions
 
 
 class SourceNode(NamedTuple):
-    """`sources` are the names of the file's nodes that it stands for."""
+    """A node; `sources` has the names of the file's nodes that it computes."""
 
     name: str
     op: str
@@ -39,8 +39,8 @@ class SourceGraph(NamedTuple):
 
 
 def read_graph(path: Path, known: Mapping[str, object]) -> SourceGraph:
-    """Return the main graph; operators that are not `known` are replaced by the body that ONNX defines for them, if
-    any.
+    """Return the main graph; operators that are not `known` are replaced by ONNX's definition, if there is
+    one.
 
     Raises ModelUnreadable or ModelNotConvertible.
     """
@@ -80,14 +80,14 @@ def _unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
 
 
 def _inline_bodies(model: Any, known: Mapping[str, object]) -> Any:
-    """Bodies in the place of unknown operators; the model as it was where onnx cannot say them."""
+    """Return the model with unknown operators replaced by their definitions; unchanged if onnx fails."""
     import onnx.inliner
 
     for _ in range(MOST_BODIES):
         bodies = _find_bodies(model, known)
         if not bodies:
             return model
-        for tensor in model.graph.initializer:  # bodies depend on the types of what they are given
+        for tensor in model.graph.initializer:  # definitions depend on the types of their inputs
             made = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             model.graph.value_info.append(made)
         _add_defaults(model, bodies)
@@ -140,7 +140,7 @@ def _read_attribute(attribute: Any, node: str) -> Any:
 
 
 def _read_tensor(tensor: Any) -> Array:
-    """numpy's array, in a type that torch knows."""
+    """Return NumPy's array in a type that torch supports."""
     array = numpy_helper.to_array(tensor)
     wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
     return np.ascontiguousarray(array.astype(wider[array.dtype.name]) if array.dtype.name in wider else array).reshape(

@@ -1,4 +1,4 @@
-"""Operators in the place of what exporters expand, where runtimes have a kernel for the whole."""
+"""Fusion of operators that exporters expand and runtimes have a kernel for."""
 
 from collections.abc import Mapping
 from math import sqrt
@@ -10,7 +10,7 @@ CLOSE = 1e-4
 
 
 class GraphIndex(NamedTuple):
-    """Who makes a tensor, how often it is read, and what it holds if it is one known number."""
+    """Producer of each tensor, its number of readers, and its value if it is one known number."""
 
     producer: Mapping[str, SourceNode]
     reads: Mapping[str, int]
@@ -44,7 +44,7 @@ def _index_graph(graph: SourceGraph) -> GraphIndex:
 
 
 def _find_gelu(node: SourceNode, index: GraphIndex) -> SourceNode | None:
-    """x · 0.5 · (1 + erf(x / √2)), the factors in any order, from its last multiplication."""
+    """Match x · 0.5 · (1 + erf(x / √2)), with the factors in any order, from its last multiplication."""
     factors = _flatten_product(node, index) if node.op == "Mul" else None
     if factors is None:
         return None

@@ -1,7 +1,7 @@
 """Checked access to the tables and vectors of a flatbuffer (https://flatbuffers.dev/internals/).
 
 The file may be hostile: each offset is checked against the file's size before it is followed, nothing is copied that
-the file does not hold, and the number of vector elements and text bytes that are read is bounded by the file's size,
+beyond the file's content, and the number of vector elements and text bytes that are read is bounded by the file's size,
 so that vectors that overlap cannot make the reader slow.
 """
 
@@ -20,7 +20,7 @@ _FORMATS = {code: struct.Struct("<" + code) for code in "bBiIqQf"}
 
 
 class MalformedFlatbuffer(Exception):
-    """The flatbuffer cannot be followed; the text says where."""
+    """Raised for an invalid flatbuffer; the text says where."""
 
 
 class FlatbufferReader:
@@ -47,14 +47,14 @@ class FlatbufferReader:
         return value
 
     def follow(self, at: int) -> int:
-        """Return the position that the offset at `at` names."""
+        """Return the target of the offset at `at`."""
         offset = self.number(at, "I")
         if offset == 0 or at + offset > self.size - 4:
             raise MalformedFlatbuffer(f"the offset at byte {at} points outside it: it is truncated or damaged")
         return at + offset
 
     def field(self, table: int, slot: int) -> int:
-        """Return the position of a table's field; 0 where the table leaves it out."""
+        """Return the position of a table's field; 0 if it is absent."""
         vtable = table - self.number(table, "i")
         length = self._unpack(_TWO_BYTES, vtable)
         place = 4 + 2 * slot
@@ -68,7 +68,7 @@ class FlatbufferReader:
         return self.number(at, code) if at else default
 
     def vector(self, table: int, slot: int, item_bytes: int) -> tuple[int, int]:
-        """Return where a vector's first element lies, and how many there are; (0, 0) without the field."""
+        """Return the position of a vector's first element and the number of elements; (0, 0) without the field."""
         at = self.field(table, slot)
         if not at:
             return 0, 0

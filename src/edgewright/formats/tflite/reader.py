@@ -21,7 +21,7 @@ DIMENSIONS_LIMIT = 64
 
 
 class TfliteTensor(NamedTuple):
-    """A tensor of the main subgraph. `shape` has -1 where the size is free; `default_shape` never does."""
+    """A tensor of the main subgraph. `shape` has -1 for a dynamic size; `default_shape` has not."""
 
     name: str
     dtype: str
@@ -32,7 +32,7 @@ class TfliteTensor(NamedTuple):
 
 
 class TfliteOperator(NamedTuple):
-    """An operator; `inputs` and `outputs` are tensor indices, -1 stands for an optional input left out."""
+    """An operator; `inputs` and `outputs` are tensor indices, -1 for an absent optional input."""
 
     op: str
     inputs: tuple[int, ...]
@@ -40,7 +40,7 @@ class TfliteOperator(NamedTuple):
 
 
 class TfliteGraph(NamedTuple):
-    """The main subgraph. `names` are the signature's names by tensor index, empty where there is none."""
+    """The main subgraph. `names` has the signature's names by tensor index, empty without a signature."""
 
     tensors: tuple[TfliteTensor, ...]
     operators: tuple[TfliteOperator, ...]
@@ -53,7 +53,7 @@ class TfliteGraph(NamedTuple):
 def read_signature(path: Path) -> Signature:
     """Return the inputs and outputs of the main subgraph, in the file's order.
 
-    Names are those of the signature def where the file has exactly one and it names them all, else the tensors' own,
+    Names are those of the signature def if the file has exactly one that names them all, else the tensors' own,
     made unique.
 
     Raises:
@@ -91,10 +91,10 @@ def read_graph(path: Path) -> tuple[GraphNode, ...]:
 
 
 def read_precision(path: Path) -> Precision:
-    """Return what the model is called by the types of its compute operators (convolutions, matrix products, recurrent
+    """Return the model's precision by the types of its compute operators (convolutions, matrix products, recurrent
     cells).
 
-    `mixed` when two kinds each hold more than a tenth of these operators. Raises as `read_signature`.
+    It is `mixed` if two precisions each have more than a tenth of these operators. Raises the same as `read_signature`.
     """
     return find_precision(read_tflite(path))
 
@@ -160,7 +160,7 @@ def find_precision(graph: TfliteGraph) -> Precision:
 def _operator_precision(
     graph: TfliteGraph, operator: TfliteOperator, dequantized: Mapping[int, TfliteOperator]
 ) -> Precision | None:
-    """Return the precision of one compute operator; None where it has no weights."""
+    """Return the precision of one compute operator; None if it has no weights."""
     activation, weights, stored_smaller = "", "", False
     for i in operator.inputs:
         if i < 0 or graph.tensors[i].dtype in ("int32", "int64", "bool"):
@@ -174,7 +174,7 @@ def _operator_precision(
 
 
 def _stored_type(graph: TfliteGraph, index: int, dequantized: Mapping[int, TfliteOperator]) -> str | None:
-    """Return the type in which a constant is in the file; None for what is computed."""
+    """Return the stored type of a constant; None for a computed tensor."""
     if graph.tensors[index].constant:
         return graph.tensors[index].dtype
     source = dequantized.get(index)
@@ -184,7 +184,8 @@ def _stored_type(graph: TfliteGraph, index: int, dequantized: Mapping[int, Tflit
 
 
 def _name_precision(activation: str, weights: str, *, explicit: bool) -> Precision:
-    """`explicit`: a DEQUANTIZE stands between weights and operator, so that the arithmetic itself is float."""
+    """Return the name; `explicit` says that a DEQUANTIZE is between weights and operator, so that the arithmetic is
+    float."""
     if weights in ("int4", "uint4", "int2"):
         return "w4a8" if activation in ("int8", "uint8") else "w4"
     if weights in ("int8", "uint8"):
@@ -195,7 +196,7 @@ def _name_precision(activation: str, weights: str, *, explicit: bool) -> Precisi
 
 
 def _activation_precision(graph: TfliteGraph) -> Precision:
-    """For a model without compute operators: by the type of most of its computed tensors."""
+    """Return the precision of a model without compute operators, by the type of most of its computed tensors."""
     types = [graph.tensors[i].dtype for o in graph.operators for i in o.outputs if i >= 0]
     names: dict[str, Precision] = {"int8": "w8a8", "uint8": "w8a8", "float16": "fp16", "bfloat16": "bf16"}
     return names.get(max(set(types), key=types.count), "fp32") if types else "fp32"
@@ -341,7 +342,7 @@ def _read_quantization(flat: FlatbufferReader, tensor: int) -> Quantization | No
 
 
 def _read_names(flat: FlatbufferReader, model: int) -> tuple[dict[int, str], dict[int, str]]:
-    """Return names by tensor index, from the signature def where there is exactly one and it is the main subgraph's."""
+    """Return names by tensor index from the signature def, if there is exactly one and it is the main subgraph's."""
     signatures = list(flat.tables(model, Slot.MODEL_SIGNATURES))
     if len(signatures) != 1 or flat.value(signatures[0], Slot.SIGNATURE_SUBGRAPH, "I") != 0:
         return {}, {}
@@ -360,5 +361,5 @@ def _read_map(flat: FlatbufferReader, signature: int, slot: int) -> dict[int, st
 
 
 def invert_names(pairs: Sequence[tuple[str, int]]) -> dict[int, str]:
-    """Name by tensor index; of two names for one tensor the first in the alphabet."""
+    """Return the name by tensor index; of two names for one tensor the alphabetically first."""
     return {index: name for name, index in sorted(pairs, reverse=True) if name}

@@ -1,4 +1,4 @@
-"""The TFLite schema's numbers as data.
+"""Enumerations of the TFLite schema.
 
 Source: `tflite/converter/schema/schema.fbs` of google-ai-edge/LiteRT (schema version 3); a field's slot is its
 place in that file's table, from 0.
@@ -48,7 +48,7 @@ TENSOR_TYPES = tuple(_TENSOR_TYPES.split())
 CUSTOM = OPERATORS.index("CUSTOM")
 PLACEHOLDER = OPERATORS.index("PLACEHOLDER_FOR_GREATER_OP_CODES")
 
-# Operators whose share of the work decides what a model's precision is called.
+# Operators that determine a model's precision.
 _COMPUTE = """
     CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV CONV_3D CONV_3D_TRANSPOSE FULLY_CONNECTED BATCH_MATMUL SVDF RNN LSTM
     UNIDIRECTIONAL_SEQUENCE_RNN UNIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN

@@ -13,8 +13,8 @@ from edgewright.formats.typed_graph import Size, TensorType, TypedGraph, TypedNo
 def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> TypedGraph:
     """Return the operators of the main subgraph with the shape and type of every tensor.
 
-    Sizes are those that the file itself runs with; where it leaves some free, a shape that differs from them cannot be
-    followed through the graph without LiteRT, and is rejected.
+    Sizes are those with which the file runs; if some are dynamic, another shape cannot be
+    propagated through the graph without LiteRT, and is rejected.
 
     Raises ModelUnreadable as `tflite.read_signature`, and InputError.
     """
@@ -68,7 +68,7 @@ def _signature_names(graph: TfliteGraph) -> dict[int, str]:
 
 
 def _label_tensors(graph: TfliteGraph, known: Mapping[int, str]) -> list[str]:
-    """Return a unique name for each tensor: the signature's, else its own, with its number where that is taken."""
+    """Return a unique name for each tensor: the signature's, else its own, with its number if that is used."""
     taken = set(known.values())
     names = []
     for i, tensor in enumerate(graph.tensors):

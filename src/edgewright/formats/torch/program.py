@@ -1,8 +1,8 @@
-"""Torch programs: what a user hands over, as one thing that can be exported. Only for use in a worker process.
+"""Torch programs from all kinds of sources, in a form that can be exported. Only for use in a worker process.
 
-A source is `FILE.py:FACTORY` (a function that builds the module, whose weights may be in a file of their own), a
-`.pt2` of torch.export, a TorchScript file (`.pt`), or an ONNX file. The first of them is the user's code and runs as
-such; the third may hold code too, which TorchScript's own interpreter runs.
+A source is `FILE.py:FACTORY` (a function that builds the module, whose weights may be in another file), a
+`.pt2` of torch.export, a TorchScript file (`.pt`), or an ONNX file. The first is the user's code and runs as
+such; the third may have code too, which TorchScript's own interpreter runs.
 """
 
 import logging
@@ -35,7 +35,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 class TorchPort(NamedTuple):
-    """One input or output; the type is numpy's name."""
+    """One input or output; the type is NumPy's name."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class LoadedProgram(NamedTuple):
         program: a torch.nn.Module in evaluation mode, a TorchScript module, or an ExportedProgram.
         kind: which of the three.
         examples: one tensor for each input.
-        sources_of: names of the source nodes of a path of modules; for ONNX sources alone.
+        sources_of: names of the source nodes of a module path; only for ONNX sources.
     """
 
     program: Any
@@ -60,7 +60,7 @@ class LoadedProgram(NamedTuple):
     sources_of: Callable[[str], tuple[str, ...]]
 
     def export(self) -> Any:
-        """As torch.export.ExportedProgram."""
+        """Return the program as torch.export.ExportedProgram."""
         import torch
 
         if self.kind == "exported":
@@ -73,7 +73,7 @@ class LoadedProgram(NamedTuple):
             return torch.export.export(self.program, self.examples)
 
     def callable(self) -> Any:
-        """As a function of the inputs."""
+        """Return the program as a function of the inputs."""
         return self.program.module() if self.kind == "exported" else self.program
 
 
@@ -89,10 +89,10 @@ def load_source(
 ) -> LoadedProgram:
     """Load an ONNX file (`format` "onnx") or a torch source ("torch").
 
-    `half` gives weights and activations of float16 with inputs and outputs left as they are; `unroll` writes recurrent
-    layers of an ONNX file step by step; `integers` keeps what a QDQ graph rounds.
+    `half` converts weights and activations to float16 and keeps the types of inputs and outputs; `unroll` unrolls
+    recurrent layers of an ONNX file; `integers` keeps the Q/DQ pairs of a QDQ graph.
 
-    Raises EdgewrightErrors that name what is not supported.
+    Raises EdgewrightErrors with the unsupported parts.
     """
     if format == "onnx":
         return _load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
@@ -119,7 +119,7 @@ def _load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers
 
 
 def load_torch(source: str, shapes: Shapes, *, half: bool = False, weights: str | None = None) -> LoadedProgram:
-    """Return a torch source: inputs are named as the parameters of `forward`, outputs `output`, or `output0` and so
+    """Return a torch source: inputs have the names of `forward`'s parameters, outputs are `output`, or `output0` and so
     on.
     """
     program, kind = _load_program(source, weights)
@@ -158,12 +158,12 @@ def _load_program(source: str, weights: str | None) -> tuple[Any, Literal["modul
         if path.suffix == ".pt2":
             return torch.export.load(str(path)), "exported"
         return torch.jit.load(str(path), map_location="cpu").eval(), "script"
-    except Exception as error:  # torch raises what it pleases on a bad file
+    except Exception as error:  # torch raises exceptions of any class on a bad file
         raise ModelUnreadable(f"{source} cannot be read by torch", str(error).strip().splitlines()[0][:300]) from error
 
 
 def build_module(path: Path, factory: str, weights: str | None) -> Any:
-    """Run the user's file from its own folder, call its factory, and load the weights, which may hold no code."""
+    """Run the user's file from its own folder, call its factory, and load the weights, which must not contain code."""
     import torch
 
     if not path.is_file():
@@ -202,9 +202,7 @@ def _find_factory(module: Any, factory: str, path: Path) -> Any:
 
 
 def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Return names and examples of the inputs: a .pt2 reports them, a module's `forward` names them and `shapes` gives
-    sizes.
-    """
+    """Return names and examples of the inputs: a .pt2 has them; else names are from `forward`, sizes from `shapes`."""
     import torch
 
     if kind == "exported":
@@ -234,9 +232,9 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
 
 
 def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
-    """Return the examples with which the program runs, and what it gives: of float32, or with some of them int64.
+    """Return the examples with which the program runs, and its outputs: of float32, or some of int64.
 
-    Only a .pt2 reports the types of its inputs. Where there are many inputs, all of them take the same type.
+    Only a .pt2 has the types of its inputs. If there are many inputs, all get the same type.
     """
     import torch
 
@@ -269,7 +267,7 @@ def name_outputs(count: int) -> list[str]:
 
 
 def flatten_tensors(made: Any) -> list[Any]:
-    """Return the tensors of what a program gives or takes, in order."""
+    """Return the tensors in a program's inputs or outputs, in order."""
     import torch
     from torch.utils._pytree import tree_leaves
 
@@ -277,7 +275,7 @@ def flatten_tensors(made: Any) -> list[Any]:
 
 
 def _halve(module: Any) -> Any:
-    """Return the module in float16, with float32 cast on the way in and out."""
+    """Return the module in float16, with casts of float32 inputs and outputs."""
     import torch
 
     class Halved(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
@@ -304,7 +302,7 @@ def _type_name(kind: Any) -> str:
 
 
 def map_ports(loaded: LoadedProgram) -> IoMap:
-    """Inputs and outputs are the source's own, in all."""
+    """Return a map with the source's own inputs and outputs."""
     return IoMap(inputs=tuple(map(_as_port, loaded.inputs)), outputs=tuple(map(_as_port, loaded.outputs)))
 
 
@@ -323,7 +321,7 @@ def _as_port(one: TorchPort) -> Port:
 def export_onnx(loaded: LoadedProgram, to: Path) -> None:
     """Write opset-18 ONNX with the inputs' and outputs' own names, and fixed sizes.
 
-    A TorchScript file goes the way of torch's older exporter, the only one that takes it.
+    A TorchScript file is exported with torch's older exporter, the only one that supports it.
     """
     import torch
 
@@ -339,7 +337,7 @@ def export_onnx(loaded: LoadedProgram, to: Path) -> None:
                 return
             program = torch.onnx.export(loaded.program, loaded.examples, dynamo=True, verbose=False, **names)
             program.save(str(to), external_data=needs_data_file(program.model_proto))
-    except Exception as error:  # the exporter raises what it pleases
+    except Exception as error:  # the exporter raises exceptions of any class
         if find_full_disk_error(error):
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -350,7 +348,7 @@ def export_onnx(loaded: LoadedProgram, to: Path) -> None:
 
 @contextmanager
 def silence_exporter() -> Iterator[None]:
-    """torch's exporters warn, and print their progress."""
+    """Suppress warnings and progress output of torch's exporters."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Weights of a torch module: read from a file that holds no code, and distinguished from what the module requires."""
+"""Weights of a torch module: reading from a file without code, and comparison with the module's own."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from edgewright.errors import ModelNotFound, ModelUnreadable, RuntimeMissing
 
-INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights among other things
+INSIDE = ("state_dict", "model_state_dict", "model")  # keys of the weights in checkpoints
 WRAPPERS = ("_orig_mod.", "module.")  # torch.compile's, DataParallel's
-COUNTER = "num_batches_tracked"  # of batch normalization, which nothing computes with once trained
+COUNTER = "num_batches_tracked"  # of batch normalization, unused at inference
 MAX_LISTED_NAMES = 10
 
 
 class KeyMismatch(NamedTuple):
-    """Names of what does not fit, each list whole."""
+    """All names of weights that do not fit."""
 
     missing: list[str]
     unexpected: list[str]
@@ -25,10 +25,10 @@ class KeyMismatch(NamedTuple):
 
 
 def load_weights(module: Any, path: Path) -> None:
-    """Load a `.safetensors`, or what torch.save wrote of tensors. ModelUnreadable lists the keys that do not fit.
+    """Load a `.safetensors`, or tensors written by torch.save. Raises ModelUnreadable with the keys that do not fit.
 
-    A checkpoint is opened where it keeps weights under `state_dict`, `model_state_dict` or `model`; the prefixes of
-    DataParallel and torch.compile are taken off. What weights are tied to may be missing.
+    A checkpoint may have the weights under `state_dict`, `model_state_dict` or `model`; the prefixes of
+    DataParallel and torch.compile are removed. Tied weights may be missing.
     """
     own = module.state_dict()
     state = _fit_names(_read_weights(path), own)
@@ -39,7 +39,7 @@ def load_weights(module: Any, path: Path) -> None:
         )
     try:
         module.load_state_dict(state, strict=False)
-    except Exception as error:  # it is the user's module, which may load as it likes
+    except Exception as error:  # the user's module may raise any class
         raise ModelUnreadable(f"the weights {path} do not fit the module", _first_line(error)) from error
 
 
@@ -85,7 +85,7 @@ def _read_saved(path: Path) -> Any:
             why = _first_line(error)
         hint = "save model.state_dict() alone, preferably as .safetensors"
         raise ModelUnreadable(f"the weights {path} are not loaded", why, hint) from error
-    except Exception as error:  # torch raises what it pleases on a bad file
+    except Exception as error:  # torch raises exceptions of any class on a bad file
         raise ModelUnreadable(f"the weights {path} cannot be read", _first_line(error)) from error
 
 
@@ -133,7 +133,7 @@ def _first_line(error: Exception) -> str:
 
 
 def save_weights(module: Any, path: Path) -> None:
-    """Write a `.safetensors`; of tied weights the first alone. Not atomic: a file of another name can be."""
+    """Write a `.safetensors`, with only the first of tied weights. The writing is not atomic."""
     from safetensors.torch import save_file
 
     seen: set[Any] = set()

@@ -1,4 +1,4 @@
-"""The operators that are known, by ONNX's names."""
+"""The supported operators by ONNX's names."""
 
 from edgewright.formats.onnx_to_torch.call import TorchOperator
 from edgewright.formats.onnx_to_torch.operators import (

@@ -20,7 +20,7 @@ from edgewright.formats.onnx_to_torch.call import (
 
 
 def _divide(call: Call, left: Tensor, right: Tensor) -> Tensor:
-    """Integers are divided towards zero, as C does."""
+    """Divide; integers are rounded towards zero, as in C."""
     if left.is_floating_point():
         return left / right
     return torch.div(left, right, rounding_mode="trunc")
@@ -49,7 +49,7 @@ def _square_or_power(call: Call, constants: Constants) -> Arranged | None:
 
 
 def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> TorchOperator:
-    """Of two or more inputs, or of one."""
+    """Return an operator that folds a function over one or more inputs."""
     return TorchOperator(lambda call, *tensors: reduce(function, tensors))
 
 
@@ -58,7 +58,7 @@ def _mean(call: Call, *tensors: Tensor) -> Tensor:
 
 
 def _clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | None = None) -> Tensor:
-    """Bounds that the type cannot hold are none."""
+    """Clip; bounds beyond the type's range are ignored."""
     least = _read_bound(call, low, "min", tensor)
     most = _read_bound(call, high, "max", tensor)
     if least is None and most is None:
@@ -83,7 +83,7 @@ def _cast(call: Call, tensor: Tensor) -> Tensor:
 
 
 def _hard_sigmoid(call: Call, tensor: Tensor) -> Tensor:
-    """Spelled out: torch's own is decomposed with casts that XNNPACK does not take."""
+    """Compute HardSigmoid by its formula: torch's own is decomposed with casts that XNNPACK does not support."""
     return F.hardtanh(tensor * call.number("alpha", 0.2) + call.number("beta", 0.5), 0.0, 1.0)
 
 
@@ -123,7 +123,7 @@ def _swish(call: Call, tensor: Tensor) -> Tensor:
 
 
 def _prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
-    """By channel where the slope has one number for each of them, else as ONNX spreads it."""
+    """Compute PRelu per channel if the slope has one number for each, else with ONNX's broadcasting."""
     channels = get_shape(tensor)[1] if tensor.dim() > 1 else 1
     ones = [channels if axis == 1 else 1 for axis in range(tensor.dim())][1:]
     if slope.numel() == 1 or get_shape(slope) == ones:
@@ -132,7 +132,7 @@ def _prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
 
 
 def _prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
-    """Return a known slope that has one number, or one for each channel, the axes behind it being 1."""
+    """Return a function for a known slope with one number, or one for each channel and other axes of size 1."""
     slope = constants.get(1)
     if slope is None or 0 in constants or (slope.numel() > 1 and (slope.dim() < 2 or get_shape(slope)[-1] != 1)):
         return None
@@ -163,7 +163,7 @@ def _where(call: Call, condition: Tensor, left: Tensor, right: Tensor) -> Tensor
 
 
 def _quantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
-    """ONNX's QuantizeLinear: round half to even, then saturate."""
+    """Compute ONNX's QuantizeLinear: round half to even, then saturate."""
     kind = torch.uint8 if zero is None else zero.dtype
     limits = torch.iinfo(kind)
     scaled = torch.round(tensor / _along(call, scale, tensor))
@@ -179,7 +179,7 @@ def _dequantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None =
 
 
 def _along(call: Call, tensor: Tensor, like: Tensor) -> Tensor:
-    """Return a scale of one axis, laid along it."""
+    """Return a scale of one axis, reshaped for broadcasting."""
     if tensor.dim() != 1 or tensor.numel() == 1:
         return tensor.reshape(()) if tensor.numel() == 1 else tensor
     shape = [1] * like.dim()
@@ -188,7 +188,7 @@ def _along(call: Call, tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def _random_free(call: Call, tensor: Tensor, *rest: Tensor) -> Tensor:
-    """Dropout as it is in inference."""
+    """Compute Dropout at inference."""
     return tensor if call.outputs == 1 else (tensor, torch.ones_like(tensor, dtype=torch.bool))
 
 

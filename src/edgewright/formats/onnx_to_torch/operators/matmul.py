@@ -7,7 +7,7 @@ from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Ten
 
 
 def _multiply(call: Call, left: Tensor, right: Tensor) -> Tensor:
-    """With batches of the same sizes as one batch: torch's own way would spread both first."""
+    """Multiply matrices, with equal batch sizes as one batch: torch would broadcast both first."""
     rank = left.dim()
     if rank > 3 and right.dim() == rank and get_shape(left)[:-2] == get_shape(right)[:-2]:
         product = torch.bmm(left.reshape(-1, *get_shape(left)[-2:]), right.reshape(-1, *get_shape(right)[-2:]))
@@ -31,7 +31,7 @@ def _gemm(call: Call, left: Tensor, right: Tensor, bias: Tensor | None = None) -
 
 
 def _gemm_by_linear(call: Call, constants: Constants) -> Arranged | None:
-    """With known weights, and a known bias for each column if there is one."""
+    """Return a linear layer for known weights, and a known bias for each column if there is one."""
     weight, bias = constants.get(1), constants.get(2)
     if weight is None or call.integer("transA", 0) or 0 in constants:
         return None

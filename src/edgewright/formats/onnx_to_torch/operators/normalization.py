@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from edgewright.formats.onnx_to_torch.call import Call, Function, Tensor, TorchOperator, get_shape, normalize_axis
 
-COERCED = 13  # before this opset a softmax sees its input as a matrix
+COERCED = 13  # before this opset a softmax reads its input as a matrix
 
 
 def _batch_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def _rms_norm(call: Call, tensor: Tensor, scale: Tensor) -> Tensor:
 
 
 def _group_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Scales are one for each group until opset 20, and one for each channel from 21 on."""
+    """Compute GroupNormalization; scales are per group until opset 20, and per channel from 21 on."""
     groups = call.integer("num_groups", 1)
     if scale.numel() != get_shape(tensor)[1]:
         times = get_shape(tensor)[1] // groups

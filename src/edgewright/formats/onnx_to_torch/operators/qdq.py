@@ -1,4 +1,4 @@
-"""Torch's operators of quantized programs; see `rounding.py` beside this folder for what becomes one."""
+"""Torch's operators of quantized programs; `qdq.py` of the parent package creates their nodes."""
 
 import torch
 import torch.ao.quantization.fx._decomposed  # defines them

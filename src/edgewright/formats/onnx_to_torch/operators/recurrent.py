@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN. torch's own layers where the definition is the same, with the gates in torch's order.
+"""LSTM, GRU and RNN: torch's own layers if the definition is the same, with the gates in torch's order.
 
 ONNX has the gates i o f c (LSTM) and z r h (GRU), torch i f c o and r z n; in torch the reset gate of a GRU works on
 the product with the recurrent weights (`linear_before_reset` of 1).
@@ -18,7 +18,7 @@ USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN":
 
 
 def _arrange(call: Call, constants: Constants) -> Arranged | None:
-    """Weights in torch's order: for each direction W, R and, where there are any, both biases."""
+    """Return weights in torch's order: for each direction W, R and, if present, both biases."""
     _check(call, constants)
     directions, order = constants[W].shape[0], ORDER[call.op]
     found: list[Tensor] = []
@@ -57,7 +57,7 @@ def _check(call: Call, constants: Constants) -> None:
 
 
 def _runner(call: Call, biased: bool, both: bool) -> Function:
-    """Return the function that takes the node's inputs (weights left out) and torch's weights behind them."""
+    """Return the function of the node's inputs without weights, followed by torch's weights."""
     functions = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN": torch.rnn_tanh}
     function, is_lstm = functions[call.op], call.op == "LSTM"
     backwards = call.text("direction", "forward") == "reverse"
@@ -92,7 +92,7 @@ def _start(call: Call, tensor: Tensor, given: Tensor | None, both: bool, batch_f
 def _shape_results(
     call: Call, outputs: Tensor, last: list[Tensor], both: bool, batch_first: bool
 ) -> tuple[Tensor, ...]:
-    """Y as [steps, directions, batch, hidden], or batch first where the layout says so."""
+    """Return Y as [steps, directions, batch, hidden], or batch first in that layout."""
     steps, batch, width = get_shape(outputs)
     split = outputs.reshape(steps, batch, 1 + both, width // (1 + both))
     if batch_first:
@@ -165,12 +165,12 @@ def _pick(states: Tensor, direction: int) -> Tensor:
 
 
 def _pieces(tensor: Tensor, size: int) -> list[Tensor]:
-    """Even slices: XNNPACK has no split."""
+    """Return equal slices: XNNPACK has no split."""
     return [tensor.narrow(1, begin, size) for begin in range(0, get_shape(tensor)[1], size)]
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """Concatenate a few at a time: XNNPACK takes no more."""
+    """Concatenate a few at a time: XNNPACK does not support more."""
     while len(parts) > 1:
         groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
         parts = [torch.cat(group) if len(group) > 1 else group[0] for group in groups]

@@ -1,4 +1,4 @@
-"""Operators that make one value of many, and those that look for a place."""
+"""Reductions, and operators that search an index."""
 
 import torch
 
@@ -15,7 +15,7 @@ from edgewright.formats.onnx_to_torch.call import (
 
 
 def _reduction(function: Function) -> TorchOperator:
-    """`function` takes a tensor, a list of axes and whether they stay with size 1."""
+    """Return a reduction; `function` is called with a tensor, a list of axes and whether they stay with size 1."""
 
     def reduce(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
         wanted = to_integers(axes) or call.integers("axes")
@@ -34,7 +34,7 @@ def _product(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _mean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
-    """Axes are dropped afterwards: XNNPACK takes a mean that keeps them."""
+    """Compute the mean, and drop axes afterwards: XNNPACK only supports a mean that keeps them."""
     made = torch.mean(tensor, axes, keepdim=True)
     return made if keep else made.reshape([size for axis, size in enumerate(get_shape(made)) if axis not in axes])
 

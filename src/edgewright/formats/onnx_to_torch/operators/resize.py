@@ -1,6 +1,6 @@
-"""Resize and Upsample: torch's own interpolation where it means the same, and ONNX's definition expanded elsewhere.
+"""Resize and Upsample: torch's own interpolation if it is equivalent, else ONNX's definition.
 
-Resizing is separable, so each axis has its own places (nearest) or its own matrix of weights (linear, cubic).
+Resizing is separable, so each axis has its own indices (nearest) or its own matrix of weights (linear, cubic).
 Definition: ONNX operator Resize, versions 10 to 19, and its reference implementation.
 """
 
@@ -45,7 +45,7 @@ def _resize(
 
 
 def _upsample(call: Call, tensor: Tensor, scales: Array | None = None) -> Tensor:
-    """Of opset 9: asymmetric, nearest by rounding down."""
+    """Compute Upsample of opset 9: asymmetric, nearest by rounding down."""
     attributes = {**call.attributes, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     given = scales if scales is not None else np.asarray(call.attributes.get("scales", ()), np.float32)
     return _resize(call._replace(attributes=attributes), tensor, None, given)
@@ -78,7 +78,7 @@ def _resize_to(call: Call, tensor: Tensor, targets: list[int], factors: list[flo
 
 
 def _interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[float], mode: str) -> Tensor | None:
-    """By torch; None where torch's definition is another one."""
+    """Interpolate with torch; return None if torch's definition differs."""
     how = call.text("coordinate_transformation_mode", "half_pixel")
     name = LINEAR.get(tensor.dim() - 2) if mode == "linear" else "bicubic" if tensor.dim() == 4 else None
     exact = all(
@@ -93,13 +93,13 @@ def _interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[f
 
 
 def _torch_nearest(size: int, target: int) -> Array:
-    """Return the places that torch's nearest reads, which it computes in float32."""
+    """Return the indices of torch's nearest mode, which it computes in float32."""
     place: Array = np.floor(np.arange(target, dtype=np.float32) * np.float32(size / target))
     return np.minimum(place, size - 1).astype(np.int64)
 
 
 def _coordinates(call: Call, size: int, target: int, factor: float) -> Array:
-    """Return where each result lies on the source's axis."""
+    """Return the position of each result on the source's axis."""
     place = np.arange(target, dtype=np.float64)
     match call.text("coordinate_transformation_mode", "half_pixel"):
         case "align_corners":
@@ -130,7 +130,7 @@ def _nearest(call: Call, size: int, target: int, factor: float) -> Array:
 
 
 def _weights(call: Call, size: int, target: int, factor: float, mode: str) -> Array:
-    """float32 [target, size]: the share of each source value in each result."""
+    """Return the share of each source value in each result, float32 [target, size]."""
     matrix = np.zeros((target, size))
     antialias = call.integer("antialias", 0) and factor < 1
     stretch = factor if antialias else 1.0
@@ -151,7 +151,7 @@ def _triangle(distance: Array) -> Array:
 
 
 def _cubic(a: float) -> Callable[[Array], Array]:
-    """Keys' kernel (1981)."""
+    """Return Keys' kernel (1981)."""
 
     def kernel(x: Array) -> Array:
         inner = (a + 2) * x**3 - (a + 3) * x**2 + 1

@@ -1,4 +1,4 @@
-"""Operators that move values and leave them as they are."""
+"""Data movement operators."""
 
 from collections.abc import Sequence
 
@@ -61,7 +61,7 @@ def _concat(call: Call, *tensors: Tensor) -> Tensor:
 
 
 def _split(call: Call, tensor: Tensor, sizes: Array | None = None) -> tuple[Tensor, ...]:
-    """Without sizes in even parts, of which the last may be smaller."""
+    """Split; without sizes into equal parts, of which the last may be smaller."""
     axis = call.integer("axis", 0)
     lengths = to_integers(sizes) or call.integers("split")
     if not lengths:
@@ -110,7 +110,7 @@ def _slice_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> T
 
 
 def _gather(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
-    """Whole slices along one axis; negative places count from the end."""
+    """Gather slices along one axis; negative indices count from the end."""
     axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     index = torch.where(index < 0, index + get_shape(tensor)[axis], index).to(torch.int64)
     if axis == 0 and tensor.dim() == 2 and tensor.is_floating_point():
@@ -127,7 +127,7 @@ def _arrange_gather(call: Call, constants: Constants) -> Arranged | None:
 
 
 def _gather_constant(call: Call, tensor: Tensor, index: Array) -> Tensor:
-    """With the places known: one place is a slice, a run of them too."""
+    """Return a slice for one constant index or a run of consecutive ones."""
     axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     size = get_shape(tensor)[axis]
     places = [normalize_axis(place, size) for place in to_integers(index)]
@@ -210,7 +210,7 @@ def _pad_constant(tensor: Tensor, pairs: dict[int, tuple[int, int]], fill: float
 
 
 def _mirror(size: int, before: int, behind: int, mode: str) -> list[int]:
-    """Return the places that reflected, repeated or wrapped padding reads."""
+    """Return the indices that reflected, repeated or wrapped padding reads."""
     name = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
     places = np.pad(np.arange(size), (before, behind), mode=name)  # type: ignore[call-overload] # name is a str to mypy
     return [int(place) for place in places]
@@ -272,7 +272,7 @@ def _eye_like(call: Call, tensor: Tensor) -> Tensor:
 
 
 def _constant(call: Call) -> Tensor:
-    """Return the one attribute that holds it."""
+    """Return the value of the only attribute."""
     for name, value in call.attributes.items():
         if name == "value":
             return torch.from_numpy(np.array(value))

@@ -23,7 +23,7 @@ def _convolve(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = 
 
 
 def _convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Padding that torch cannot say is cut off the result."""
+    """Compute ConvTranspose; padding that torch does not support is cut off the result."""
     rank = tensor.dim() - 2
     strides, dilations = call.integers("strides") or [1] * rank, call.integers("dilations") or [1] * rank
     extra = call.integers("output_padding") or [0] * rank
@@ -94,7 +94,7 @@ def _pool_max(call: Call, tensor: Tensor) -> Tensor:
     ceil = bool(call.integer("ceil_mode", 0))
     if len(kernel) > 1:
         return MAX_POOL[len(kernel)](tensor, kernel, strides, begins, dilations, ceil)
-    image = tensor.reshape(*get_shape(tensor)[:2], 1, get_shape(tensor)[2])  # XNNPACK pools images alone
+    image = tensor.reshape(*get_shape(tensor)[:2], 1, get_shape(tensor)[2])  # XNNPACK only pools images
     pooled = F.max_pool2d(image, [1, *kernel], [1, *strides], [0, *begins], [1, *dilations], ceil)
     return pooled.reshape(*get_shape(tensor)[:2], get_shape(pooled)[-1])
 
@@ -122,7 +122,7 @@ def _pool_average(call: Call, tensor: Tensor) -> Tensor:
 def _find_average_factors(
     tensor: Tensor, begins: Sequence[int], ends: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
 ) -> Array:
-    """Size of a window over the number of real values in it."""
+    """Return the size of a window divided by the number of counted values in it."""
     import numpy as np
 
     result: Array = np.ones([1] * tensor.dim())
