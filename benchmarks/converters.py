@@ -191,7 +191,7 @@ def make_task(converter: str, subject: Subject, folder: Path, target: Path, repo
 
 
 def last_words(text: str) -> str:
-    """The last line that says something; converters end with rules, colours and blank lines."""
+    """Return the last line with text; converters end with rules, colors and blank lines."""
     lines = [line.strip() for line in text.splitlines() if any(sign.isalnum() for sign in line)]
     return lines[-1] if lines else ""
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import edgewright  # noqa: F401 - switches off what ONNX Runtime sends, before it is imported
-from benchmarks.measuring import describe_machine, find_model, tell_ratio
+from benchmarks.measuring import describe_machine, find_model, format_ratio
 
 PICTURES = Path(__file__).parents[2] / "shared" / "data" / "imagenet" / "imagenet_dev500.zip"
 SIZE, EDGE = 224, 16
@@ -107,7 +107,7 @@ def main(pairs: int) -> None:
         bare.append(answers["bare"]["cpu"])
         if answers["ours"]["accuracy"] != answers["bare"]["accuracy"]:
             raise SystemExit(f"the two do not compute the same: {answers}")
-    print(tell_ratio(f"CPU seconds for {COUNT} pictures", ours, bare))
+    print(format_ratio(f"CPU seconds for {COUNT} pictures", ours, bare))
     for count in (100, 500):
         answer = ask("ours", count)
         print(f"peak memory, {count} pictures: {answer['parent_mb']:.1f} MB, worker {answer['worker_mb']:.1f} MB")

@@ -1,6 +1,6 @@
 """What a LiteRT file holds, and how its numbers compare with those of its ONNX source, whoever wrote it.
 
-Converters name and lay out inputs and outputs as they like, so they are matched by their sizes: names where they help,
+Converters choose names and layouts of inputs and outputs, so they are matched by their sizes: names where they help,
 else the order; an output in the order of axes that fits best.
 """
 

@@ -1,7 +1,7 @@
 """The direct ONNX to LiteRT writer on the real MobileNetV2: seconds, memory, numbers, and the speed of what it wrote.
 
 The speed's peer is ONNX Runtime on the source, interleaved; the other converters are in `benchmarks.converters`.
-With --quantised: the QDQ graphs that ONNX Runtime's `quantize_static` makes of it (per channel, 100 images of the
+With --quantized: the QDQ graphs that ONNX Runtime's `quantize_static` makes of it (per channel, 100 images of the
 evaluation pack), their files' argmax against ONNX Runtime's run of the same graphs on the other 400 images, and their
 speed against the fp32 file. That part needs Pillow, which decodes the images.
 """
@@ -47,7 +47,7 @@ MEMORY = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=15)
-    parser.add_argument("--quantised", action="store_true", help="the QDQ graphs too; needs Pillow and some minutes")
+    parser.add_argument("--quantized", action="store_true", help="the QDQ graphs too; needs Pillow and some minutes")
     parser.add_argument("--images", type=int, default=400, help="how many images the QDQ graphs are compared on")
     arguments = parser.parse_args()
     model = find_model()
@@ -58,10 +58,10 @@ def main() -> None:
     print(f"memory over the imports: {grown_bytes(model) / model.stat().st_size:.2f} × the model's size")
     with TemporaryDirectory() as name:
         written = Path(name) / "written.tflite"
-        tell_file(model, written)
-        tell_speed(model, written, Path(name) / "home")
-        if arguments.quantised:
-            tell_quantised(model, written, Path(name), arguments.images)
+        report_file(model, written)
+        report_speed(model, written, Path(name) / "home")
+        if arguments.quantized:
+            report_quantized(model, written, Path(name), arguments.images)
 
 
 def time_conversions(model: Path, times: int, how: Check) -> list[float]:
@@ -79,7 +79,7 @@ def grown_bytes(model: Path) -> int:
     return int(done.stdout)
 
 
-def tell_file(model: Path, written: Path) -> None:
+def report_file(model: Path, written: Path) -> None:
     converted = convert_onnx(model)
     written.write_bytes(converted.data)
     transposes = converted.operators.count("TRANSPOSE")
@@ -104,7 +104,7 @@ def run_all(session: Session, images: Array) -> Array:
     return np.stack(outputs)
 
 
-def tell_speed(model: Path, written: Path, home: Path) -> None:
+def report_speed(model: Path, written: Path, home: Path) -> None:
     candidates = (
         Candidate(model=str(model), runtime="onnxruntime"),
         Candidate(model=str(written), runtime="litert"),
@@ -128,10 +128,10 @@ def compare_speed(candidates: tuple[Candidate, Candidate], home: Path) -> None:
 # The QDQ graphs
 
 
-def tell_quantised(model: Path, written: Path, folder: Path, count: int) -> None:
+def report_quantized(model: Path, written: Path, folder: Path, count: int) -> None:
     images = np.stack(list(read_images(IMAGES)))
     for name in ("QUInt8", "QInt8"):
-        graph = quantise(model, folder / f"{name}.onnx", images[:CALIBRATION_IMAGES], name)
+        graph = quantize(model, folder / f"{name}.onnx", images[:CALIBRATION_IMAGES], name)
         converted = convert_onnx(graph)
         file = folder / f"{name}.tflite"
         file.write_bytes(converted.data)
@@ -151,14 +151,14 @@ def read_images(pack: Path) -> Iterator[Array]:
     try:
         decode = import_module("PIL.Image").open
     except ImportError:
-        raise SystemExit("--quantised decodes JPEG files: install Pillow") from None
+        raise SystemExit("--quantized decodes JPEG files: install Pillow") from None
     with zipfile.ZipFile(pack) as archive:
         for name in sorted(name for name in archive.namelist() if name.endswith(".jpg")):
             pixels = np.asarray(decode(io.BytesIO(archive.read(name))).convert("RGB"))
             yield pixels[16:240, 16:240].transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
 
 
-def quantise(source: Path, target: Path, images: Array, activations: str) -> Path:
+def quantize(source: Path, target: Path, images: Array, activations: str) -> Path:
     """ONNX Runtime's QDQ graph, weights int8 per channel, calibrated on the images."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 

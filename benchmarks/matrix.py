@@ -1,8 +1,8 @@
 """Every model of the suite, and the real ones, through every runtime: converted, the same numbers, and how fast.
 
-The road is the product's own: `edgewright compile` and then `edgewright benchmark` of what it made, all runtimes of one
-model interleaved; the reference of numbers and of speed is ONNX Runtime. It prints markdown. With `--out` each model's
-result is kept, and a second start goes on where the first one ended.
+It uses the product's own commands: `edgewright compile` and then `edgewright benchmark` of the artifacts, all runtimes
+of one model interleaved; the reference of numbers and of speed is ONNX Runtime. It prints markdown. With `--out` each
+model's result is kept, and a second start goes on where the first one ended.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def main() -> None:
             if subject.name not in results:
                 results[subject.name] = try_model(subject, arguments, out)
                 keep_results(results, out)
-                print(f"{subject.name}: {', '.join(map(tell_cell, results[subject.name]))}", file=sys.stderr)
+                print(f"{subject.name}: {', '.join(map(format_cell, results[subject.name]))}", file=sys.stderr)
     print(describe_machine())
     print(make_markdown(results, arguments.runtimes))
 
@@ -94,7 +94,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def list_subjects(arguments: argparse.Namespace, out: Path) -> Iterable[Subject]:
-    """The wanted models, each made just before its turn. Real ones that are not here are left out, and told."""
+    """Yield the requested models, each made when it is needed. Absent real ones are omitted with a message."""
     for name in arguments.models or [*(f"real_{name}" for name in REAL), *(entry.name for entry in ENTRIES)]:
         if name.endswith(".onnx"):
             yield Subject(name=Path(name).stem, path=Path(name))
@@ -213,14 +213,14 @@ def make_markdown(results: Results, runtimes: Sequence[str]) -> str:
 
 def make_row(cells: Sequence[Cell], runtimes: Sequence[str], point_to: Callable[[Cell], str]) -> list[str]:
     found = [pick(cells, runtime) for runtime in runtimes]
-    return ["–" if cell is None else tell_cell(cell) + (point_to(cell) if cell.reason else "") for cell in found]
+    return ["–" if cell is None else format_cell(cell) + (point_to(cell) if cell.reason else "") for cell in found]
 
 
 def pick(cells: Sequence[Cell], runtime: str) -> Cell | None:
     return next((cell for cell in cells if cell.runtime == runtime), None)
 
 
-def tell_cell(cell: Cell) -> str:
+def format_cell(cell: Cell) -> str:
     """`no` is not convertible, `wrong` converted to other numbers, `failed` anything else that went wrong."""
     if cell.state != "ok":
         known = f"wrong, {cell.sqnr_db:.0f} dB" if cell.sqnr_db is not None else "failed"
@@ -228,10 +228,10 @@ def tell_cell(cell: Cell) -> str:
     if cell.sqnr_db is None:
         return "made, not run"
     numbers = "exact" if cell.sqnr_db >= EXACT_DB else f"{cell.sqnr_db:.0f} dB"
-    return f"{numbers}{tell_speed(cell)}"
+    return f"{numbers}{format_speed(cell)}"
 
 
-def tell_speed(cell: Cell) -> str:
+def format_speed(cell: Cell) -> str:
     if cell.ratio is not None:
         interval = f" ({cell.low:.2f}–{cell.high:.2f})" if cell.low is not None and cell.high is not None else ""
         return f", {cell.ratio:.2f}×{interval}"

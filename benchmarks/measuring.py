@@ -1,4 +1,4 @@
-"""What the benchmarks share: where the real model lies, which machine this is, and how a ratio is told."""
+"""Shared parts of the benchmarks: path of the real model, description of the machine, output of ratios."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ def describe_machine() -> str:
     return f"{day}; {model}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
 
 
-def tell_ratio(name: str, ours: Sequence[float], peer: Sequence[float]) -> str:
+def format_ratio(name: str, ours: Sequence[float], peer: Sequence[float]) -> str:
     """Median of each, and the ratio ours / peer, pair by pair, with its 99 % interval."""
     ratio = paired_interval([log(a / b) for a, b in zip(ours, peer, strict=True)])
     low = exp(ratio.low) if ratio.low is not None else float("nan")

@@ -1,7 +1,7 @@
-"""One quantisation by NNCF in an environment of its own: `python nncf_once.py MODEL SAMPLES.npy TARGET REPORT`.
+"""One quantization by NNCF in a separate environment: `python nncf_once.py MODEL SAMPLES.npy TARGET REPORT`.
 
 It runs in the interpreter of that environment, so it imports nothing of Edgewright. NNCF's quality settings: the mixed
-preset, and bias correction layer by layer through the quantised network instead of the fast one.
+preset, and bias correction layer by layer through the quantized network instead of the fast one.
 """
 
 import json
@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from time import perf_counter, process_time
 
-os.environ["NNCF_CI"] = "1"  # it would tell its makers that it runs
+os.environ["NNCF_CI"] = "1"  # it would send usage data
 
 
 def main(model: str, samples: str, target: str, report: str) -> None:

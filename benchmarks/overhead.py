@@ -1,4 +1,4 @@
-"""Is the time that Edgewright tells the time of the inference? Against a bare timed loop, in one process.
+"""Comparison of Edgewright's reported time with a bare timed loop in one process.
 
 Blocks of both alternate on one loaded session: ours through the worker's own code (its request, its loop, its
 subtraction of the calibrated cost), the peer as anybody would write it by hand.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import describe_machine, find_model, tell_ratio
+from benchmarks.measuring import describe_machine, find_model, format_ratio
 from edgewright.bench.feeds import write_feeds
 from edgewright.runtimes import onnxruntime as runtime
 from edgewright.runtimes.wire import Calibrate, ClockCalibration, Open, SessionRequest, TimeRuns, Times
@@ -27,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     ours, bare = compare(find_model(), arguments.blocks, arguments.runs)
     print(describe_machine())
-    print(tell_ratio("p50 told / p50 of a bare loop, µs", ours, bare))
+    print(format_ratio("p50 told / p50 of a bare loop, µs", ours, bare))
 
 
 def compare(model: Path, blocks: int, runs: int) -> tuple[list[float], list[float]]:

@@ -1,4 +1,4 @@
-"""The product's own commands as a user types them, for the benchmarks that measure its roads and not its functions."""
+"""The product's own commands as a user types them, for benchmarks of commands instead of functions."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Answer = dict[str, Any]
-LAST = 600  # characters of stderr that tell why
+LAST = 600  # characters of stderr with the reason
 
 
 class NoAnswerError(Exception):

@@ -1,14 +1,15 @@
 """What `edgewright quantize` gives on two real convnets, beside the stock tools, in one run.
 
 MobileNetV2 on 500 ImageNet pictures: `tasks.data.split` takes 100 of them for calibration, and no tool sees the labels;
-the other 400 judge all tools alike, and no setting was chosen on them. ResNet-8 on CIFAR-10: 100 pictures of the
-validation half calibrate, the 5,000 of the test half judge. The stock tools get the very same calibration tensors.
+all tools are evaluated on the other 400, on which no setting was chosen. ResNet-8 on CIFAR-10: 100 images of the
+validation half for calibration, the 5,000 of the test half for evaluation. The stock tools get the same calibration
+tensors.
 
 Parts: `mobilenet` (8 bits in every runtime, and the peers), `readings` (the other runtimes against ONNX Runtime on the
 same graph), `int4` (4-bit weights beside plain rounding), `resnet`. Transformers: `quantize_transformer.py`. Speed is
 processor time of single inferences on one thread, the files of a runtime in turn in fresh processes. With `--out` all
 that was made is kept, and a second start goes on where the first one ended. NNCF runs in an environment of its own, in
-the folder that EDGEWRIGHT_BENCH_ENVIRONMENTS names or in ~/.cache/edgewright-bench; the script tells how to make it.
+the folder that EDGEWRIGHT_BENCH_ENVIRONMENTS names or in ~/.cache/edgewright-bench; the script prints how to create it.
 """
 
 import argparse
@@ -61,7 +62,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True)
 class Subject:
-    """A model with what it is judged by; `samples` of `data` calibrate, `eval_data` or the rest of it judges."""
+    """A model with its data: `samples` of `data` for calibration, `eval_data` or the rest of it for evaluation."""
 
     name: str
     model: Path
@@ -79,7 +80,7 @@ class Spent(Struct, frozen=True, kw_only=True):
 
 
 class Quantization(Struct, frozen=True, kw_only=True):
-    """A run of the flow: `quantizer` is what went by before anything was compiled or judged."""
+    """A run of the flow; `quantizer` is the time before compilation and evaluation."""
 
     report: QuantizeReport
     error: str
@@ -116,8 +117,8 @@ def main() -> None:
         for part in arguments.only:
             subject = resnet if part == "resnet" else mobilenet
             bench = Bench(subject, (arguments.out or Path(folder)).absolute() / subject.name, arguments)
-            {"mobilenet": bench.tell_all, "readings": bench.tell_readings, "int4": bench.tell_int4,
-             "resnet": bench.tell_resnet}[part]()  # fmt: skip
+            {"mobilenet": bench.report_all, "readings": bench.report_readings, "int4": bench.report_int4,
+             "resnet": bench.report_resnet}[part]()  # fmt: skip
 
 
 class Bench:
@@ -133,32 +134,32 @@ class Bench:
 
     # Parts
 
-    def tell_all(self) -> None:
+    def report_all(self) -> None:
         main, rest, peers = self._quantize("w8a8", MAIN), self._quantize_rest(), self._peers()
-        judged = self._judge("peers", [("onnxruntime", self._subject.model), *self._files_of(peers)])
+        evaluated = self._evaluate("peers", [("onnxruntime", self._subject.model), *self._files_of(peers)])
         lines = [*rows_of("edgewright w8a8", main, self), *rows_of("edgewright w8a8", rest, self)]
-        for peer, row in zip([one for one in peers if one.path], judged.results[1:], strict=True):
+        for peer, row in zip([one for one in peers if one.path], evaluated.results[1:], strict=True):
             metric = row.metric
-            exact = judged.results[0].metric
+            exact = evaluated.results[0].metric
             lines.append(
                 [
                     peer.name,
                     "onnxruntime",
-                    tell_metric(metric),
+                    format_metric(metric),
                     f"{(exact.value - metric.value) * 100:.2f}" if metric and exact else "–",
-                    tell_share(row.agreement.value if row.agreement else None),
-                    tell_number(row.sqnr_db, "{:.1f}"),
+                    format_share(row.agreement.value if row.agreement else None),
+                    format_number(row.sqnr_db, "{:.1f}"),
                     f"{self._subject.model.stat().st_size / Path(peer.path).stat().st_size:.2f}",
-                    self.tell_speed("onnxruntime", peer.path),
+                    self.measure_speed("onnxruntime", peer.path),
                     f"{peer.seconds:.0f} ({peer.cpu_seconds:.0f})",
                 ]
             )
-        first = judged.results[0]
-        exact_line = ["fp32, the source", "onnxruntime", tell_metric(first.metric), "–", "–", "–", "1", "1", "–"]
+        first = evaluated.results[0]
+        exact_line = ["fp32, the source", "onnxruntime", format_metric(first.metric), "–", "–", "–", "1", "1", "–"]
         self._print(f"{self._subject.samples} pictures calibrate, {first.evaluated} judge", [exact_line, *lines])
-        tell_cost(main)
+        print_cost(main)
         for made in (main, rest):
-            tell_kept_back(made)
+            print_rejections(made)
         for one in peers:
             if one.reason:
                 print(f"{one.name}: {one.reason}")
@@ -166,44 +167,44 @@ class Bench:
             same = Path(main.report.graph).read_bytes() == Path(rest.report.graph).read_bytes()
             print(f"the same recipe and data once more: {'the same bytes' if same else 'OTHER BYTES'}", flush=True)
 
-    def tell_readings(self) -> None:
-        """Every other runtime's classes against those of ONNX Runtime, on the one quantised graph."""
+    def report_readings(self) -> None:
+        """Compare every other runtime's classes with those of ONNX Runtime, on one quantized graph."""
         files = self._artifacts()
         if "onnxruntime" not in files:
             print("readings: ONNX Runtime's artifact was kept back")
             return
-        judged = self._judge("readings", list(files.items()))
+        evaluated = self._evaluate("readings", list(files.items()))
         rows = [
             [
                 row.runtime,
-                tell_share(row.agreement.value if row.agreement else None),
-                tell_number(row.sqnr_db, "{:.1f}"),
-                self.tell_speed(row.runtime, str(files[row.runtime])),
+                format_share(row.agreement.value if row.agreement else None),
+                format_number(row.sqnr_db, "{:.1f}"),
+                self.measure_speed(row.runtime, str(files[row.runtime])),
             ]
-            for row in judged.results[1:]
+            for row in evaluated.results[1:]
         ]
         heads = ("runtime", "argmax as ONNX Runtime's int8", "SQNR to it, dB", "times as fast as its own fp32 (99 %)")
         print(f"\n{self._subject.name}, one graph read by all\n\n{make_table(heads, rows)}", flush=True)
 
-    def tell_int4(self) -> None:
+    def report_int4(self) -> None:
         lines = []
         for precision in ("w4a8", "w4"):
             found = self._quantize(precision, ("onnxruntime",), measure=False)
             lines += rows_of(f"edgewright {precision}", found, self)
-            tell_cost(found)
+            print_cost(found)
             recipe = Recipe(precision=precision, rounding="nearest", ranges="minmax", equalize=False, search=False)
             plain = self._quantize(precision, ("onnxruntime",), measure=False, recipe=write_recipe(recipe), tag="plain")
             lines += rows_of(f"{precision}, rounded to the nearest, min-max", plain, self)
         self._print("4-bit weights", lines)
 
-    def tell_resnet(self) -> None:
+    def report_resnet(self) -> None:
         found = self._quantize("w8a8", MAIN)
         self._print(
             f"{self._subject.samples} pictures calibrate, {found.report.evaluated_on} others judge",
             rows_of("edgewright w8a8", found, self),
         )
-        tell_cost(found)
-        tell_kept_back(found)
+        print_cost(found)
+        print_rejections(found)
 
     def _print(self, what: str, lines: list[list[str]]) -> None:
         print(f"\n{self._subject.name}: {what}\n\n{make_table(HEADS, lines)}", flush=True)
@@ -213,7 +214,7 @@ class Bench:
     def _quantize(
         self, precision: Any, runtimes: Sequence[str], *, measure: bool = True, recipe: str = "", tag: str = "made"
     ) -> Quantization:
-        """The flow with a bound that keeps no figure back; the guard of agreement stays, and tells its own."""
+        """Run the flow with a bound that rejects nothing; the gate of agreement stays."""
         subject, name = self._subject, f"{precision}-{runtimes[0]}-{tag}"
         plan = QuantizePlan(
             source=str(subject.model),
@@ -263,7 +264,7 @@ class Bench:
     def _files_of(self, peers: Sequence[Made]) -> list[tuple[str, Path]]:
         return [("onnxruntime", Path(one.path)) for one in peers if one.path]
 
-    def _judge(self, name: str, files: Sequence[tuple[str, Path]]) -> EvaluationReport:
+    def _evaluate(self, name: str, files: Sequence[tuple[str, Path]]) -> EvaluationReport:
         """All on the samples that took no part in the calibration; the first is the reference."""
         plan = EvaluatePlan(
             candidates=tuple(Candidate(model=str(path), runtime=runtime) for runtime, path in files),
@@ -284,7 +285,7 @@ class Bench:
         return once(self._folder / f"judged-{name}.json", EvaluationReport, make)
 
     def _artifacts(self) -> dict[str, Path]:
-        """Ours by runtime, those that no gate kept back."""
+        """Return our artifacts by runtime, without those that a gate rejected."""
         found = self._quantize("w8a8", MAIN).report.artifacts
         if self._subject.eval_data is None:
             found += self._quantize_rest().report.artifacts
@@ -308,7 +309,7 @@ class Bench:
         report = once(self._folder / "fp32.json", CompileReport, make)
         return {cell.runtime: Path(cell.path) for cell in report.artifacts if cell.path}
 
-    def tell_speed(self, runtime: str, path: str) -> str:
+    def measure_speed(self, runtime: str, path: str) -> str:
         speeds = self._speeds(runtime)
         share = speeds.shares.get(path)
         if share is None:
@@ -337,9 +338,9 @@ class Bench:
 
 
 class Stopwatch:
-    """Listens to a flow: marks the time at each reading of a source, and tells every new stage on stderr.
+    """Progress callback of a flow: records the time at each reading of a source, and prints every new stage to stderr.
 
-    A quantisation reads its source first, and what the quantiser made of it when that is compiled.
+    A quantization reads its source first, and the quantizer's result when that is compiled.
     """
 
     def __init__(self, title: str) -> None:
@@ -377,39 +378,39 @@ def once(path: Path, kind: type[Kind], make: Callable[[], Kind]) -> Kind:
 
 
 def rows_of(name: str, made: Quantization, bench: Bench) -> list[list[str]]:
-    return [tell_row(name, row, made, bench) for row in made.report.artifacts]
+    return [make_row(name, row, made, bench) for row in made.report.artifacts]
 
 
-def tell_row(name: str, row: QuantizedRow, made: Quantization, bench: Bench) -> list[str]:
-    """A row that a gate kept back has all figures but the time."""
+def make_row(name: str, row: QuantizedRow, made: Quantization, bench: Bench) -> list[str]:
+    """A row that a gate rejected has all figures but the time."""
     metric = row.metric
     timed = row.path is not None and row.precision == "w8a8"
     return [
         f"**{name}**" if name.startswith("edgewright") else name,
         row.runtime,
-        tell_metric(metric),
+        format_metric(metric),
         f"{(metric.reference - metric.value) * 100:.2f}" if metric else "–",
-        tell_share(row.agreement),
-        tell_number(row.sqnr_db, "{:.1f}"),
-        tell_number(row.bytes_ratio, "{:.2f}"),
-        bench.tell_speed(row.runtime, row.path) if timed and row.path else "–",
+        format_share(row.agreement),
+        format_number(row.sqnr_db, "{:.1f}"),
+        format_number(row.bytes_ratio, "{:.2f}"),
+        bench.measure_speed(row.runtime, row.path) if timed and row.path else "–",
         f"{made.quantizer.wall:.0f} ({made.quantizer.cpu:.0f})",
     ]
 
 
-def tell_metric(metric: Any) -> str:
+def format_metric(metric: Any) -> str:
     return "–" if metric is None else f"{metric.value * 100:.2f} % ({metric.low * 100:.1f}–{metric.high * 100:.1f})"
 
 
-def tell_share(value: float | None) -> str:
+def format_share(value: float | None) -> str:
     return "–" if value is None else f"{value * 100:.2f} %"
 
 
-def tell_number(value: float | None, form: str) -> str:
+def format_number(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def tell_cost(made: Quantization) -> None:
+def print_cost(made: Quantization) -> None:
     """Seconds, what the quantiser treated better, and how much runs on integers."""
     report = made.report
     sites = report.quantization.sites if report.quantization else ()
@@ -426,7 +427,7 @@ def tell_cost(made: Quantization) -> None:
     )
 
 
-def tell_kept_back(made: Quantization) -> None:
+def print_rejections(made: Quantization) -> None:
     for row in made.report.artifacts:
         if row.reason:
             print(f"{row.runtime} {row.precision}, {row.state}: {row.reason}", flush=True)

@@ -1,7 +1,7 @@
-"""Transformers of the suite, quantised: signal to noise, size and speed beside the stock tools, in one run.
+"""Quantized transformers of the suite: signal to noise, size and speed beside the stock tools, in one run.
 
-Every file runs in this process with one thread; the files take turns, an inference each, and what is told is the CPU
-time of the process, so that a machine that others use too disturbs as little as it can. Calibration inputs and those
+Every file runs in this process with one thread. The files take turns, an inference each, and the output is the CPU
+time of the process, which other load on the machine disturbs least. Calibration inputs and those
 that the figures are taken on have different seeds. The weights are seeded, not trained.
 """
 
@@ -42,7 +42,7 @@ BASE = "fp32"
 
 
 @dataclass(frozen=True)
-class Lane:
+class OpenFile:
     """One file in one runtime, open."""
 
     name: str
@@ -63,28 +63,28 @@ def main() -> None:
     print(describe_machine())
     for name in arguments.model or ["bert_small"]:
         with TemporaryDirectory() as folder:
-            tell_model(find_entry(name), Path(folder), arguments)
+            report_model(find_entry(name), Path(folder), arguments)
 
 
-def tell_model(entry: Entry, folder: Path, arguments: argparse.Namespace) -> None:
+def report_model(entry: Entry, folder: Path, arguments: argparse.Namespace) -> None:
     source = folder / "fp32.onnx"
     export_onnx(entry, build_model(entry), source, torchscript=False)
     model = onnx.load(source)
     name_nodes(model.graph)
     samples, feeds = make_feeds(entry, arguments.samples, CALIBRATION), make_feeds(entry, arguments.inputs, EVALUATION)
     made = make_files(model, samples, arguments.block, folder) | make_peers(source, arguments.block, folder)
-    lanes = [open_lane(name, path, feeds) for name, path in ({f"onnxruntime {BASE}": source} | made).items()]
-    exact = run_all(lanes[0])
-    times = time_all(lanes, arguments.times)
+    files = [open_file(name, path, feeds) for name, path in ({f"onnxruntime {BASE}": source} | made).items()]
+    exact = run_all(files[0])
+    times = time_all(files, arguments.times)
     print(f"\n{entry.name}: {arguments.samples} samples for calibration, {len(feeds)} inputs, {arguments.times} times")
-    for lane in lanes:
-        bases = times[f"{lane.runtime} {BASE}"]
-        ratio = paired_interval([log(a / b) for a, b in zip(bases, times[lane.name], strict=True)])
+    for file in files:
+        bases = times[f"{file.runtime} {BASE}"]
+        ratio = paired_interval([log(a / b) for a, b in zip(bases, times[file.name], strict=True)])
         low, high = (exp(value) if value is not None else float("nan") for value in (ratio.low, ratio.high))
-        noise = ", ".join(f"{one:.1f}" for one in ratios(exact, run_all(lane)))
+        noise = ", ".join(f"{one:.1f}" for one in ratios(exact, run_all(file)))
         print(
-            f"{lane.name:38} {median(times[lane.name]) * 1e3:7.2f} ms  {exp(ratio.value):5.2f} × "
-            f"({low:.2f}–{high:.2f})  {noise} dB  {lane.bytes:,} bytes"
+            f"{file.name:38} {median(times[file.name]) * 1e3:7.2f} ms  {exp(ratio.value):5.2f} × "
+            f"({low:.2f}–{high:.2f})  {noise} dB  {file.bytes:,} bytes"
         )
 
 
@@ -108,7 +108,7 @@ def make_files(model: Any, samples: list[dict[str, Array]], block: int, folder: 
     for precision in PRECISIONS:
         began = perf_counter()
         quantized = quantize_matmuls(model, samples, precision=precision, block=block)
-        tell_made(precision, quantized, perf_counter() - began)
+        report_quantized(precision, quantized, perf_counter() - began)
         save(quantized.graphs["onnxruntime"], f"onnxruntime {precision}", folder, made)
         if precision in EVERYWHERE:
             save_litert(quantized.graphs["qdq"], f"litert {precision}", folder, made)
@@ -119,7 +119,7 @@ def make_files(model: Any, samples: list[dict[str, Array]], block: int, folder: 
     return made
 
 
-def tell_made(precision: str, quantized: QuantizedTransformer, seconds: float) -> None:
+def report_quantized(precision: str, quantized: QuantizedTransformer, seconds: float) -> None:
     share = quantized.bytes / quantized.float_bytes
     high_precision = f", 16 bits for {', '.join(quantized.high_precision)}" if quantized.high_precision else ""
     print(
@@ -133,8 +133,8 @@ def make_peers(source: Path, block: int, folder: Path) -> dict[str, Path]:
     from onnxruntime.quantization import quantize_dynamic
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    for told in ("onnxruntime.quantization.matmul_nbits_quantizer", ""):
-        logging.getLogger(told).setLevel(logging.ERROR)  # it tells of every node
+    for name in ("onnxruntime.quantization.matmul_nbits_quantizer", ""):
+        logging.getLogger(name).setLevel(logging.ERROR)  # it logs every node
     made = {"onnxruntime quantize_dynamic": folder / "stock.onnx"}
     quantize_dynamic(source, made["onnxruntime quantize_dynamic"])
     for name, symmetric in (("asymmetric", False), ("symmetric", True)):
@@ -160,32 +160,32 @@ def save_litert(model: Any, name: str, folder: Path, made: dict[str, Path]) -> N
 # Runs
 
 
-def open_lane(name: str, path: Path, feeds: list[dict[str, Array]]) -> Lane:
+def open_file(name: str, path: Path, feeds: list[dict[str, Array]]) -> OpenFile:
     runtime = name.partition(" ")[0]
     session = OPEN[runtime](SessionRequest(model=str(path)))
-    return Lane(name, runtime, path.stat().st_size, session, feeds)
+    return OpenFile(name, runtime, path.stat().st_size, session, feeds)
 
 
-def time_all(lanes: list[Lane], times: int) -> Mapping[str, list[float]]:
-    """CPU seconds of single inferences, the lanes taking turns."""
-    found: dict[str, list[float]] = {lane.name: [] for lane in lanes}
+def time_all(files: list[OpenFile], times: int) -> Mapping[str, list[float]]:
+    """Return CPU seconds of single inferences, with the candidates taking turns."""
+    found: dict[str, list[float]] = {file.name: [] for file in files}
     for turn in range(-3, times):
-        for lane in lanes:
-            lane.session.bind(lane.feeds[turn % len(lane.feeds)])
+        for file in files:
+            file.session.bind(file.feeds[turn % len(file.feeds)])
             began = process_time()
-            lane.session.run()
+            file.session.run()
             if turn >= 0:
-                found[lane.name].append(process_time() - began)
+                found[file.name].append(process_time() - began)
     return found
 
 
-def run_all(lane: Lane) -> list[list[Array]]:
+def run_all(file: OpenFile) -> list[list[Array]]:
     """By output, in the order of their names, what comes of every input."""
     results = []
-    for feed in lane.feeds:
-        lane.session.bind(feed)
-        lane.session.run()
-        fetched = lane.session.fetch()
+    for feed in file.feeds:
+        file.session.bind(feed)
+        file.session.run()
+        fetched = file.session.fetch()
         results.append([np.array(fetched[name], np.float64) for name in sorted(fetched)])
     return [list(column) for column in zip(*results, strict=True)]
 

@@ -13,7 +13,7 @@ from time import perf_counter
 import msgspec
 import numpy as np
 
-from benchmarks.measuring import describe_machine, tell_ratio
+from benchmarks.measuring import describe_machine, format_ratio
 from benchmarks.training_loop import TEACHER
 from edgewright.flows.experiment.trainings import train_all
 from edgewright.tasks.spec.task import Augment, Classification, ImageInput, Task
@@ -39,7 +39,7 @@ def main() -> None:
     together, alone = seconds.values()
     print(describe_machine())
     print(
-        tell_ratio(
+        format_ratio(
             f"seconds of both, {arguments.steps} steps each: side by side / one after the other, wall", together, alone
         )
     )

@@ -183,7 +183,7 @@ def median_of(acts: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
 
 
 def disk_mb(folder: Path) -> float:
-    """Megabytes that the files of a folder take on disk, in whole blocks where the system tells."""
+    """Return the megabytes of a folder's files on disk, in whole blocks if the system reports them."""
     stats = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return sum(getattr(stat, "st_blocks", 0) * 512 or stat.st_size for stat in stats) / 1e6
 

@@ -3,7 +3,7 @@
 `python -m benchmarks.torch_pruning_once JOB.json`, in a process of its own. Pruning: GroupNormPruner's importance (L2,
 global), in steps until the MACs are as few as wanted (the `--speed-up` of its CIFAR benchmark). Fine-tuning as its
 defaults there: SGD, momentum 0.9, learning rate 0.01 divided by 10 at 60 and 80 % of the epochs, weight decay 5e-4,
-batch 128; its crops and flips. Epochs are those that the others get. Writes `model.onnx` and `told.json`.
+batch 128; its crops and flips. Epochs are those that the others get. Writes `model.onnx` and `result.json`.
 """
 
 import sys
@@ -36,7 +36,7 @@ class Job(Struct, frozen=True, kw_only=True):
     seed: int = 0
 
 
-class Told(Struct, frozen=True, kw_only=True):
+class PeerResult(Struct, frozen=True, kw_only=True):
     parameters: int
     seconds: float
     cpu_seconds: float
@@ -72,12 +72,12 @@ def main(path: str) -> None:
     names = {"input_names": ["x"], "output_names": ["output"]}
     program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **names)
     program.save(str(Path(job.out) / "model.onnx"))
-    told = Told(
+    result = PeerResult(
         parameters=sum(one.numel() for one in module.parameters()),
         seconds=monotonic() - began,
         cpu_seconds=process_time() - cpu,
     )
-    (Path(job.out) / "told.json").write_bytes(msgspec.json.encode(told))
+    (Path(job.out) / "result.json").write_bytes(msgspec.json.encode(result))
 
 
 def load(job: Job) -> Any:

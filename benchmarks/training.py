@@ -1,10 +1,11 @@
 """What `edgewright prune`, `distil` and `quantize --qat` give on the CIFAR-10 teacher, beside their controls.
 
-25,000 pictures train, but a tenth, which is held out; no choice is made on the 5,000 of `val5k`, which judge everything
-here. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe down to the same MACs
-and for the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the parameters, three
-seeds), `qat` (ResNet-8 with INT4 weights), `chain` (pruned, taught, INT8). Speed is that of ONNX Runtime on one thread,
-in turns. With `--out` all that was made is kept, and a second start goes on where the first ended.
+25,000 images for training, of which a tenth is held out; no choice is made on the 5,000 of `val5k`, on which everything
+is evaluated here. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe down to
+the same MACs and for the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the
+parameters, three seeds), `qat` (ResNet-8 with INT4 weights), `chain` (pruned, distilled, INT8). Speed is that of ONNX
+Runtime on one thread, in turns. With `--out` all that was made is kept, and a second start goes on where the first
+ended.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import msgspec
 from benchmarks.matrix import make_table
 from benchmarks.measuring import MOBILENET, describe_machine
 from benchmarks.torch_pruning_once import Job as PeerJob
-from benchmarks.torch_pruning_once import Told
+from benchmarks.torch_pruning_once import PeerResult
 from edgewright.flows.compile.sources import prepare_source
 from edgewright.flows.device_names import open_device
 from edgewright.flows.distill.flow import distill
@@ -98,7 +99,7 @@ class Bench:
         )
         return found
 
-    def peer(self, macs: float) -> tuple[float, int, Speedup, Told]:
+    def peer(self, macs: float) -> tuple[float, int, Speedup, PeerResult]:
         """Accuracy, bytes, speed and cost of Torch-Pruning's recipe at as few MACs."""
         out = self._out / "peer"
         out.mkdir(exist_ok=True)
@@ -109,17 +110,17 @@ class Bench:
             factory=FACTORY, weights=WEIGHTS, task=str(ROOT / "docs/examples/cifar10_teacher.toml"), dataset=dataset,
             shape=(1, 3, 32, 32), macs=macs, epochs=int(PRUNE["epochs"]), out=str(out),
         )  # fmt: skip
-        if not (out / "told.json").is_file():
+        if not (out / "result.json").is_file():
             (out / "job.json").write_bytes(msgspec.json.encode(job))
             command = [sys.executable, "-m", "benchmarks.torch_pruning_once", str(out / "job.json")]
             subprocess.run(command, cwd=ROOT, check=True)
-        told = msgspec.json.decode((out / "told.json").read_bytes(), type=Told)
+        peer = msgspec.json.decode((out / "result.json").read_bytes(), type=PeerResult)
         context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.progress)
         remove_file_exporter_metadata(out / "model.onnx")  # as ours are
         rows = evaluate_networks({"peer": out / "model.onnx"}, context)
         metric = rows["peer"].metric
         speed_comparison = compare_speed(self.source(), out / "model.onnx", context, {})
-        return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, speed_comparison.speedup, told
+        return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, speed_comparison.speedup, peer
 
     def source(self) -> Path:
         """The teacher as ONNX."""
@@ -157,7 +158,7 @@ class Bench:
         return found
 
     def chain(self) -> tuple[DistillReport, QuantizeReport, Speedup, int]:
-        """The pruned network taught by the teacher, then INT8; against the teacher in fp32."""
+        """Distill the pruned network from the teacher, then quantize to INT8; compare with the teacher in fp32."""
         cut = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2.45x", target_speedup=1.6,
             settings={**CHAIN, "epochs": 2.0}, control=False, max_drop=100.0,
@@ -171,13 +172,18 @@ class Bench:
             teacher=FACTORY, teacher_weights=WEIGHTS, student=pruned.module or "", student_weights=pruned.weights,
             task=WORDS, data=TRAIN, val=VAL, settings=CHAIN, views=CHAIN_VIEWS, control=False,
         )  # fmt: skip
-        taught: DistillReport = self.kept(
+        distilled: DistillReport = self.kept(
             "chain-distil",
             DistillReport,
             lambda: distill(plan, self._out / "chain", self._device, self._store, self.progress),
         )
         small = QuantizePlan(
-            source=taught.model or "", runtimes=("onnxruntime",), task=WORDS, data=TRAIN, eval_data=VAL, max_drop=100.0
+            source=distilled.model or "",
+            runtimes=("onnxruntime",),
+            task=WORDS,
+            data=TRAIN,
+            eval_data=VAL,
+            max_drop=100.0,
         )
         done: QuantizeReport = self.kept(
             "chain-quantize", QuantizeReport,
@@ -187,7 +193,7 @@ class Bench:
         made = Path(done.artifacts[0].path or "")
         context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.progress)
         speed_comparison = compare_speed(whole, made, context, {})
-        return taught, done, speed_comparison.speedup, whole.stat().st_size
+        return distilled, done, speed_comparison.speedup, whole.stat().st_size
 
 
 def zstd_bytes(path: Path) -> int:
@@ -214,7 +220,7 @@ def show_sides(sides: tuple[NetworkReport, ...]) -> str:
     return make_table(HEADS, rows)
 
 
-def say_versus(against: tuple[MetricDelta, ...]) -> None:
+def print_delta(against: tuple[MetricDelta, ...]) -> None:
     for one in against:
         reach = f" ({one.low:+.2f} to {one.high:+.2f} over {one.over})" if one.low is not None else ""
         print(f"against {one.against}: {one.value:+.2f} {one.unit}{reach}")
@@ -244,15 +250,15 @@ def run(bench: Bench, parts: set[str]) -> None:
         if name in parts:
             report: PruneReport | DistillReport = getattr(bench, name)()
             print(f"\n{name}, {report.seconds:.0f} s\n{show_sides(report.sides)}")
-            say_versus(report.against)
+            print_delta(report.against)
             say_speed(report.speedup)
             if name == "zeros" and isinstance(report, PruneReport) and report.model:
                 sizes = [zstd_bytes(path) for path in (bench.source(), Path(report.model))]
                 print(f"zstd: {sizes[0]:,} to {sizes[1]:,} bytes, {sizes[0] / sizes[1]:.2f} times fewer")
     if "peer" in parts:
         sides = {side.name: side for side in bench.prune().sides}
-        accuracy, size, speed, told = bench.peer((sides["source"].macs or 0) / (sides["pruned"].macs or 1))
-        print(f"\nTorch-Pruning: {accuracy:.2%}, {size:,} bytes, {told.parameters:,} parameters, {told.seconds:.0f} s")
+        accuracy, size, speed, peer = bench.peer((sides["source"].macs or 0) / (sides["pruned"].macs or 1))
+        print(f"\nTorch-Pruning: {accuracy:.2%}, {size:,} bytes, {peer.parameters:,} parameters, {peer.seconds:.0f} s")
         say_speed(speed)
     if "qat" in parts:
         tuned = bench.qat()
@@ -262,9 +268,9 @@ def run(bench: Bench, parts: set[str]) -> None:
                 print(f"float, trained for the same steps: {one.control.value:.2%}")
             print(f"trained: {one.after.value:.2%}, recovered {one.recovered}; {one.steps} steps, {one.seconds:.0f} s")
     if "chain" in parts:
-        taught, done, speed, whole = bench.chain()
+        distilled, done, speed, whole = bench.chain()
         row = done.artifacts[0]
-        print(f"\nchain: {show_sides(taught.sides)}")
+        print(f"\nchain: {show_sides(distilled.sides)}")
         print(
             f"INT8: {row.metric.value if row.metric else 0:.2%}, {row.bytes:,} bytes, "
             f"{whole / (row.bytes or 1):.2f} times smaller"

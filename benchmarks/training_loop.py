@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.measuring import MOBILENET, describe_machine, tell_ratio
+from benchmarks.measuring import MOBILENET, describe_machine, format_ratio
 from edgewright.tasks.spec.task import Augment, Classification, ImageInput, Task
 from edgewright.training.data.samples import TrainingSamples, set_channels_last
 from edgewright.training.distillation.losses import DistillationLoss
@@ -39,9 +39,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         wall, processor = compare(Path(folder), arguments.precision, arguments.pairs, augmented=arguments.augment)
     print(describe_machine())
-    told = f"{arguments.precision}, {arguments.threads} threads{', augmented' if arguments.augment else ''}"
-    print(tell_ratio(f"seconds of a step, {told}: ours / bare, wall", *wall))
-    print(tell_ratio(f"seconds of a step, {told}: ours / bare, processor", *processor))
+    settings = f"{arguments.precision}, {arguments.threads} threads{', augmented' if arguments.augment else ''}"
+    print(format_ratio(f"seconds of a step, {settings}: ours / bare, wall", *wall))
+    print(format_ratio(f"seconds of a step, {settings}: ours / bare, processor", *processor))
 
 
 def compare(

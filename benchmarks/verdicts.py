@@ -4,7 +4,7 @@ Compares a model with itself, and with itself made 10 % slower (`slowed_worker.p
 same flow and with the same defaults as `edgewright benchmark A B`.
 
 The peer is what a careful script does: one process of each, the samples taken for independent, Wilcoxon's rank sum
-with the same confidence and the same threshold. It judges the first round of the very same sessions.
+with the same confidence and the same threshold. It evaluates the first round of the same sessions.
 """
 
 import argparse
@@ -70,13 +70,13 @@ def compare_often(plan: BenchmarkPlan, device: LocalDevice, times: int) -> list[
             seconds = perf_counter() - began
         comparison: Comparison = outcome.comparisons[0]
         row = {"verdict": comparison.verdict, "ratio": comparison.ratio, "low": comparison.low, "high": comparison.high}
-        rows.append({**row, "seconds": seconds, "peer": judge_one_round(outcome.runs[0], outcome.runs[1])})
+        rows.append({**row, "seconds": seconds, "peer": decide_by_one_round(outcome.runs[0], outcome.runs[1])})
         print(f"{number + 1}/{times} {rows[-1]}", file=sys.stderr, flush=True)
     device.close()
     return rows
 
 
-def judge_one_round(a: Run, b: Run) -> str:
+def decide_by_one_round(a: Run, b: Run) -> str:
     """The peer's verdict: the samples of one process of each."""
     return compare_samples(first_process(a), first_process(b))
 

@@ -142,7 +142,7 @@ def cpu_s(pid: int) -> float:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident set and its peak, as Linux tells them."""
+    """Return the resident set and its peak, as reported by Linux."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return max(int(line.split()[1]) for line in lines if line.startswith(("VmRSS", "VmHWM"))) / 1024
 
@@ -214,7 +214,7 @@ def one_median(home: Path) -> float:
     return float(json.loads(done.stdout)["runs"][0]["latency_us"]["p50"])
 
 
-def judge_watchers(address: str, home: Path, rounds: int) -> dict[str, Any]:
+def compare_watchers(address: str, home: Path, rounds: int) -> dict[str, Any]:
     """The same model without and with watchers, in turn; each round is a pair."""
     without, watched = [], []
     for place in range(rounds):
@@ -224,12 +224,12 @@ def judge_watchers(address: str, home: Path, rounds: int) -> dict[str, Any]:
                     watched.append(one_median(home))
             else:
                 without.append(one_median(home))
-    told = compare_paired("without", "with", [[one] for one in without], [[one] for one in watched], 0.02)
+    verdict = compare_paired("without", "with", [[one] for one in without], [[one] for one in watched], 0.02)
     return {
-        "ratio": told.ratio,
-        "low": told.low,
-        "high": told.high,
-        "verdict": told.verdict,
+        "ratio": verdict.ratio,
+        "low": verdict.low,
+        "high": verdict.high,
+        "verdict": verdict.verdict,
         "rounds": rounds,
         "without_us": statistics.median(without),
         "with_us": statistics.median(watched),
@@ -267,7 +267,7 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
             paints = first_paints(address, {name: paths[name] for name in ("list", "run", "compare")})
             memory = resident_mb(pid)
             print_progress("paints measured")
-            verdict = judge_watchers(address, home, rounds) if rounds else None
+            verdict = compare_watchers(address, home, rounds) if rounds else None
         seconds = {name: statistics.median(found[1:]) for name, found in times.items()}
         cpu = {name: statistics.median(found[1:]) for name, found in spent.items()}
     return {

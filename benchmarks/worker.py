@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
 
-from benchmarks.measuring import describe_machine, tell_ratio
+from benchmarks.measuring import describe_machine, format_ratio
 from edgewright.devices.local import LocalDevice
 from edgewright.runtimes.wire import CommandDone, ReadMemory
 
@@ -26,13 +26,13 @@ def main() -> None:
     tenth = sorted(times)[len(times) * 9 // 10]
     print(f"round trip of one question: median {median(times):.1f} µs, p90 {tenth:.1f} µs, {len(times)} questions")
     ours, bare = zip(*[(cpu_ms(start_worker), cpu_ms(import_bare)) for _ in range(arguments.starts)], strict=True)
-    print(tell_ratio("start a worker / python -c 'import onnxruntime', CPU ms", ours, bare))
+    print(format_ratio("start a worker / python -c 'import onnxruntime', CPU ms", ours, bare))
     ours, bare = zip(*[(wall_ms(start_worker), wall_ms(import_bare)) for _ in range(arguments.starts)], strict=True)
-    print(tell_ratio("the same, wall ms", ours, bare))
+    print(format_ratio("the same, wall ms", ours, bare))
     ours, bare = zip(
         *[(wall_ms(import_edgewright), wall_ms(start_python)) for _ in range(arguments.starts)], strict=True
     )
-    print(tell_ratio("import edgewright / an empty interpreter, wall ms", ours, bare))
+    print(format_ratio("import edgewright / an empty interpreter, wall ms", ours, bare))
     DEVICE.close()
 
 

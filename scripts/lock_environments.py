@@ -5,10 +5,10 @@ without installing it (`pip install --dry-run --report`, pip's installation repo
 written to `src/edgewright/runtimes/locks/NAME.txt`.
 
 A lock holds exact versions and no hashes of wheels: one version has another wheel for each system, and a
-lock with the hashes of one would refuse all others. What was really installed is told by the environment's own
+lock with the hashes of one would reject all others. The installed files are in the environment's own
 record, which keeps the hash of each wheel.
 
-Locks are resolved on Linux x86-64 with CPython 3.11; they are installed without resolving, and `pip check` tells where
+Locks are resolved on Linux x86-64 with CPython 3.11; they are installed without resolving, and `pip check` shows where
 another system wants more.
 """
 

@@ -27,7 +27,7 @@ from tests.runtimes.support.probes import fewer_probes, probes  # noqa: E402 - a
 from tests.runtimes.support.trial import Outcome, try_probes  # noqa: E402 - as above
 
 SLOW = ("ncnn", "mnn", "executorch", "coreml")
-# Attributes of which a refused value stands for all beyond the usual one.
+# Attributes of which a rejected value represents all other than the usual one.
 WIDER = {"dilations": {"above": 1}, "output_padding": {"above": 0}, "strides": {"above": 1}, "alpha": {"not": 1.0}}
 CAST_TYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
 # What becomes of the rounding in a QDQ model, where the compiler reads such a model in a way of its own.
@@ -165,7 +165,7 @@ def find_opsets(outcomes: Mapping[str, Outcome]) -> list[int] | None:
 
 
 def derive(runtime: str, op: str, tried: Sequence[tuple[Probe, Outcome]]) -> dict[str, Any]:
-    """A rule that says which of the changes were refused."""
+    """Return a rule with the rejected changes."""
     base, first = tried[0]
     rule: dict[str, Any] = {}
     by_kind: dict[str, list[tuple[Probe, bool]]] = defaultdict(list)
@@ -207,7 +207,8 @@ def limit_dtypes(own: str, tried: Sequence[tuple[Probe, bool]], *, is_base_taken
 
 
 def limit_ranks(own: int, tried: Sequence[tuple[Probe, bool]], *, is_base_taken: bool) -> dict[str, Any]:
-    """What was refused is left out, and all above the highest that was taken where a higher one was refused."""
+    """Return the accepted values, without rejected ones and those above the highest accepted one if a higher one was
+    rejected."""
     taken = [int(probe.change[1]) for probe, ok in tried if ok]
     refused = [int(probe.change[1]) for probe, ok in tried if not ok]
     if not refused:
@@ -263,7 +264,7 @@ def shorten(op: str, reason: str) -> str:
 
 
 def complete(runtime: str, unit: dict[str, Any], grouped: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """The unit with what the probes tell of it."""
+    """Return the unit with the results of the probes."""
     done = dict(unit)
     tried = [pair for pairs in grouped.values() for pair in pairs]
     if unit["backend"] == "XNNPACK":

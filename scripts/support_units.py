@@ -98,7 +98,7 @@ UNITS: dict[str, list[dict[str, Any]]] = {
             "backend": "INT8 (Edge TPU)",
             "source": EDGE_TPU_PAGE,
             "operators": EDGE_TPU,
-            "quantised": True,
+            "quantized": True,
             "static": True,
             "note": "the compiler maps one partition: everything after the first rejected operator runs on the CPU",
             "remedy": "move the operator to the end of the model, or leave it on the CPU",

@@ -106,7 +106,7 @@ def scale_pixels(images: Images) -> Floats:
 
 
 def make_unit(channels_in: int, channels_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> Any:
-    """Convolution, batch normalisation, ReLU. Padding keeps the picture's size at stride 1."""
+    """Convolution, batch normalization, ReLU. Padding keeps the image's size at stride 1."""
     from torch import nn
 
     conv = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
@@ -158,7 +158,7 @@ def make_network() -> Any:
 
 
 def fold_norms(network: Any) -> None:
-    """Fold each batch normalisation into its convolution, so that every exporter sees the same weights."""
+    """Fold each batch normalization into its convolution, so that every exporter sees the same weights."""
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -261,7 +261,7 @@ def name_nodes(model: Any) -> None:
 
 
 def shorten_weights(model: Any) -> None:
-    """Round the weights to FRACTION_BITS, so that the package that carries them compresses: zeros take no room."""
+    """Round the weights to FRACTION_BITS, so that the package that contains them compresses well."""
     from onnx import numpy_helper
 
     dropped = 23 - FRACTION_BITS  # of float32's fraction
@@ -307,7 +307,7 @@ class CalibrationReader:
 
 
 def write_onnx_int8(source: Path, path: Path, calibration: Floats) -> None:
-    """Quantise with onnxruntime: QDQ, MinMax ranges, uint8 activations, int8 weights per output channel.
+    """Quantize with onnxruntime: QDQ, MinMax ranges, uint8 activations, int8 weights per output channel.
 
     Unsigned activations with signed weights are the pair that onnxruntime fuses for most operators.
     """
@@ -381,7 +381,7 @@ def shorten_name(name: str) -> str:
 
 
 def write_tflite_int8(source: Path, path: Path, calibration: Floats) -> None:
-    """Quantise with ai-edge-quantizer: weights, activations, input and output all int8."""
+    """Quantize with ai-edge-quantizer: weights, activations, input and output all int8."""
     from ai_edge_quantizer import quantizer, recipe
 
     worker = quantizer.Quantizer(source, recipe.static_wi8_ai8())
@@ -425,7 +425,7 @@ def dequantize(stored: NDArray[Any], details: dict[str, Any]) -> Floats:
 
 
 def open_tflite(path: Path) -> Predict:
-    """Open in LiteRT, one thread; an int8 input and output are quantised and dequantised here."""
+    """Open in LiteRT, one thread; an int8 input and output are quantized and dequantized here."""
     from ai_edge_litert import interpreter
 
     runner = interpreter.Interpreter(str(path), num_threads=1).get_signature_runner()
@@ -439,7 +439,7 @@ def open_tflite(path: Path) -> Predict:
 
 
 def open_model(path: Path) -> Predict:
-    """Open a model file in the runtime that its name tells."""
+    """Open a model file in the runtime that its name indicates."""
     return open_onnx(path) if path.suffix == ".onnx" else open_tflite(path)
 
 

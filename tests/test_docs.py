@@ -124,7 +124,7 @@ def test_keys_of_a_task() -> None:
     demand("values of task.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
 
 
-def test_keys_of_a_recipe_and_of_a_quantisation() -> None:
+def test_keys_of_a_recipe_and_of_a_quantization() -> None:
     page = (ROOT / "docs/quantize.md").read_text(encoding="utf-8")
     kinds = (
         Recipe,

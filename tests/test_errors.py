@@ -60,5 +60,5 @@ def test_every_class_has_a_documented_code_and_a_hint(kind: type[EdgewrightError
 def test_the_help_lists_the_exit_codes() -> None:
     from edgewright.cli.app import edgewright
 
-    told = {int(code) for code in re.findall(r"\d+", edgewright.epilog or "")}
-    assert told == DOCUMENTED_CODES | {129, 143}  # stopped by SIGHUP and by SIGTERM: no error class has these
+    documented = {int(code) for code in re.findall(r"\d+", edgewright.epilog or "")}
+    assert documented == DOCUMENTED_CODES | {129, 143}  # stopped by SIGHUP and by SIGTERM: no error class has these

@@ -21,7 +21,7 @@ HEAVY = (
     "uvicorn",
     "jinja2",
 )
-# What a worker loads is in the way of what it measures.
+# Imports of a worker disturb its measurements.
 FOREIGN_TO_A_WORKER = ("onnx", "sqlalchemy", "alembic", "obstore", "rich", "click", "asyncio", "onnxruntime")
 
 

@@ -24,7 +24,7 @@ def test_names_are_unique_and_every_family_has_its_module() -> None:
     assert all((SUITE / f"{entry.family}.py").is_file() for entry in ENTRIES)
 
 
-def test_unknown_name_tells_the_known_ones() -> None:
+def test_unknown_name_reports_the_known_ones() -> None:
     with pytest.raises(KeyError, match="resnet18"):
         find_entry("resnet19")
 
@@ -57,7 +57,7 @@ def test_outputs_are_sound_and_depend_on_the_inputs(name: str) -> None:
 
 @needs_export
 @pytest.mark.filterwarnings("default")  # torch warns of itself
-def test_a_file_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_computes_something_else_is_rejected(tmp_path: Path) -> None:
     from benchmarks.suite.export import NotEqualError, check
     from benchmarks.suite.settle import build_model, make_inputs
 

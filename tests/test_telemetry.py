@@ -27,8 +27,8 @@ SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 def switches_in(command: list[str], environ: dict[str, str]) -> dict[str, str]:
     """The variables of the table as a process has them that prints its environment as JSON."""
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
-    told = json.loads(done.stdout)
-    return {name: told[name] for name in VARIABLES if name in told}
+    values = json.loads(done.stdout)
+    return {name: values[name] for name in VARIABLES if name in values}
 
 
 def test_a_program_that_imports_the_package_and_its_children_have_the_switches() -> None:
@@ -62,7 +62,7 @@ def test_a_worker_of_onnxruntime_writes_no_identifier_and_starts_no_thread(
     assert len(threads) <= 2  # its own, and one that ends it with its parent
 
 
-def test_what_is_loaded_already_is_told_as_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_loaded_already_is_reported_as_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
     switch = telemetry.SWITCHES[0]
     monkeypatch.setattr(telemetry, "_too_late", set())
     monkeypatch.setitem(sys.modules, switch.loads, sys)
@@ -76,7 +76,7 @@ def test_what_is_loaded_already_is_told_as_too_late(monkeypatch: pytest.MonkeyPa
     assert not describe_switch(switch).set  # it may have read the other value
 
 
-def test_barred_modules_cannot_be_imported_and_one_that_was_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_barred_modules_cannot_be_imported_and_one_that_was_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     barring = [switch for switch in telemetry.SWITCHES if switch.bars]
     assert {switch.package for switch in barring} == {"openvino", "MNN"}
     for switch in barring:

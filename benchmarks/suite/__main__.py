@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def write(entry: Entry, arguments: argparse.Namespace) -> bool:
-    """One model in all wanted forms; a failure is told and does not end the others."""
+    """Export one model in all requested forms; a failure is reported and does not end the others."""
     from benchmarks.suite.export import export_onnx, save_program
     from benchmarks.suite.settle import build_model
 

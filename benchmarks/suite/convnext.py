@@ -1,4 +1,4 @@
-"""ConvNeXt (Liu et al. 2022, arXiv:2201.03545), narrow: 7 × 7 depthwise, normalisation over channels, layer scale."""
+"""ConvNeXt (Liu et al. 2022, arXiv:2201.03545), narrow: 7 × 7 depthwise, normalization over channels, layer scale."""
 # mypy: allow-subclassing-any
 # torch is untyped here (see pyproject.toml), so every module's base class is Any.
 
@@ -9,7 +9,7 @@ from benchmarks.suite.layers import FeedForward
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of an NCHW tensor."""
+    """Layer normalization over the channels of an NCHW tensor."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 def conv_norm(
     inside: int, outside: int, kernel: int = 1, stride: int = 1, groups: int = 1, act: nn.Module | None = None
 ) -> nn.Sequential:
-    """Convolution with "same" padding at odd kernels, batch normalisation, and an activation where one is given."""
+    """Convolution with "same" padding at odd kernels, batch normalization, and an activation if given."""
     convolution = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups, bias=False)
     parts = [convolution, nn.BatchNorm2d(outside)]
     return nn.Sequential(*parts, *([act] if act is not None else []))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LastStep(nn.Module):
-    """Classes of a whole sequence, told by its last step."""
+    """Classes of a whole sequence, from its last step."""
 
     def __init__(self, inside: int, hidden: int, classes: int) -> None:
         super().__init__()

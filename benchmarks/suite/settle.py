@@ -57,7 +57,7 @@ def smooth(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def settle(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    handles = [module.register_forward_hook(normalise) for module in model.modules() if isinstance(module, WEIGHTED)]
+    handles = [module.register_forward_hook(normalize) for module in model.modules() if isinstance(module, WEIGHTED)]
     for module in model.modules():
         if isinstance(module, NORMS):
             module.momentum = 1.0
@@ -73,7 +73,7 @@ def settle(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 def spread_affine(model: nn.Module) -> None:
     """Scales and shifts away from 1 and 0: a converter that drops or swaps them must be seen.
 
-    The shifts before a rectifier are positive: about 0 a deep random network with batch normalisation is chaotic (Yang
+    The shifts before a rectifier are positive: about 0 a deep random network with batch normalization is chaotic (Yang
     et al. 2019, arXiv:1902.08129): weights rounded to fp16 left MobileNets 26 dB, and with these shifts 40 dB.
     """
     with torch.no_grad():
@@ -85,7 +85,7 @@ def spread_affine(model: nn.Module) -> None:
                 module.weight.uniform_(0.1, 0.4)
 
 
-def normalise(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def normalize(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """Deviation 1 over all of the output; with a bias also a mean near 0 in each channel."""
     del inputs
     axis = output.dim() - 1 if isinstance(module, nn.Linear) else 1

@@ -26,14 +26,14 @@ def onnx_to_litert(
     Args:
         model: the path of an ONNX file, or its bytes if it has no external weights.
         shapes: sizes of dynamic inputs, in ONNX's layout (NCHW).
-        io: whether images come in and go out with their channels last, or in the source's order; `integer` is the
-            first, and the integers of a quantized model are taken and given as they are.
+        io: whether image inputs and outputs have their channels last, or the source's order; `integer` is the
+            first with integer I/O of a quantized model.
         precision: fp16 stores large weights in half precision.
-        check: what is done with the file, in a child process, before it is given: run and compared with the source in
+        check: check of the file in a child process: run and compared with the source in
             ONNX Runtime, run once, or nothing.
 
     Raises:
-        ModelError: it cannot be read, or holds what LiteRT cannot express; every such operator is named. With
+        ModelError: it cannot be read, or has operators that LiteRT does not support; all are named. With
             `io="integer"`, also a model that is not quantized.
         InputError: `shapes` does not fit the model.
         RuntimeMissing: the `litert` extra is not installed.

@@ -16,7 +16,7 @@
     ├── OutputError                       1   the results cannot be written to their destination
     ├── DeviceUnreachable                 4   the device cannot be reached
     ├── WorkerError                       1   the process that runs the model failed
-    │   ├── WorkerCrashed                 1   it died by a signal or exited early
+    │   ├── WorkerCrashed                 1   it was killed by a signal or exited early
     │   └── WorkerTimeout               124   it gave no answer within the time limit
     ├── TrainingDiverged                  1   the loss of a training is not finite
     ├── GateFailed                        3   a gate (fallback, accuracy, budget) was not met
@@ -180,7 +180,7 @@ class WorkerError(EdgewrightError):
 
 
 class WorkerCrashed(WorkerError):
-    """The worker died by a signal or exited before it answered."""
+    """The worker was killed by a signal or exited before it answered."""
 
     default_hint = "read the last lines of the worker's output above; try another runtime, or fewer threads"
 

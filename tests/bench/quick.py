@@ -1,4 +1,4 @@
-"""A device whose workers live in this process, so that a whole session takes milliseconds; and made-up tapes."""
+"""A device whose workers run in this process, so that a session takes milliseconds; and generated process samples."""
 
 from collections.abc import Mapping, Sequence
 from math import inf
@@ -27,7 +27,7 @@ class QuickDevice:
     Args:
         breaks_at: number of the question at which `breakage` is raised.
         breaks_on: count only questions of this kind.
-        readings: what the sensors tell, one after the other; the last one stays.
+        readings: readings of the sensors, in order; the last one repeats.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class QuickDevice:
 
 
 class QuickWorker:
-    """The worker's own desk without a process around it."""
+    """The worker's request handler without a process."""
 
     def __init__(self, device: QuickDevice, runtime: str) -> None:
         module = import_runtime(find_runtime(runtime))
@@ -98,7 +98,7 @@ class QuickWorker:
         self.hello = hello
         self.start_us = 1000.0
         self._device = device
-        self._desk = RequestHandler(module)
+        self._handler = RequestHandler(module)
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -115,7 +115,7 @@ class QuickWorker:
         self._device.count(command)
         if isinstance(command, wire.Calibrate):
             return QUIET
-        result = self._desk.answer(command)
+        result = self._handler.answer(command)
         if isinstance(result, wire.CommandFailed):
             raise ModelRejected(f"the worker refuses ({result.kind})", result.why)
         assert isinstance(result, kind)
@@ -135,8 +135,8 @@ def make_plan(*models: str, **changes: Any) -> BenchmarkPlan:
     return BenchmarkPlan(candidates=candidates, **{**quick, **changes})
 
 
-def make_lane(folder: Path, name: str = "m", **options: str) -> CandidateProcesses:
-    """A lane of the pretend runtime; `fail`, `warmup`, `throttle` and the like are its options."""
+def make_candidate(folder: Path, name: str = "m", **options: str) -> CandidateProcesses:
+    """Return a candidate of the simulated runtime; `fail`, `warmup`, `throttle` and others are its options."""
     from edgewright.bench.feeds import write_feeds
 
     feeds = folder / f"{name}.npz"
@@ -148,8 +148,8 @@ def make_lane(folder: Path, name: str = "m", **options: str) -> CandidateProcess
     )
 
 
-def make_tape(wall_us: Sequence[float], **changes: Any) -> ProcessSamples:
-    """What one process may have told."""
+def make_samples(wall_us: Sequence[float], **changes: Any) -> ProcessSamples:
+    """Return process samples with these values."""
     process = ProcessSamples(
         log=Path("worker.log"), start_us=30_000.0, import_us=9_000.0, load_us=2_000.0, first_us=500.0
     )

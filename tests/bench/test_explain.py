@@ -1,4 +1,4 @@
-"""Why is it slow: each cause is found where it is, with its share, and nowhere else."""
+"""Slowdown causes: each is found with its share, and only if it exists."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The session: order of the rounds, what a tape holds, and failures in the middle."""
+"""The session: order of the rounds, process samples, and failures in the middle."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from edgewright.errors import DeviceUnreachable, ModelRejected, WorkerCrashed, W
 from edgewright.runtimes.wire import Open, ProfileRuns, ReadMemory, TimeRuns
 from edgewright.schema.model import GraphNode
 from edgewright.schema.plan import BenchmarkPlan
-from tests.bench.quick import QuickDevice, failure_of, make_lane, make_plan, make_tape
+from tests.bench.quick import QuickDevice, failure_of, make_candidate, make_plan, make_samples
 
 
 def ignore(text: str) -> None:
@@ -25,15 +25,15 @@ def ignore(text: str) -> None:
 def starts_of(
     device: QuickDevice, candidates: list[CandidateProcesses], processes: int, tmp_path: Path, interleave: str
 ) -> list[str]:
-    told: list[str] = []
+    lines: list[str] = []
     plan = make_plan(processes=processes, interleave=interleave)
-    measure(device, candidates, plan, tmp_path, lambda text: told.append(text[0]))
-    return told
+    measure(device, candidates, plan, tmp_path, lambda text: lines.append(text[0]))
+    return lines
 
 
 @pytest.mark.parametrize("interleave", ["chunks", "processes"])
 def test_every_other_round_is_mirrored(tmp_path: Path, interleave: str) -> None:
-    candidates = [make_lane(tmp_path, name) for name in "abc"]
+    candidates = [make_candidate(tmp_path, name) for name in "abc"]
     assert starts_of(QuickDevice(tmp_path), candidates, 4, tmp_path, interleave) == list("abccbaabccba")
 
 
@@ -45,7 +45,7 @@ def test_mirrored(order: list[int], number: int) -> None:
 
 
 def test_candidates_of_a_round_take_turns_chunk_by_chunk(tmp_path: Path) -> None:
-    candidates = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b")]
+    candidates = [make_candidate(tmp_path, "a"), make_candidate(tmp_path, "b")]
     device = QuickDevice(tmp_path)
     measure(device, candidates, make_plan(processes=1, runs=16), tmp_path, ignore)
     assert [process.chunks for candidate in candidates for process in candidate.processes] == [[2] * 8, [2] * 8]
@@ -54,7 +54,7 @@ def test_candidates_of_a_round_take_turns_chunk_by_chunk(tmp_path: Path) -> None
 
 
 def test_one_process_after_the_other_where_asked_for(tmp_path: Path) -> None:
-    candidates = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b")]
+    candidates = [make_candidate(tmp_path, "a"), make_candidate(tmp_path, "b")]
     device = QuickDevice(tmp_path)
     measure(device, candidates, make_plan(processes=1, interleave="processes"), tmp_path, ignore)
     asked = [question for question in device.questions if isinstance(question, Open | ReadMemory)]
@@ -65,8 +65,8 @@ def test_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "60")
 
     def left(taken_us: list[float], plan: BenchmarkPlan) -> int:
-        candidate = make_lane(tmp_path)
-        candidate.processes.append(make_tape(taken_us))
+        candidate = make_candidate(tmp_path)
+        candidate.processes.append(make_samples(taken_us))
         return count_runs_left(candidate, plan)
 
     fixed, timed, long = make_plan(runs=5), make_plan(runs=None, seconds=0.3), make_plan(runs=None, seconds=60.0)
@@ -85,17 +85,17 @@ def test_slow_inferences_are_profiled_fewer_times(
     limit: str, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", limit)
-    candidate, device = make_lane(tmp_path), QuickDevice(tmp_path)
-    candidate.processes.append(make_tape([5e6]))
+    candidate, device = make_candidate(tmp_path), QuickDevice(tmp_path)
+    candidate.processes.append(make_samples([5e6]))
     profile_layers(device, candidate, make_plan(layer_runs=3), tmp_path / "layers")
     assert [question.runs for question in device.questions if isinstance(question, ProfileRuns)] == [runs]
 
 
 def test_many_nodes_are_profiled_fewer_times(tmp_path: Path) -> None:
-    candidate, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    candidate, device = make_candidate(tmp_path), QuickDevice(tmp_path)
     node = GraphNode(name="sum", op="CumSum", inputs=("a",), outputs=("b",))
     candidate.entry = replace(candidate.entry, graph=(node,) * 20_000)
-    candidate.processes.append(make_tape([1e3]))
+    candidate.processes.append(make_samples([1e3]))
     profile_layers(device, candidate, make_plan(layer_runs=30), tmp_path / "layers")
     assert [question.runs for question in device.questions if isinstance(question, ProfileRuns)] == [5]
 
@@ -104,8 +104,8 @@ def test_an_inference_too_slow_to_be_profiled_within_the_time_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "60")
-    candidate, device = make_lane(tmp_path), QuickDevice(tmp_path)
-    candidate.processes.append(make_tape([11e6]))
+    candidate, device = make_candidate(tmp_path), QuickDevice(tmp_path)
+    candidate.processes.append(make_samples([11e6]))
     profile_layers(device, candidate, make_plan(), tmp_path / "layers")
     assert device.questions == []
     assert "one inference takes 11 s" in candidate.layer_failure
@@ -113,9 +113,9 @@ def test_an_inference_too_slow_to_be_profiled_within_the_time_limit(
 
 
 def test_what_a_tape_holds(tmp_path: Path) -> None:
-    candidates, device, told = [make_lane(tmp_path)], QuickDevice(tmp_path), list[str]()
-    measure(device, candidates, make_plan(runs=7, processes=2, warmup_seconds=5.0), tmp_path, told.append)
-    assert told == ["m in pretend: process 1 of 2", "m in pretend: process 2 of 2"]
+    candidates, device, lines = [make_candidate(tmp_path)], QuickDevice(tmp_path), list[str]()
+    measure(device, candidates, make_plan(runs=7, processes=2, warmup_seconds=5.0), tmp_path, lines.append)
+    assert lines == ["m in pretend: process 1 of 2", "m in pretend: process 2 of 2"]
     assert candidates[0].failure is None
     assert device.ended == 2
     for process in candidates[0].processes:
@@ -136,14 +136,18 @@ def test_the_harness_is_subtracted_and_no_time_is_nothing(tmp_path: Path, monkey
 
     slow = ClockCalibration(wall_ns=1e9, cpu_ns=1e9, resolution_ns=1.0, reference_us=1.0)
     monkeypatch.setattr(quick, "QUIET", slow)
-    candidate = make_lane(tmp_path)
+    candidate = make_candidate(tmp_path)
     measure(QuickDevice(tmp_path), [candidate], make_plan(processes=1), tmp_path, ignore)
     assert set(candidate.processes[0].wall_us) == {0.001}
     assert set(candidate.processes[0].cpu_us) == {0.0}
 
 
 def test_a_failing_candidate_does_not_stop_the_others(tmp_path: Path) -> None:
-    candidates = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b", fail="open"), make_lane(tmp_path, "c")]
+    candidates = [
+        make_candidate(tmp_path, "a"),
+        make_candidate(tmp_path, "b", fail="open"),
+        make_candidate(tmp_path, "c"),
+    ]
     device = QuickDevice(tmp_path)
     measure(device, candidates, make_plan(processes=3), tmp_path, ignore)
     assert [len(candidate.processes) for candidate in candidates] == [3, 1, 3]
@@ -164,14 +168,14 @@ def test_a_worker_that_failed_is_gone_before_the_others_are_sampled(tmp_path: Pa
         count(command)  # type: ignore[arg-type]  # only commands are asked
 
     device.count = watch  # type: ignore[method-assign]  # a look over the device's shoulder
-    candidates = [make_lane(tmp_path, "a", fail="run"), make_lane(tmp_path, "b")]
+    candidates = [make_candidate(tmp_path, "a", fail="run"), make_candidate(tmp_path, "b")]
     measure(device, candidates, make_plan(processes=1), tmp_path, ignore)
     assert candidates[0].failure is not None
     assert set(ended) == {1}
 
 
 def test_a_cable_that_falls_out_keeps_what_was_measured(tmp_path: Path) -> None:
-    candidate = make_lane(tmp_path)
+    candidate = make_candidate(tmp_path)
     measure(
         QuickDevice(tmp_path, 1, DeviceUnreachable("gone"), breaks_on=Open), [candidate], make_plan(), tmp_path, ignore
     )
@@ -182,7 +186,7 @@ def test_a_cable_that_falls_out_keeps_what_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", range(12))
 def test_ctrl_c_passes_and_leaves_the_tapes(tmp_path: Path, moment: int) -> None:
-    candidate, device = make_lane(tmp_path), QuickDevice(tmp_path, moment, KeyboardInterrupt())
+    candidate, device = make_candidate(tmp_path), QuickDevice(tmp_path, moment, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         measure(device, [candidate], make_plan(), tmp_path, ignore)
     assert all(len(process.wall_us) == 6 and process.memory_peak for process in candidate.processes[:-1])
@@ -191,7 +195,7 @@ def test_ctrl_c_passes_and_leaves_the_tapes(tmp_path: Path, moment: int) -> None
 
 def test_samples_of_a_broken_process_are_kept(tmp_path: Path) -> None:
     """The peak of memory is asked for last: all samples are there by then."""
-    broken = make_lane(tmp_path)
+    broken = make_candidate(tmp_path)
     device = QuickDevice(tmp_path, 0, WorkerError("lost"), breaks_on=ReadMemory)
     measure(device, [broken], make_plan(processes=1), tmp_path, ignore)
     assert broken.failure is not None
@@ -201,7 +205,7 @@ def test_samples_of_a_broken_process_are_kept(tmp_path: Path) -> None:
 
 def test_the_first_inference_is_alone_and_cold(tmp_path: Path) -> None:
     device = QuickDevice(tmp_path)
-    candidate = make_lane(tmp_path, warmup="20")
+    candidate = make_candidate(tmp_path, warmup="20")
     measure(device, [candidate], make_plan(processes=1), tmp_path, ignore)
     opened = next(place for place, question in enumerate(device.questions) if isinstance(question, Open))
     first = device.questions[opened + 1]
@@ -212,7 +216,7 @@ def test_the_first_inference_is_alone_and_cold(tmp_path: Path) -> None:
 
 def test_warm_up_ends_by_its_time_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "is_steady", lambda samples, window: False)
-    candidate = make_lane(tmp_path)
+    candidate = make_candidate(tmp_path)
     measure(QuickDevice(tmp_path), [candidate], make_plan(processes=1, warmup_seconds=0.5), tmp_path, ignore)
     assert not candidate.processes[0].steady
     assert len(candidate.processes[0].warmup_us) > 5
@@ -221,14 +225,14 @@ def test_warm_up_ends_by_its_time_too(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_sensors_are_read_between_chunks(tmp_path: Path) -> None:
     readings = [Reading(energy_uj=1000 * k, temperature_c=30.0 + k, source="made up") for k in range(50)]
-    candidate = make_lane(tmp_path)
+    candidate = make_candidate(tmp_path)
     measure(QuickDevice(tmp_path, readings=readings), [candidate], make_plan(processes=2), tmp_path, ignore)
     pairs = [(before, after) for process in candidate.processes for before, after, _, _ in process.readings]
     assert all((after.energy_uj or 0) - (before.energy_uj or 0) == 1000 for before, after in pairs)
 
 
 def test_layers(tmp_path: Path) -> None:
-    candidate = make_lane(tmp_path, fallback="0.4")
+    candidate = make_candidate(tmp_path, fallback="0.4")
     profile_layers(QuickDevice(tmp_path), candidate, make_plan(), tmp_path / "layers-0")
     assert candidate.layer_failure == ""
     assert candidate.report is not None
@@ -236,7 +240,7 @@ def test_layers(tmp_path: Path) -> None:
 
 
 def test_a_failed_layer_pass_is_reported_and_not_raised(tmp_path: Path) -> None:
-    broken = make_lane(tmp_path, fail="open")
+    broken = make_candidate(tmp_path, fail="open")
     profile_layers(QuickDevice(tmp_path), broken, make_plan(), tmp_path / "layers-0")
     assert broken.report is None
     assert "as requested by fail=open" in broken.layer_failure
@@ -247,7 +251,7 @@ def test_a_damaged_trace_is_reported_and_not_raised(tmp_path: Path, monkeypatch:
         path.mkdir()
         (path / "trace.json").write_bytes(b'{"runs_us": [')
 
-    damaged, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    damaged, device = make_candidate(tmp_path), QuickDevice(tmp_path)
     monkeypatch.setattr(device, "pull", pull)
     profile_layers(device, damaged, make_plan(), tmp_path / "layers-1")
     assert damaged.report is None
@@ -258,7 +262,7 @@ def test_a_damaged_trace_is_reported_and_not_raised(tmp_path: Path, monkeypatch:
 def test_ctrl_c_while_profiling_passes(tmp_path: Path, moment: int) -> None:
     device = QuickDevice(tmp_path, moment, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        profile_layers(device, make_lane(tmp_path), make_plan(), tmp_path / "layers-0")
+        profile_layers(device, make_candidate(tmp_path), make_plan(), tmp_path / "layers-0")
 
 
 # With real processes
@@ -275,7 +279,7 @@ def measure_for_real(
 
 def test_real_workers(tmp_path: Path) -> None:
     hows = {"a": "never", "b": "segfault", "c": "chatter"}
-    candidates = [make_lane(tmp_path, name, fail=how) for name, how in hows.items()]
+    candidates = [make_candidate(tmp_path, name, fail=how) for name, how in hows.items()]
     measure_for_real(tmp_path, candidates, PretendDevice(), processes=2)
     assert isinstance(failure_of(candidates[1]), WorkerCrashed)
     assert "SIGSEGV" in str(failure_of(candidates[1]))
@@ -289,14 +293,14 @@ def test_real_workers(tmp_path: Path) -> None:
 
 
 def test_a_real_hang_ends_in_time(tmp_path: Path) -> None:
-    candidate = make_lane(tmp_path, fail="hang")
+    candidate = make_candidate(tmp_path, fail="hang")
     measure_for_real(tmp_path, [candidate], PretendDevice(), timeout_s=6.0)
     assert isinstance(failure_of(candidate), WorkerTimeout)
     assert len(candidate.processes) == 1
 
 
 def test_a_real_device_is_unplugged(tmp_path: Path) -> None:
-    candidates = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b")]
+    candidates = [make_candidate(tmp_path, "a"), make_candidate(tmp_path, "b")]
     measure_for_real(tmp_path, candidates, PretendDevice(workers=3), processes=4)
     assert [len(candidate.processes) for candidate in candidates] == [2, 3]
     failures = [candidate.failure for candidate in candidates]

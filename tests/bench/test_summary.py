@@ -1,4 +1,4 @@
-"""Tapes to series and metrics, and back."""
+"""Conversion of process samples to series and metrics, and back."""
 
 from itertools import pairwise
 from math import isclose, isnan
@@ -20,7 +20,7 @@ from edgewright.bench.summary import (
 )
 from edgewright.devices.protocol import Reading
 from edgewright.schema.run import Layer, LayerReport, Metric, Run
-from tests.bench.quick import make_tape
+from tests.bench.quick import make_samples
 
 UNKNOWN = Energy(uj_per_inference=None, evidence="none", source="no sensor")
 walls = st.lists(st.lists(st.floats(0.001, 1e9), max_size=12), max_size=6)
@@ -36,7 +36,7 @@ def metrics_of(processes: list[ProcessSamples], report: LayerReport | None = Non
 
 @given(walls)
 def test_stored_medians_are_the_tapes_medians(samples: list[list[float]]) -> None:
-    processes = [make_tape(wall, chunks=split(len(wall))) for wall in samples]
+    processes = [make_samples(wall, chunks=split(len(wall))) for wall in samples]
     assert read_chunk_medians(run_of(processes)) == compute_chunk_medians(processes)
     assert [len(chunks) for chunks in compute_chunk_medians(processes)] == [
         len(split(len(wall))) for wall in samples if wall
@@ -50,7 +50,7 @@ def split(samples: int) -> list[int]:
 
 
 def test_series_are_raw_and_in_order() -> None:
-    processes = [make_tape([3.0, 1.0]), make_tape([]), make_tape([2.0], load_us=None, memory_peak=None)]
+    processes = [make_samples([3.0, 1.0]), make_samples([]), make_samples([2.0], load_us=None, memory_peak=None)]
     series = {row.name: row for row in run_of(processes).series}
     assert series["wall"].data == (3.0, 1.0, 2.0)
     assert series["wall.samples"].data == (2.0, 0.0, 1.0)
@@ -63,13 +63,13 @@ def test_series_are_raw_and_in_order() -> None:
 
 def test_sensor_series() -> None:
     before, after = Reading(source="s", temperature_c=30.0), Reading(source="s", temperature_c=31.0)
-    series = {row.name: row for row in run_of([make_tape([1.0], readings=[(before, after, 1, 0.1)])]).series}
+    series = {row.name: row for row in run_of([make_samples([1.0], readings=[(before, after, 1, 0.1)])]).series}
     assert series["temperature"].data == (31.0,)
     assert "frequency" not in series
 
 
 def test_p50_is_the_median_of_medians_and_the_rest_is_pooled() -> None:
-    processes = [make_tape([10.0, 20.0, 90.0]), make_tape([30.0]), make_tape([40.0, 50.0])]
+    processes = [make_samples([10.0, 20.0, 90.0]), make_samples([30.0]), make_samples([40.0, 50.0])]
     found = metrics_of(processes)
     assert found["latency.p50"].value == 30.0  # of 20, 30, 45
     assert (found["latency.p50"].low, found["latency.p50"].high, found["latency.p50"].n) == (20.0, 45.0, 6)
@@ -83,7 +83,7 @@ def test_p50_is_the_median_of_medians_and_the_rest_is_pooled() -> None:
 
 @given(st.lists(st.lists(st.floats(0.001, 1e9), min_size=1, max_size=12), min_size=1, max_size=8))
 def test_the_figures_are_in_order(samples: list[list[float]]) -> None:
-    found = metrics_of([make_tape(wall) for wall in samples])
+    found = metrics_of([make_samples(wall) for wall in samples])
     values = [found[f"latency.{key}"].value or 0.0 for key in ("min", "p90", "p99", "max")]
     assert all(a <= b or isclose(a, b) for a, b in pairwise(values))
     p50 = found["latency.p50"]
@@ -92,14 +92,14 @@ def test_the_figures_are_in_order(samples: list[list[float]]) -> None:
 
 
 def test_peak_memory_is_the_highest_and_no_median_bounds_it() -> None:
-    found = metrics_of([make_tape([1.0], memory_peak=peak) for peak in (5, 9, 7)])
+    found = metrics_of([make_samples([1.0], memory_peak=peak) for peak in (5, 9, 7)])
     assert found["memory.peak"] == Metric(name="memory.peak", unit="bytes", value=9.0, n=3)
 
 
 def test_cold_start_is_summed_process_by_process() -> None:
-    processes = [make_tape([1.0], load_us=1.0, first_us=100.0), make_tape([1.0], load_us=50.0, first_us=2.0)]
+    processes = [make_samples([1.0], load_us=1.0, first_us=100.0), make_samples([1.0], load_us=50.0, first_us=2.0)]
     assert metrics_of(processes)["cold_start"].value == 76.5
-    assert "cold_start" not in metrics_of([make_tape([], load_us=None, first_us=None)])
+    assert "cold_start" not in metrics_of([make_samples([], load_us=None, first_us=None)])
 
 
 def test_no_tapes() -> None:
@@ -128,7 +128,7 @@ def layer(position: int, backend: str, median_us: float) -> Layer:
 def test_layer_metrics() -> None:
     layers = (layer(0, "npu", 60.0), layer(1, "cpu", 30.0), layer(2, "npu", 10.0))
     report = LayerReport(layers=layers, via="profiler", whole_us=110.0, partitions=3, asked="npu")
-    found = {name: metric.value for name, metric in metrics_of([make_tape([1.0])], report).items()}
+    found = {name: metric.value for name, metric in metrics_of([make_samples([1.0])], report).items()}
     assert found["layers.sum"] == 100.0
     assert found["layers.whole"] == 110.0
     assert found["layers.partitions"] == 3.0
@@ -140,7 +140,7 @@ def test_layer_metrics() -> None:
 
 def test_layers_that_take_no_time() -> None:
     report = LayerReport(layers=(layer(0, "cpu", 0.0),), via="profiler", whole_us=0.0, partitions=1, asked="npu")
-    assert metrics_of([make_tape([1.0])], report)["layers.fallback_share"].value == 0.0
+    assert metrics_of([make_samples([1.0])], report)["layers.fallback_share"].value == 0.0
 
 
 def test_moments_keep_their_units() -> None:

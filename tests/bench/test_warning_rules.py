@@ -15,7 +15,7 @@ from edgewright.devices.protocol import Reading
 from edgewright.runtimes.wire import ClockCalibration
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import LayerReport
-from tests.bench.quick import make_plan, make_tape
+from tests.bench.quick import make_plan, make_samples
 from tests.bench.test_summary import layer
 
 WALL = [100.0 + k % 5 / 10 for k in range(30)]
@@ -28,7 +28,7 @@ def case_of(
     report: LayerReport | None = None,
     **changes: Any,
 ) -> WarningContext:
-    processes = [make_tape(WALL) for _ in range(10)] if processes is None else processes
+    processes = [make_samples(WALL) for _ in range(10)] if processes is None else processes
     energy = Energy(uj_per_inference=None, evidence="none", source="no sensor")
     metrics = {metric.name: metric for metric in make_metrics(processes, 10, energy, report)}
     plain: dict[str, Any] = {"before": {"load1": 0.1}, "after": {"load1": 1.0}, "cores": 4}
@@ -52,7 +52,7 @@ WHOLE = report_of(layer(0, "npu", 60.0), layer(1, "npu", 40.0))
 # For each code: a case that brings it, words that its text must have, and a case close by that does not bring it.
 CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningContext]]] = {
     "backend-absent": (
-        lambda: case_of([make_tape(WALL, notes=("XNNPACK is not in this build",))]),
+        lambda: case_of([make_samples(WALL, notes=("XNNPACK is not in this build",))]),
         "XNNPACK is not in this build",
         case_of,
     ),
@@ -62,39 +62,39 @@ CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningCo
         lambda: case_of(report=WHOLE),
     ),
     "noisy-machine": (
-        lambda: case_of([make_tape([100.0 + 4 * k]) for k in range(10)]),
+        lambda: case_of([make_samples([100.0 + 4 * k]) for k in range(10)]),
         "--processes 20",
-        lambda: case_of([make_tape([100.0 + k]) for k in range(10)]),
+        lambda: case_of([make_samples([100.0 + k]) for k in range(10)]),
     ),
     "drift": (
-        lambda: case_of([make_tape([100.0 + 3 * k]) for k in range(9)]),
+        lambda: case_of([make_samples([100.0 + 3 * k]) for k in range(9)]),
         "slower than the first",
-        lambda: case_of([make_tape([100.0 + 30 * (k % 3)]) for k in range(9)]),
+        lambda: case_of([make_samples([100.0 + 30 * (k % 3)]) for k in range(9)]),
     ),
     "throttling": (
-        lambda: case_of([make_tape(slowly(0.2)) for _ in range(10)]),
+        lambda: case_of([make_samples(slowly(0.2)) for _ in range(10)]),
         "slows down under load",
-        lambda: case_of([make_tape(slowly(0.03)) for _ in range(10)]),
+        lambda: case_of([make_samples(slowly(0.03)) for _ in range(10)]),
     ),
     "not-steady": (
-        lambda: case_of([make_tape(WALL, steady=k > 2) for k in range(10)], replace(PLAN, warmup_seconds=2.0)),
+        lambda: case_of([make_samples(WALL, steady=k > 2) for k in range(10)], replace(PLAN, warmup_seconds=2.0)),
         "3 of 10 processes were still warming up after 2 s: try --warmup-seconds 8",
         case_of,
     ),
     "too-few-samples": (
-        lambda: case_of([make_tape(WALL[:9]) for _ in range(10)]),
+        lambda: case_of([make_samples(WALL[:9]) for _ in range(10)]),
         "90 samples are too few for p99: try --runs 10 or more",
-        lambda: case_of([make_tape(WALL[:10]) for _ in range(10)]),
+        lambda: case_of([make_samples(WALL[:10]) for _ in range(10)]),
     ),
     "too-few-processes": (
-        lambda: case_of([make_tape(WALL) for _ in range(5)]),
+        lambda: case_of([make_samples(WALL) for _ in range(5)]),
         "here 5",
-        lambda: case_of([make_tape(WALL) for _ in range(6)]),
+        lambda: case_of([make_samples(WALL) for _ in range(6)]),
     ),
     "timer-resolution": (
-        lambda: case_of([make_tape(WALL, calibration=clock(resolution_ns=2000))]),
+        lambda: case_of([make_samples(WALL, calibration=clock(resolution_ns=2000))]),
         "steps of 2000 ns",
-        lambda: case_of([make_tape(WALL, calibration=clock(resolution_ns=900))]),
+        lambda: case_of([make_samples(WALL, calibration=clock(resolution_ns=900))]),
     ),
     "background-load": (
         lambda: case_of(before={"load1": 2.5}),
@@ -150,11 +150,11 @@ def test_a_quiet_run_has_no_warning() -> None:
 
 def test_nothing_measured_does_not_break_a_rule() -> None:
     assert set(texts(case_of([]))) == {"too-few-processes"}
-    assert set(texts(case_of([make_tape([])]))) <= {"too-few-processes", "not-steady"}
+    assert set(texts(case_of([make_samples([])]))) <= {"too-few-processes", "not-steady"}
 
 
 def test_advice_against_noise_follows_what_was_tried() -> None:
-    processes = [make_tape([100.0 + 4 * k]) for k in range(10)]
+    processes = [make_samples([100.0 + 4 * k]) for k in range(10)]
     many = replace(PLAN, processes=20)
     assert "--affinity" in texts(case_of(processes, many))["noisy-machine"]
     bound = replace(many, affinity=(1,))
@@ -163,7 +163,7 @@ def test_advice_against_noise_follows_what_was_tried() -> None:
 
 
 def test_a_machine_that_becomes_faster_drifts_too() -> None:
-    assert "faster than the first" in texts(case_of([make_tape([100.0 - 3 * k]) for k in range(9)]))["drift"]
+    assert "faster than the first" in texts(case_of([make_samples([100.0 - 3 * k]) for k in range(9)]))["drift"]
 
 
 def test_the_temperature_is_named_where_it_rose() -> None:
@@ -171,14 +171,14 @@ def test_the_temperature_is_named_where_it_rose() -> None:
         return Reading(source="s", temperature_c=degrees)
 
     hot = [(reading(40), reading(41), 1, 0.1), (reading(41), reading(63), 1, 0.2)]
-    text = texts(case_of([make_tape(slowly(0.2), readings=hot)]))["throttling"]
+    text = texts(case_of([make_samples(slowly(0.2), readings=hot)]))["throttling"]
     assert "the temperature rose to 63 °C" in text
     cool = [(reading(40), reading(41), 1, 0.1), (reading(41), reading(41), 1, 0.2)]
-    assert "temperature" not in texts(case_of([make_tape(slowly(0.2), readings=cool)]))["throttling"]
+    assert "temperature" not in texts(case_of([make_samples(slowly(0.2), readings=cool)]))["throttling"]
 
 
 def test_the_harness_may_be_the_coarse_part() -> None:
-    context = case_of([make_tape([1.0] * 30, calibration=clock(wall_ns=90.0, resolution_ns=1.0))])
+    context = case_of([make_samples([1.0] * 30, calibration=clock(wall_ns=90.0, resolution_ns=1.0))])
     assert "the harness costs 90 ns per sample" in texts(context)["timer-resolution"]
 
 

@@ -234,7 +234,7 @@ def test_a_terminal_gets_a_table_without_unwanted_colors(call: Call) -> None:
     assert "a[b]c" in "".join(said.split())
 
 
-def test_a_narrow_terminal_gets_no_paths_it_has_no_room_for(call: Call) -> None:
+def test_a_narrow_terminal_gets_no_paths_it_has_no_space_for(call: Call) -> None:
     rows = {row["name"]: row for row in call("doctor").rows()}
     if any(row["state"].startswith("missing") for row in rows.values()):
         pytest.skip("a runtime is missing here, and the reason is shown on any terminal")

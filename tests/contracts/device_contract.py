@@ -62,7 +62,7 @@ class DeviceContract:
         assert json.loads(json.dumps(facts, allow_nan=False)) == facts
         assert json.loads(json.dumps(environment, allow_nan=False)) == environment
 
-    def test_the_moment_is_told_in_numbers(self, device: Device) -> None:
+    def test_the_moment_is_reported_in_numbers(self, device: Device) -> None:
         system_state = device.system_state()
         assert all(isinstance(value, int | float) and value >= 0 for value in system_state.values())
 

@@ -46,8 +46,8 @@ class RuntimeCase(NamedTuple):
         runtime: the runtime's name in the table, or that of its entry point.
         model: a file that it reads.
         feeds: all inputs of the model.
-        bad: a model that the runtime's library must refuse.
-        bad_options: options with which it refuses it, where the file alone does not do.
+        bad: a model that the runtime's library must reject.
+        bad_options: options with which it is rejected, if it is valid without.
         compute: the outputs by name for such feeds, by the library alone without Edgewright; None leaves this out.
         graph: the source graph as `formats` reads it.
         fatal: options that are meant to make a session fail.
@@ -92,14 +92,14 @@ class RuntimeContract:
         session: Session = module.open_session(SessionRequest(model=str(case.model)))
         return session
 
-    def test_the_version_is_told(self, module: ModuleType) -> None:
+    def test_the_version_is_reported(self, module: ModuleType) -> None:
         assert module.version().split(".")[0].isdecimal()
 
     def test_the_module_imports_without_its_library(self, info: RuntimeInfo) -> None:
         script = BLOCKED.format(needs=info.needs) + f"import {info.module} as module\n"
         script += "try:\n    module.version()\nexcept ImportError:\n    print('ImportError')"
-        told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-        assert told.strip() == ("ImportError" if info.needs else "")
+        output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        assert output.strip() == ("ImportError" if info.needs else "")
 
     def test_a_worker_without_the_library_says_how_to_get_it(self, info: RuntimeInfo, tmp_path: Path) -> None:
         if not info.needs:
@@ -139,8 +139,8 @@ class RuntimeContract:
         without = {name: array for name, array in case.feeds.items() if name != first}
         for feeds in (
             without,
-            {**case.feeds, "stranger": case.feeds[first]},
-            {**without, "stranger": case.feeds[first]},
+            {**case.feeds, "unknown": case.feeds[first]},
+            {**without, "unknown": case.feeds[first]},
         ):
             with pytest.raises(Mismatch):
                 session.bind(feeds)

@@ -153,7 +153,7 @@ def test_an_exception_of_the_library_leaves_the_worker_alive(tmp_path: Path) -> 
     assert "Traceback" in (tmp_path / "log").read_text()
 
 
-def test_a_worker_that_died_between_two_commands_is_told_at_the_next(tmp_path: Path) -> None:
+def test_a_worker_that_died_between_two_commands_is_reported_at_the_next(tmp_path: Path) -> None:
     worker = start("pretend", tmp_path)
     os.kill(worker.hello.pid, signal.SIGTERM)
     assert ends_soon(worker.hello.pid)
@@ -187,13 +187,13 @@ def test_what_the_worker_started_ends_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("print('hello?')", "cannot be read"),
         ("print('{}')", "cannot be read"),
         ("print()", "cannot be read"),
         (GREET + "greet(protocol=99)", "uses protocol 99"),
-        (GREET + "greet(stranger=1)", "cannot be read"),
+        (GREET + "greet(unknown=1)", "cannot be read"),
         (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 7, "result": {DONE}}}\')', "unexpected answer"),
         (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 1, "result": {DONE}}}\')', "unexpected answer"),
         (GREET + "greet(); sys.stdin.readline(); print('what?')", "cannot be read"),
@@ -201,8 +201,8 @@ def test_what_the_worker_started_ends_with_it(tmp_path: Path) -> None:
     ],
     ids=["words", "empty", "blank", "protocol", "field", "number", "kind", "answer", "bytes"],
 )
-def test_a_worker_that_says_something_else_is_an_error(script: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match=told) as failure, start_script(script, tmp_path) as worker:
+def test_a_worker_that_says_something_else_is_an_error(script: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=message) as failure, start_script(script, tmp_path) as worker:
         worker.ask(Calibrate(runs=1), ClockCalibration)
     assert type(failure.value) is WorkerError
 
@@ -222,7 +222,7 @@ def test_an_answer_in_pieces_arrives_whole(tmp_path: Path) -> None:
         assert worker.ask(ReadMemory(), CommandDone).memory.rss == 1
 
 
-def test_a_closed_channel_is_told_though_the_process_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_channel_is_reported_though_the_process_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgewright.devices.connection.SHUTDOWN_SECONDS", 0.2)
     worker = start_script(GREET + "greet(); sys.stdin.readline(); os.close(1); time.sleep(600)", tmp_path)
     with failing(worker, WorkerCrashed) as failure:
@@ -237,7 +237,7 @@ def test_a_worker_that_never_greets_is_ended(tmp_path: Path) -> None:
     assert not exists(int((tmp_path / "pid").read_text()))
 
 
-def test_a_worker_that_dies_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_worker_that_dies_at_once_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     script = "import sys; [print('line', i, file=sys.stderr) for i in range(100)]; sys.exit('no library found')"
     with pytest.raises(WorkerCrashed, match="exited with code 1 while starting") as failure:
         start_script(script, tmp_path)
@@ -260,14 +260,14 @@ def test_a_program_that_is_not_there_raises_what_the_system_says(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "litert"])
-def test_a_missing_library_tells_the_command_that_brings_it(name: str) -> None:
+def test_a_missing_library_reports_the_install_command(name: str) -> None:
     error = make_missing_error(TABLE[name], "No module named x")
     assert isinstance(error, RuntimeMissing)
     assert error.exit_code == 5
     assert error.try_this == {"onnxruntime": "pip install onnxruntime", "litert": "pip install ai-edge-litert"}[name]
 
 
-def test_ends_are_told_in_words() -> None:
+def test_ends_are_reported_in_words() -> None:
     assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-signal.SIGSEGV) == "was ended by SIGSEGV"
     assert describe_exit(-250) == "was ended by signal 250"
@@ -382,7 +382,7 @@ def test_files_that_cannot_be_written_are_an_error_and_not_the_end(tmp_path: Pat
         ("free(): invalid pointer", "64MB", WorkerCrashed),
     ],
 )
-def test_a_death_by_the_memory_limit_is_told_from_others(
+def test_a_death_by_the_memory_limit_is_distinguished_from_others(
     words: str, limit: str, kind: type[EdgewrightError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", limit)

@@ -1,4 +1,4 @@
-"""The processor's facts on an x86 laptop, an ARM board, and a machine that tells next to nothing."""
+"""Processor facts of an x86 laptop, an ARM board, and a machine with hardly any information."""
 
 from pathlib import Path
 
@@ -42,10 +42,10 @@ def test_arm_board(tmp_path: Path) -> None:
         {"cpus": [4, 5], "model": "Cortex-A76", "max_khz": 2_400_000},
         {"cpus": [0, 1, 2, 3], "model": "Cortex-A55", "max_khz": 1_800_000},
     ]
-    assert "virtual" not in facts  # ARM has no flag that tells, and an unknown is not a no
+    assert "virtual" not in facts  # ARM has no flag for it, and unknown does not mean no
 
 
-def test_virtual_machine_tells_only_what_it_knows(tmp_path: Path) -> None:
+def test_virtual_machine_reports_only_what_it_knows(tmp_path: Path) -> None:
     assert read_cpu_facts(plant_tree("virtual-machine", tmp_path)) == {
         "model": "Made-up EPYC",
         "vendor": "AuthenticAMD",
@@ -85,7 +85,7 @@ def test_nominal_frequency_of_cppc_is_in_mhz(tmp_path: Path) -> None:
     assert read_cpu_facts(tmp_path)["base_khz"] == 3_400_000
 
 
-def test_an_unknown_arm_part_is_told_as_a_number() -> None:
+def test_an_unknown_arm_part_is_reported_as_a_number() -> None:
     assert find_model([{"processor": "0", "CPU implementer": "0x51", "CPU part": "0x804"}]) == "part 0x804"
 
 

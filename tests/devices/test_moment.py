@@ -28,7 +28,7 @@ def test_kernel_without_pressure(tmp_path: Path) -> None:
     assert state["load1"] == 0.1
 
 
-def test_empty_root_tells_nothing(tmp_path: Path) -> None:
+def test_empty_root_reports_nothing(tmp_path: Path) -> None:
     assert read_system_state(tmp_path) == {}
 
 

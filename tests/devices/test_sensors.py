@@ -1,4 +1,4 @@
-"""Sensors on made-up machines; counters that wrap around are told without the jump."""
+"""Sensors on simulated machines; counters that wrap around are reported without the jump."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def remove_rapl(root: Path) -> None:
 
 def test_rapl_counts_each_package_once(laptop: Path) -> None:
     reading = find_sensors(laptop).read()
-    # Neither psys nor core nor the mmio twin is added.
+    # Neither psys nor core nor the mmio duplicate is added.
     assert (reading.energy_uj, reading.power_uw, reading.source) == (1_000_000, None, "rapl:package-0")
     assert reading.temperature_c == 83.5  # the package's zone, not the hotter wifi or the board's
     assert reading.frequency_khz == 1_350_000
@@ -98,7 +98,7 @@ def test_unreadable_rapl_says_how_to_allow_it(laptop: Path, monkeypatch: pytest.
     assert "no permission to read" in reading.source and "chmod" in reading.source
 
 
-def test_rapl_that_becomes_unreadable_is_told(laptop: Path) -> None:
+def test_rapl_that_becomes_unreadable_is_reported(laptop: Path) -> None:
     sensors = find_sensors(laptop)
     (laptop / RAPL / "energy_uj").unlink()
     reading = sensors.read()
@@ -143,7 +143,7 @@ def test_battery_while_it_discharges(laptop: Path) -> None:
     assert find_sensors(laptop).read().power_uw == 5_000_000
 
 
-def test_battery_that_charges_tells_no_use(laptop: Path) -> None:
+def test_battery_that_charges_reports_no_use(laptop: Path) -> None:
     remove_rapl(laptop)
     write(laptop, f"{BATTERY}/status", "Charging")
     reading = find_sensors(laptop).read()

@@ -13,7 +13,7 @@ from edgewright.schema.plan import BenchmarkPlan, Candidate
 
 
 class WithLocks(PretendDevice):
-    """A device that tells of environments."""
+    """A device that reports environments."""
 
     def __init__(self, locks: Mapping[str, str]) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ PLAN = BenchmarkPlan(candidates=(Candidate(model="m.mnn", runtime="mnn"),))
 
 
 @pytest.mark.parametrize("locks", [{}, {"onnx2tf": "1"}])
-def test_a_runtime_that_is_nowhere_is_missing(locks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_is_not_installed_is_missing(locks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "find_spec", lambda name: None)
     with pytest.raises(RuntimeMissing, match="mnn"):
         check_host(PLAN, WithLocks(locks))

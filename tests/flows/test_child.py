@@ -1,4 +1,4 @@
-"""A job in a process of its own: what it tells, how it dies, and that its silence ends."""
+"""A job in a separate process: its messages, its failures, and its idle timeout."""
 
 from pathlib import Path
 
@@ -33,30 +33,30 @@ class Nothing(Struct):
 @pytest.fixture(autouse=True)
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, code in WORDS.items():
-        (tmp_path / f"stranger_{name}.py").write_text(f"import sys, time\n{code}\n")
+        (tmp_path / f"worker_{name}.py").write_text(f"import sys, time\n{code}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
 def test_a_job_that_reports_progress_outlives_the_idle_timeout(tmp_path: Path) -> None:
-    told: list[str] = []
-    run_job("stranger_works", Nothing(), tmp_path, told.append, title="the job", idle_timeout_s=60)
-    assert [line.partition(",")[0] for line in told] == ["walk: 1 of 3", "walk: 2 of 3", "walk: 3 of 3"]
+    lines: list[str] = []
+    run_job("worker_works", Nothing(), tmp_path, lines.append, title="the job", idle_timeout_s=60)
+    assert [line.partition(",")[0] for line in lines] == ["walk: 1 of 3", "walk: 2 of 3", "walk: 3 of 3"]
 
 
 def test_its_own_error_is_raised(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no") as caught:
-        run_job("stranger_fails", Nothing(), tmp_path, lambda _: None, title="the job")
+        run_job("worker_fails", Nothing(), tmp_path, lambda _: None, title="the job")
     assert caught.value.try_this == "else"
 
 
 def test_a_crash_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WorkerCrashed, match=r"the job exited with code 7"):
-        run_job("stranger_dies", Nothing(), tmp_path, lambda _: None, title="the job")
+        run_job("worker_dies", Nothing(), tmp_path, lambda _: None, title="the job")
 
 
 def test_silence_ends_it(tmp_path: Path) -> None:
     with pytest.raises(WorkerTimeout, match=r"the job sent no progress for 0\.5 s"):
-        run_job("stranger_waits", Nothing(), tmp_path, lambda _: None, title="the job", idle_timeout_s=0.5)
+        run_job("worker_waits", Nothing(), tmp_path, lambda _: None, title="the job", idle_timeout_s=0.5)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_memory_of_a_job_lies_in_huge_pages(
     own: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLIBC_TUNABLES", own)
-    told: list[str] = []
-    run_job("stranger_shows", Nothing(), tmp_path, told.append, title="the job")
-    assert told[0].startswith(f"{given}: 1 of 1")
+    lines: list[str] = []
+    run_job("worker_shows", Nothing(), tmp_path, lines.append, title="the job")
+    assert lines[0].startswith(f"{given}: 1 of 1")

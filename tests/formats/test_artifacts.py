@@ -31,14 +31,14 @@ def test_the_hash_is_that_of_all_files(tmp_path: Path) -> None:
     assert read_model(first).sha256 != read_model(second).sha256
 
 
-def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+def test_a_changed_file_is_rejected(tmp_path: Path) -> None:
     main = put_artifact(tmp_path)
     main.with_suffix(".bin").write_bytes(b"other")
     with pytest.raises(ModelUnreadable, match="does not match the record"):
         read_model(main)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     main = put_artifact(tmp_path)
     main.with_suffix(".bin").unlink()
     with pytest.raises(ModelUnreadable, match="is missing"):
@@ -91,7 +91,7 @@ def test_all_of_a_folder(tmp_path: Path) -> None:
         {"shape": (1, 4, 5, 4)},
         {"shape": (-7, 4, 5, 3)},
         {"dtype": "banana"},
-        {"source": "stranger"},
+        {"source": "unknown"},
         {"quantization": Quantization(scale=0.0, zero_point=0)},
         {"quantization": Quantization(scale=-1.0, zero_point=0)},
     ],

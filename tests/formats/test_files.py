@@ -57,7 +57,7 @@ def test_every_format_is_in_the_table_once() -> None:
     assert set(READABLE) <= set(names)
 
 
-def test_only_the_suffix_tells_an_onnx_file_with_other_fields_first(tmp_path: Path) -> None:
+def test_only_the_suffix_identifies_an_onnx_file_with_other_fields_first(tmp_path: Path) -> None:
     assert sniff(put(tmp_path / "m.ONNX", b"\x3a\x00")) == "onnx"
     with pytest.raises(ModelUnreadable, match="3a 00"):
         sniff(put(tmp_path / "m.bin", b"\x3a\x00"))
@@ -98,7 +98,7 @@ def test_what_is_no_file(tmp_path: Path, name: str) -> None:
     assert error.exit_code == 2
 
 
-def test_a_link_to_nowhere(tmp_path: Path) -> None:
+def test_a_dangling_link(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").symlink_to(tmp_path / "gone.onnx")
     assert isinstance(read_error(tmp_path / "m.onnx"), ModelNotFound)
 

@@ -1,4 +1,4 @@
-"""Every operator of the table computes what ONNX Runtime computes, and what cannot be said is refused by name."""
+"""Every operator of the table computes the same as ONNX Runtime; others are rejected by name."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -285,7 +285,7 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     assert "NonZero ('places')" in refused.value.why
 
 
-def test_a_shape_that_only_a_run_tells_is_refused(tmp_path: Path) -> None:
+def test_a_shape_that_only_a_run_shows_is_rejected(tmp_path: Path) -> None:
     path = write_onnx(
         tmp_path / "m.onnx",
         [node("Reshape", ["x", "s"], ["y"], "fold")],

@@ -43,7 +43,7 @@ def main() -> int:
 def run_all(cases: list[tuple[str, int]], seeds: Path, work: Path, jobs: int) -> int:
     from tests.fuzz.pool import run_cases
 
-    begun, told, failed, cpu_s = time.monotonic(), 0.0, 0, 0.0
+    begun, reported_s, failed, cpu_s = time.monotonic(), 0.0, 0, 0.0
     for count, outcome in enumerate(run_cases(cases, seeds, work, jobs), 1):
         cpu_s += outcome.cpu_s
         if outcome.faults:
@@ -53,8 +53,8 @@ def run_all(cases: list[tuple[str, int]], seeds: Path, work: Path, jobs: int) ->
                 print("    " + fault.strip().replace("\n", "\n    "))
             print(f"    To reproduce it: python -m tests.fuzz --case {outcome.name}", flush=True)
         elapsed = time.monotonic() - begun
-        if elapsed - told > PROGRESS_S:
-            told = elapsed
+        if elapsed - reported_s > PROGRESS_S:
+            reported_s = elapsed
             print(f"{count} of {len(cases)} cases, {failed} failed, {elapsed:.0f} s", flush=True)
     print(f"{time.monotonic() - begun:.0f} s on {jobs} processors")
     print(f"{len(cases) - failed} passed, {failed} failed", flush=True)

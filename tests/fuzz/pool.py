@@ -192,15 +192,15 @@ def look_at(one: Running) -> Outcome | None:
     outcome = Outcome(one.kind, one.number, seconds, one.peak_bytes, used.ru_utime + used.ru_stime)
     outcome.peak_bytes = max(outcome.peak_bytes, used.ru_maxrss * 1024)
     outcome.label = read_text(one.folder / "label")
-    outcome.faults = judge(one, status)
+    outcome.faults = find_faults(one, status)
     shutil.rmtree(one.folder, ignore_errors=True)
     return outcome
 
 
-def judge(one: Running, status: int) -> list[str]:
+def find_faults(one: Running, status: int) -> list[str]:
     if one.killed:
-        told, stack = read_text(one.folder / "stderr")[-300:], one.folder.parent / f"{one.folder.name}.stack"
-        return [f"{one.killed}; its last words were: {told}\n{read_text(stack)[:1500]}"]
+        stderr, stack = read_text(one.folder / "stderr")[-300:], one.folder.parent / f"{one.folder.name}.stack"
+        return [f"{one.killed}; its last words were: {stderr}\n{read_text(stack)[:1500]}"]
     if not (one.folder / "faults.json").exists():
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
         unhandled = read_text(one.folder / "tmp/unhandled")

@@ -1,4 +1,4 @@
-"""One case in a process of its own: its folder, its commands one after the other, and the judgement.
+"""One case in a separate process: its folder, its commands in order, and the check.
 
 case/deep/er/cwd    the current folder, with the case's files; `fifo`, `link.bin`, `linked/` lead out of it
 case/victim         what no command may touch; nor may one add files elsewhere but in home, out and tmp
@@ -49,7 +49,7 @@ def lay_out(case: Case, folder: Path, seeds: Path) -> None:
 
 
 def run_whole_case(case: Case, folder: Path) -> None:
-    """Run the commands of a case that is laid out, and write what is wrong to `faults.json`; in a forked process."""
+    """Run the commands of a prepared case in a forked process, and write the faults to `faults.json`."""
     gc.disable()
     for name in [name for name in os.environ if name.startswith("EDGEWRIGHT_")]:
         del os.environ[name]
@@ -89,9 +89,9 @@ def run_words(words: list[str], case: Case, folder: Path, good: list[str]) -> li
         return [f"{' '.join(words)[:200]}: {fault}"]
     except BaseException as error:
         return [f"{' '.join(words)[:200]}: {type(error).__name__}\n{traceback.format_exc()[-MOST_SHOWN:]}"]
-    told = (folder / "stderr").read_text(errors="replace")
-    if code not in EXIT_CODES or any(text in told for text in INTERNAL):
-        return [f"{' '.join(words)[:200]}: exit code {code}\n{told[-MOST_SHOWN:]}"]
+    stderr = (folder / "stderr").read_text(errors="replace")
+    if code not in EXIT_CODES or any(text in stderr for text in INTERNAL):
+        return [f"{' '.join(words)[:200]}: exit code {code}\n{stderr[-MOST_SHOWN:]}"]
     return []
 
 

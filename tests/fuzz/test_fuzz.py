@@ -34,7 +34,7 @@ def test_cases_are_mixed_and_numbered_from_the_start() -> None:
     assert min(number for _, number in cases) == 5
 
 
-def test_bytes_are_spoiled_alike_by_the_same_seed() -> None:
+def test_bytes_are_damaged_alike_by_the_same_seed() -> None:
     found = [spoil(b"a model of some bytes" * 9, random.Random(7)) for _ in range(2)]
     assert found[0] == found[1]
 
@@ -63,7 +63,7 @@ def test_only_modules_of_edgewright_are_forked() -> None:
     ],
 )
 def test_faults_are_found(body: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A product that does what it must not is judged; `body` stands for its command line."""
+    """Return the faults of a product that misbehaves; `body` replaces its command line."""
     from tests.fuzz import cases, pool, run_case
 
     def command(_: list[str]) -> int:

@@ -36,7 +36,7 @@ def write_integer_io_model(path: Path, nodes: list[Any], outputs: tuple[str, ...
     return write_onnx(path, nodes, inputs or [value("x", [1, 4])], ends, scales(("other", 0.5, 7)))
 
 
-# What stands in the way of integers, the nodes, their outputs, and the words in the note.
+# Nodes that prevent integer I/O, their outputs, and the text of the note.
 KEPT: list[tuple[str, list[Any], tuple[str, ...], str]] = [
     (
         "a reader of the floats",

@@ -13,7 +13,7 @@ WIDE = 8 * 4 * 9
 def write_convnet(path: Path, hints: bool = True) -> Path:
     """x float32[4,8,8] → Convolution with ReLU, global pooling, InnerProduct → y float32[5]; weights in a .bin.
 
-    Without hints the file tells no shapes, as pnnx leaves it.
+    Without hints the file has no shapes, like those of pnnx.
     """
     sizes, hint = (" 0=8 1=8 2=4", " -23330=4,1,5,1,1") if hints else ("", "")
     lines = [

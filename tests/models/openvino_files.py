@@ -13,7 +13,7 @@ from edgewright.schema.vocabulary import Precision
 def compile_onnx(
     source: Path, precision: Precision = "fp32", shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> tuple[Compiled, Path]:
-    """What the compiler tells, and the folder it wrote into, beside the source; prepared as the product does it."""
+    """Return the compiler's result and its output folder, beside the source; prepared like in the product."""
     sizes = dict(shapes or known_shapes(source))
     folder = source.parent / f"{source.stem}-{precision}"
     folder.mkdir()

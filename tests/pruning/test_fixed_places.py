@@ -1,4 +1,4 @@
-"""What pruning leaves alone and why, what it refuses, and what is told of inexact groups."""
+"""What pruning does not change and why, what it rejects, and its notes on inexact groups."""
 
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def test_units_that_all_differ() -> None:
     assert "an axis to one element" in groups.fixed["a"]
 
 
-def test_an_unknown_shape_is_told() -> None:
+def test_an_unknown_shape_is_reported() -> None:
     net = Net()
     rows = net.op("NonZero", net.conv("x", "a", 3, 8), name="where")
     picked = net.op("Cast", net.op("Transpose", rows), to=1)
@@ -110,7 +110,7 @@ def test_an_unknown_shape_is_told() -> None:
     assert fixed["b"] == "'n_b' (MatMul): the shape of 'cast3/y0' is unknown"
 
 
-def test_layer_normalisation_is_told_to_be_inexact() -> None:
+def test_layer_normalization_is_reported_as_inexact() -> None:
     net = Net()
     x = net.op("LayerNormalization", net.linear("x", "a", 8, 12), net.weight("s", 12), net.weight("t", 12))
     model = net.model(WORDS, net.linear(net.op("Relu", net.linear(x, "b", 12, 6)), "head", 6, 3))

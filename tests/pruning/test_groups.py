@@ -148,7 +148,7 @@ def shuffled() -> Any:
     return net.model(IMAGE, net.conv(left, "left", 6, 2), net.conv(right, "right", 6, 2))
 
 
-def normalised() -> Any:
+def normalized() -> Any:
     net = Net(opset=21)
     x = net.op("InstanceNormalization", net.conv("x", "a", 3, 8), net.weight("s", 8), net.weight("t", 8))
     x = net.op("GroupNormalization", x, net.weight("gs", 8), net.weight("gt", 8), num_groups=4)
@@ -157,7 +157,7 @@ def normalised() -> Any:
 
 
 def groups_by_reshape() -> Any:
-    """Group normalisation as torch exports it."""
+    """Return a group normalization as exported by torch."""
     net = Net()
     table = net.op("Reshape", net.conv("x", "a", 3, 8), net.put("rows", [0, 4, -1]))
     ones, zeros = net.put("ones", np.ones(4, np.float32)), net.put("zeros", np.zeros(4, np.float32))
@@ -264,7 +264,7 @@ CASES: dict[Callable[[], Any], Found] = {
     upwards: {"skip": ("channels", 6), "low": ("channels", 8), "up": ("channels", 5)},
     transposed_groups: {"a": ("channels", 4), "few": ("channels", 6)},
     shuffled: {"a": ("channels", 3), "a#2": ("channels", 3)},
-    normalised: {"a": ("channels", 4), "b": ("channels", 6)},
+    normalized: {"a": ("channels", 4), "b": ("channels", 6)},
     groups_by_reshape: {"a": ("channels", 4)},
     pieces: {"a": ("channels", 4), "a#2": ("channels", 4), "a#3": ("channels", 2), "b": ("channels", 4)},
     blocks: {"a": ("channels", 4), "b": ("channels", 3)},

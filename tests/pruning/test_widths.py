@@ -83,7 +83,7 @@ def test_gains_alone() -> None:
     scores = score_units(groups, arrays, "bn-gamma")
     gains = np.abs(arrays["bn_a.weight"])
     np.testing.assert_allclose(scores["a"], gains / gains.sum(), rtol=1e-6)
-    np.testing.assert_allclose(scores["c"], score_units(groups, arrays, "l2")["c"])  # has no normalisation
+    np.testing.assert_allclose(scores["c"], score_units(groups, arrays, "l2")["c"])  # has no normalization
     with pytest.raises(UsageError, match="no batch normalization scales"):
         score_units(find_groups(mobile(), {}), arrays_of(mobile()), "bn-gamma")
 
@@ -222,15 +222,15 @@ def timed(groups: PruningGroups, most: float) -> PruningBudget:
 
 
 def test_the_search_goes_on_until_the_measure_is_met_and_no_further_than_it_must() -> None:
-    groups, told = groups_of(a=64, b=64), list[str]()
+    groups, lines = groups_of(a=64, b=64), list[str]()
     scores = {"a": np.full(64, 1.0), "b": np.full(64, 5.0)}
     budget = timed(groups, 0.4)
-    keep = search_widths(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], told.append)
+    keep = search_widths(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], lines.append)
     assert budget.measure(keep) <= budget.target
     for name, units in keep.items():
         assert budget.measure({**keep, name: np.arange(len(units) + 8)}) > budget.target
     assert len(keep["a"]) < len(keep.get("b", range(64)))
-    assert told
+    assert lines
 
 
 def test_what_one_budget_took_is_given_back_where_another_made_it_needless() -> None:

@@ -1,4 +1,4 @@
-"""Recipes: read, refused with a reason, obeyed in their order, and written as they are read."""
+"""Recipes: reading, rejection with a reason, order of rules, and writing."""
 
 from pathlib import Path
 

@@ -25,9 +25,9 @@ def needing(wanted: int, asked: list[int]) -> Callable[[Sequence[str]], Fidelity
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 6])
 def test_the_fewest_are_found(wanted: int) -> None:
     asked: list[int] = []
-    found, judged = search_upgrades(HARMS, EVEN, needing(wanted, asked), FidelityTarget(10.0 * wanted + 20, 1.0), 0.3)
+    found, accepted = search_upgrades(HARMS, EVEN, needing(wanted, asked), FidelityTarget(10.0 * wanted + 20, 1.0), 0.3)
     assert found == list(HARMS)[:wanted]
-    assert judged.loss.sqnr_db == pytest.approx(10 * wanted + 20)
+    assert accepted.loss.sqnr_db == pytest.approx(10 * wanted + 20)
     assert len(asked) == len(set(asked)) <= 6
 
 
@@ -64,8 +64,8 @@ def test_expected_flips_grow_with_noise_and_with_narrow_margins() -> None:
     assert shares[0] is not None
     assert shares[1] is not None
     assert 0 < shares[0] < shares[1] < 0.5
-    told = compare(exact, [one + rng.standard_normal((1, 10)) * 0.5 for one in exact]).flips
-    assert shares[1] == pytest.approx(told, abs=0.06)
+    flips = compare(exact, [one + rng.standard_normal((1, 10)) * 0.5 for one in exact]).flips
+    assert shares[1] == pytest.approx(flips, abs=0.06)
     assert estimate_flips(exact, exact) == 0.0
     assert estimate_flips([np.zeros((1, 1))], [np.zeros((1, 1))]) is None
     assert estimate_flips([np.zeros((1, 3, 2))], [np.zeros((1, 3, 2))]) is None

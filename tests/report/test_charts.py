@@ -117,11 +117,11 @@ def test_pareto_leaves_out_what_is_no_number() -> None:
 def test_timeline_without_start_times() -> None:
     layers = make_layers(7)
     assert make_spans(layers)[1]
-    untold = [
+    unmeasured = [
         type(one)(**{**{name: getattr(one, name) for name in one.__struct_fields__}, "start_us": None})
         for one in layers
     ]
-    spans, measured = make_spans(untold)
+    spans, measured = make_spans(unmeasured)
     assert not measured
     assert spans[2].start_us == spans[0].length_us + spans[1].length_us
     root = whole(draw_timeline(spans))

@@ -1,4 +1,4 @@
-"""Resident memory as the system tells it."""
+"""Resident memory as reported by the system."""
 
 import sys
 
@@ -16,7 +16,7 @@ def test_status_is_read_in_bytes() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "Name:\tx\n", "no colon at all\n"])
-def test_what_the_system_does_not_tell_is_unknown(text: str) -> None:
+def test_what_the_system_does_not_report_is_unknown(text: str) -> None:
     assert parse_status(text) == ResidentMemory(rss=None, peak=None)
 
 
@@ -34,7 +34,7 @@ def test_the_peak_keeps_what_was_given_back() -> None:
     assert after.peak > during.rss - (4 << 20)  # the kernel counts each processor's pages in batches
 
 
-def test_the_way_without_proc_tells_a_peak() -> None:
+def test_the_way_without_proc_reports_a_peak() -> None:
     pytest.importorskip("resource", reason="not on this system")
     peak = peak_of_rusage()
     assert peak is not None and peak > 1 << 20

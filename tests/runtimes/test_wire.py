@@ -53,11 +53,11 @@ def test_every_message_survives_the_way(kind: Any, data: st.DataObject) -> None:
 @pytest.mark.parametrize("part", [*COMMANDS, *RESULTS, wire.SessionRequest, wire.ResidentMemory, wire.Hello])
 @given(data=st.data())
 @settings(max_examples=5, deadline=None, derandomize=True)
-def test_an_unknown_field_is_refused(part: Any, data: st.DataObject) -> None:
+def test_an_unknown_field_is_rejected(part: Any, data: st.DataObject) -> None:
     fields = msgspec.json.decode(msgspec.json.encode(data.draw(values_of(part))))
     assert msgspec.json.decode(msgspec.json.encode(fields), type=part) is not None
     with pytest.raises(msgspec.ValidationError, match="unknown field"):
-        msgspec.json.decode(msgspec.json.encode({**fields, "stranger": 1}), type=part)
+        msgspec.json.decode(msgspec.json.encode({**fields, "unknown": 1}), type=part)
 
 
 @pytest.mark.parametrize("kind", [wire.Request, wire.Answer])
@@ -77,12 +77,12 @@ def test_an_unknown_field_is_refused(part: Any, data: st.DataObject) -> None:
         b'\xff\xfe{"id": 1}',
     ],
 )
-def test_anything_else_is_refused(kind: Any, line: bytes) -> None:
+def test_anything_else_is_rejected(kind: Any, line: bytes) -> None:
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         msgspec.json.decode(line, type=kind)
 
 
-def test_tags_tell_all_messages_apart() -> None:
+def test_tags_distinguish_all_messages() -> None:
     for union in (wire.Command, wire.Result, wire.Greeting):
         tags = [kind.__struct_config__.tag for kind in get_args(union)]
         assert len(set(tags)) == len(tags)

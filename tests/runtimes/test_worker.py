@@ -67,7 +67,7 @@ class CountingSession:
 
 
 def open_handler(session: CountingSession, folder: Path) -> worker.RequestHandler:
-    """A desk with the session open."""
+    """A request handler with the session open."""
     handler = worker.RequestHandler(cast(ModuleType, SimpleNamespace(open_session=lambda request: session)))
     feeds = save_feeds(folder / "feeds.npz", {"x": np.array(1.0)})
     opened = handler.answer(wire.Open(session=wire.SessionRequest(model="m"), feeds=feeds))
@@ -76,7 +76,7 @@ def open_handler(session: CountingSession, folder: Path) -> worker.RequestHandle
     return handler
 
 
-def test_the_greeting_comes_first_and_tells_who_it_is() -> None:
+def test_the_greeting_comes_first_and_identifies_the_worker() -> None:
     done = speak(b"")
     (line,) = done.stdout.splitlines()
     hello = msgspec.json.decode(line, type=wire.Hello)
@@ -101,7 +101,7 @@ def test_it_leaves_after_close_and_says_nothing_more() -> None:
         b"\n",
         b"\x00\xff\xfe\n",
         b'{"id": 1, "command": {"type": "dance"}}\n',
-        b'{"id": 1, "command": {"type": "close", "stranger": 1}}\n',
+        b'{"id": 1, "command": {"type": "close", "unknown": 1}}\n',
         b'{"id": 1, "command": {"type": "run", "runs": "many", "seconds": 1}}\n',
         b'{"id": 1, "command": {"type": "close"}',
         b"[" * 100_000 + b"\n",
@@ -152,7 +152,7 @@ def test_the_time_limit_ends_a_series_early_and_never_before_one_run(tmp_path: P
     assert len(one.wall_ns) == 1
 
 
-def test_calibration_tells_the_cost_of_timing_nothing() -> None:
+def test_calibration_reports_the_cost_of_timing_nothing() -> None:
     reported = worker.calibrate(500)
     assert 0 < reported.wall_ns < 1e6
     assert 0 <= reported.cpu_ns < 1e6
@@ -172,7 +172,7 @@ def test_the_middle_is_the_median(values: list[int], median: float) -> None:
         wire.Invoke(feeds="feeds.npz", outputs="out.npz"),
     ],
 )
-def test_without_a_model_it_refuses_and_lives_on(
+def test_without_a_model_it_rejects_and_lives_on(
     command: wire.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -195,7 +195,7 @@ def test_without_a_model_it_refuses_and_lives_on(
         (RecursionError(), "internal"),
     ],
 )
-def test_every_failure_becomes_a_refusal_with_its_kind(error: Exception, kind: str, tmp_path: Path) -> None:
+def test_every_failure_becomes_a_rejection_with_its_kind(error: Exception, kind: str, tmp_path: Path) -> None:
     def fail(request: wire.SessionRequest) -> None:
         raise error
 
@@ -232,7 +232,7 @@ def test_what_a_library_raises_in_an_inference_is_a_failure_of_the_model(
     assert "second line" not in rejected.why
 
 
-def test_memory_that_cannot_be_had_is_told_as_such(tmp_path: Path) -> None:
+def test_memory_that_cannot_be_allocated_is_reported_as_such(tmp_path: Path) -> None:
     model = write_expand(tmp_path / "m.onnx")
     feeds = tmp_path / "feeds.npz"
     np.savez(feeds, size=np.array([1 << 22, 1 << 22]))
@@ -312,7 +312,7 @@ def test_a_stack_that_is_none_is_a_mismatch(feeds: dict[str, Array]) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"], ids=["empty", "text", "cut off"])
-def test_feeds_that_cannot_be_read_are_a_refusal(content: bytes, tmp_path: Path) -> None:
+def test_feeds_that_cannot_be_read_are_a_rejection(content: bytes, tmp_path: Path) -> None:
     feeds = tmp_path / "bad.npz"
     feeds.write_bytes(content)
     with start("pretend", tmp_path) as connection:
@@ -328,7 +328,7 @@ def test_pickled_feeds_are_never_unpickled(tmp_path: Path) -> None:
         connection.ask(wire.Open(session=wire.SessionRequest(model="m"), feeds=str(feeds)), wire.Opened)
 
 
-def test_refusals_of_a_real_runtime_have_their_error(tmp_path: Path) -> None:
+def test_rejections_of_a_real_runtime_have_their_error(tmp_path: Path) -> None:
     request = wire.SessionRequest(model=str(write_many_outputs(tmp_path / "m.onnx")))
     good = save_feeds(tmp_path / "good.npz", {"ids": np.array([1]), "mask": np.array([True])})
     out_of_table = save_feeds(tmp_path / "bad.npz", {"ids": np.array([9]), "mask": np.array([True])})
@@ -448,7 +448,7 @@ def broken_off(cause: Exception) -> Exception:
     [broken_off, lambda cause: Rejected(str(cause)), lambda cause: cause],
     ids=["broken off", "rejected", "plain"],
 )
-def test_a_full_disk_is_no_refusal(raised: Exception, wrap: Any) -> None:
+def test_a_full_disk_is_no_rejection(raised: Exception, wrap: Any) -> None:
 
     def fail(request: wire.CompileRequest) -> wire.Compiled:
         raise wrap(raised)

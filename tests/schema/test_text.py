@@ -1,4 +1,4 @@
-"""Text from strangers on a terminal and in pages."""
+"""Untrusted text on a terminal and in pages."""
 
 import json
 from unicodedata import category

@@ -115,5 +115,5 @@ def test_address_that_cannot_be_used(tmp_path: Path, url: str) -> None:
         Blobs(tmp_path, url).size_bytes("a" * 64)
 
 
-def test_address_is_told_without_its_secrets(tmp_path: Path) -> None:
+def test_address_is_reported_without_its_secrets(tmp_path: Path) -> None:
     assert Blobs(tmp_path, "s3://key:secret@bucket/runs?token=t").where == "s3://bucket/runs"

@@ -1,4 +1,4 @@
-"""A full disk told from the failures that it causes."""
+"""A full disk as the cause of other failures."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_free_space_of_a_folder_that_is_not_made_yet(tmp_path: Path) -> None:
     assert (count_free_bytes(tmp_path / "a" / "b") or 0) > 0
 
 
-def test_a_file_without_room_is_an_error_and_no_signal(tiny_disk: Path) -> None:
+def test_a_file_without_space_is_an_error_and_no_signal(tiny_disk: Path) -> None:
     path = tiny_disk / "stack.npy"
     for size, fits in ((32 << 10, True), (1 << 20, False)):
         with path.open("wb") as file:

@@ -15,10 +15,10 @@ from edgewright.training.loop import checkpoint
 def test_a_full_disk_leaves_the_old_file(tiny_disk: Path) -> None:
     report = tiny_disk / "report.html"
     report.write_text("of yesterday")
-    with pytest.raises(OutputError, match="cannot be written") as told:
+    with pytest.raises(OutputError, match="cannot be written") as caught:
         write_atomically(report, "x" * 100_000)
-    assert "No space left" in told.value.why
-    assert told.value.exit_code == 1
+    assert "No space left" in caught.value.why
+    assert caught.value.exit_code == 1
     assert [path.name for path in tiny_disk.iterdir()] == ["report.html"]
     assert report.read_text() == "of yesterday"
 

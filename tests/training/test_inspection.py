@@ -1,4 +1,4 @@
-"""What a search is told of a module: its graph by the names of its parameters, and what they matter."""
+"""Inspection of a module for a search: its graph by parameter names, and their importance."""
 
 import json
 import sys
@@ -45,16 +45,16 @@ def test_the_graph_has_the_parameters_by_their_names(nets: str, tmp_path: Path, 
     job = InspectJob(module=ModuleSource(factory=f"{nets}:{factory}"), shapes=IMAGE, task="", out=str(tmp_path))
     words: list[Any] = []
     run_inspect(job, words.append)
-    told = json.loads((tmp_path / "inspected.json").read_bytes())
+    inspected = json.loads((tmp_path / "inspected.json").read_bytes())
     model = onnx.load(tmp_path / "named.onnx")
     onnx.checker.check_model(model, full_check=True)
     module = load_module(job.module, 0)
     stored = {one.name: tuple(one.dims) for one in model.graph.initializer}
     for name, value in module.named_parameters():
-        assert stored[name] == tuple(value.shape) == tuple(told["shapes"][name])
-    assert told["parameters"] == sum(one.numel() for one in module.parameters())
-    assert told["macs"] > 0
-    assert told["outputs"] == {"output": [1, 5]}
+        assert stored[name] == tuple(value.shape) == tuple(inspected["shapes"][name])
+    assert inspected["parameters"] == sum(one.numel() for one in module.parameters())
+    assert inspected["macs"] > 0
+    assert inspected["outputs"] == {"output": [1, 5]}
     assert words[-1].done == words[-1].of
     image = np.random.default_rng(0).standard_normal(IMAGE["image"]).astype(np.float32)
     session = onnxruntime.InferenceSession(str(tmp_path / "named.onnx"), providers=["CPUExecutionProvider"])
@@ -63,7 +63,7 @@ def test_the_graph_has_the_parameters_by_their_names(nets: str, tmp_path: Path, 
     np.testing.assert_allclose(session.run(None, {"image": image})[0], wanted, rtol=1e-3, atol=1e-4)
 
 
-def test_normalisation_stays_apart_and_sizes_are_folded(nets: str, tmp_path: Path) -> None:
+def test_normalization_stays_apart_and_sizes_are_folded(nets: str, tmp_path: Path) -> None:
     module = load_module(ModuleSource(factory=f"{nets}:mobile"), 0)
     export_named(module, IMAGE, tmp_path / "m.onnx")
     assert module.training
@@ -86,21 +86,21 @@ def test_tied_groups_that_the_module_takes_are_found_by_trying(nets: str, tmp_pa
         module=ModuleSource(factory=f"{nets}:vision"), shapes=IMAGE, task="", groups=True, out=str(tmp_path)
     )
     run_inspect(job, lambda word: None)
-    told = json.loads((tmp_path / "inspected.json").read_bytes())
-    assert len(told["sliceable"]) == 9
-    assert told["refused"] == {}
+    inspected = json.loads((tmp_path / "inspected.json").read_bytes())
+    assert len(inspected["sliceable"]) == 9
+    assert inspected["refused"] == {}
     heads = [{"module": "layers.2.attention", "name": "heads", "each": 1}]
-    assert told["numbers"]["layers.2.attention.qkv"] == heads
+    assert inspected["numbers"]["layers.2.attention.qkv"] == heads
 
 
-def test_groups_that_forward_counts_by_heart_are_refused_in_words(nets: str, tmp_path: Path) -> None:
+def test_groups_that_forward_counts_by_constants_are_rejected_in_words(nets: str, tmp_path: Path) -> None:
     job = InspectJob(
         module=ModuleSource(factory=f"{nets}:stubborn"), shapes=IMAGE, task="", groups=True, out=str(tmp_path)
     )
     run_inspect(job, lambda word: None)
-    told = json.loads((tmp_path / "inspected.json").read_bytes())
-    assert told["sliceable"] == ["one"]
-    assert "in 'the module itself' (Stubborn), nets_of_the_test.py:" in told["refused"]["two"]
+    inspected = json.loads((tmp_path / "inspected.json").read_bytes())
+    assert inspected["sliceable"] == ["one"]
+    assert "in 'the module itself' (Stubborn), nets_of_the_test.py:" in inspected["refused"]["two"]
 
 
 def test_a_cut_module_computes_what_the_cut_graph_does(nets: str, tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_student_is_as_small_as_was_asked(
 ) -> None:
     source = ModuleSource(factory=f"{nets}:{factory}")
     run_inspect(InspectJob(module=source, shapes=IMAGE, task="", student=times, out=str(tmp_path)), lambda word: None)
-    told = json.loads((tmp_path / "inspected.json").read_bytes())
+    inspected = json.loads((tmp_path / "inspected.json").read_bytes())
     slices = read_slices(tmp_path / "student.slices.json")
     fresh = ModuleSource(factory=source.factory, slices=str(tmp_path / "student.slices.json"), fresh=True)
     one, other = load_module(fresh, 1), load_module(fresh, 2)
     parameters = sum(weights.numel() for weights in one.parameters())
-    assert told["student"] == parameters
-    assert told["parameters"] / times * 0.75 < parameters <= told["parameters"] / times
+    assert inspected["student"] == parameters
+    assert inspected["parameters"] / times * 0.75 < parameters <= inspected["parameters"] / times
     assert len(slices.removed) == removed
     assert not torch.equal(one.head.weight, other.head.weight)
     assert one(torch.zeros(3, *IMAGE["image"][1:])).shape == (3, 5)
@@ -141,14 +141,14 @@ def test_a_student_is_as_small_as_was_asked(
 
 def test_no_student_is_smaller_than_can_be(nets: str, tmp_path: Path) -> None:
     module = load_module(ModuleSource(factory=f"{nets}:stubborn"), 0)
-    with pytest.raises(GateFailed, match="no student can be 4× smaller") as told:
+    with pytest.raises(GateFailed, match="no student can be 4× smaller") as caught:
         make_student(module, ModuleSource(factory=f"{nets}:stubborn"), IMAGE, 4.0, tmp_path)
-    assert "'two'" in told.value.why
+    assert "'two'" in caught.value.why
     with pytest.raises(UsageError):
         make_student(module, ModuleSource(factory=f"{nets}:stubborn"), IMAGE, 1.0, tmp_path)
 
 
-def test_gradients_tell_what_a_weight_matters(nets: str, tmp_path: Path) -> None:
+def test_gradients_measure_importance(nets: str, tmp_path: Path) -> None:
     made = np.random.default_rng(3)
     np.save(tmp_path / "x.npy", made.standard_normal((20, *IMAGE["image"][1:])).astype(np.float32))
     np.save(tmp_path / "y.npy", made.integers(0, 5, 20))

@@ -1,4 +1,5 @@
-"""Quantisation-aware training: it begins as the quantised graph, and what it writes computes what it trained."""
+"""Quantization-aware training: it begins as the quantized graph, and its result computes the same as the trained
+module."""
 
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def check_alike(module: Any, path: Path, images: Any) -> None:
 
 
 @pytest.mark.parametrize("precision", ["w8a8", "w4a8", "w8a16", "w8"])
-def test_it_begins_as_the_quantised_graph(tmp_path: Path, images: Any, precision: str) -> None:
+def test_it_begins_as_the_quantized_graph(tmp_path: Path, images: Any, precision: str) -> None:
     graph = quantize(tmp_path, precision)
     module = build_qat_module(graph, tmp_path / "float.onnx", SHAPES)
     check_alike(module, graph, images)
@@ -199,7 +200,7 @@ def test_sizes_that_name_the_batch_take_more(tmp_path: Path, images: Any) -> Non
     check_alike(build_qat_module(tmp_path / "m.onnx", None, SHAPES), tmp_path / "m.onnx", images)
 
 
-def test_graphs_that_round_nothing_or_by_blocks_are_refused(tmp_path: Path) -> None:
+def test_graphs_that_round_nothing_or_by_blocks_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(ModelNotConvertible, match="is not quantized"):
         build_qat_module(write_float(tmp_path), None, SHAPES)
     model = onnx.load(quantize(tmp_path, "w4a8"))

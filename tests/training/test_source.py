@@ -1,4 +1,4 @@
-"""Modules for training: weights that fit or are told apart, fresh ones, and what comes out as ONNX."""
+"""Modules for training: matching and mismatched weights, new ones, and the export to ONNX."""
 
 import sys
 from collections.abc import Iterator
@@ -67,20 +67,20 @@ def test_keys_that_do_not_fit_are_listed(nets: str, tmp_path: Path) -> None:
     state["head.weight"] = torch.zeros(7, 16)
     state |= {f"extra.{i}": torch.zeros(1) for i in range(12)}
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(ModelUnreadable) as told:
+    with pytest.raises(ModelUnreadable) as caught:
         load_module(ModuleSource(factory=f"{nets}:mobile", weights=str(tmp_path / "w.pt")), 1)
-    missing, unexpected, shapes = told.value.why.splitlines()
+    missing, unexpected, shapes = caught.value.why.splitlines()
     assert missing == "1 missing: head.bias"
     assert unexpected.startswith("12 unexpected: extra.0, ")
     assert unexpected.endswith("extra.9 and 2 more")
     assert shapes == "1 with other shapes: head.weight ([5, 16] in the module, [7, 16] in the file)"
 
 
-def test_pickled_code_is_refused_in_words(nets: str, tmp_path: Path) -> None:
+def test_pickled_code_is_rejected_in_words(nets: str, tmp_path: Path) -> None:
     torch.save(load_module(ModuleSource(factory=f"{nets}:mobile"), 1), tmp_path / "w.pt")
-    with pytest.raises(ModelUnreadable, match="pickled code") as told:
+    with pytest.raises(ModelUnreadable, match="pickled code") as caught:
         load_module(ModuleSource(factory=f"{nets}:mobile", weights=str(tmp_path / "w.pt")), 1)
-    assert "safetensors" in told.value.try_this
+    assert "safetensors" in caught.value.try_this
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_pickled_code_is_refused_in_words(nets: str, tmp_path: Path) -> None:
         ("nothing", ModelUnreadable, "it returns int"),
     ],
 )
-def test_a_factory_that_builds_no_module_is_told(
+def test_a_factory_that_builds_no_module_is_reported(
     nets: str, factory: str, kind: type[EdgewrightError], why: str
 ) -> None:
-    with pytest.raises(kind) as told:
+    with pytest.raises(kind) as caught:
         load_module(ModuleSource(factory=f"{nets}:{factory}"), 1)
-    assert why in told.value.why
+    assert why in caught.value.why
 
 
-def test_files_that_are_not_there_are_told(nets: str, tmp_path: Path) -> None:
+def test_files_that_are_not_there_are_reported(nets: str, tmp_path: Path) -> None:
     for source in (
         ModuleSource(factory=str(tmp_path / "none.py:build")),
         ModuleSource(factory=str(tmp_path / "none.onnx")),
@@ -109,7 +109,7 @@ def test_files_that_are_not_there_are_told(nets: str, tmp_path: Path) -> None:
             load_module(source, 1)
 
 
-def test_damaged_weights_are_told(nets: str, tmp_path: Path) -> None:
+def test_damaged_weights_are_reported(nets: str, tmp_path: Path) -> None:
     for name, content in (("w.pt", b"PK\x03\x04 and no more"), ("w.safetensors", b"\x08\0\0\0\0\0\0\0not json")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelUnreadable):

@@ -87,7 +87,7 @@ def make_task(output: Output | None = None, augment: Augment | None = None, metr
 
 
 def make_data(folder: Path, samples: int = 160, labels: Any = None) -> CachedDataset:
-    """Pictures whose class is in their colour, a quarter of them held out."""
+    """Write images whose class is their color, a quarter of them held out."""
     rng = np.random.default_rng(7)
     classes = rng.integers(0, CLASSES, samples)
     images = rng.standard_normal((samples, 3, 8, 8)).astype(np.float32)

@@ -91,11 +91,11 @@ def served(
     ready = threading.Event()
     startup = server.startup
 
-    async def tell_ready(sockets: Any = None) -> None:
+    async def report_ready(sockets: Any = None) -> None:
         await startup(sockets)
         ready.set()
 
-    server.startup = tell_ready  # type: ignore[method-assign]
+    server.startup = report_ready  # type: ignore[method-assign]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:

@@ -83,8 +83,8 @@ def _find_problem(record: Artifact) -> str:
     if not any(name == record.main or name.startswith(f"{record.main}/") for name in record.files):
         return f"its main file {record.main[:200]} is not in its list of files"
     inputs = {port.source for port in record.io_map.inputs}
-    if strangers := inputs - {spec.name for spec in record.source.signature.inputs}:
-        return f"it maps '{min(strangers)[:200]}', which is not an input of the source"
+    if unknown := inputs - {spec.name for spec in record.source.signature.inputs}:
+        return f"it maps '{min(unknown)[:200]}', which is not an input of the source"
     return next(filter(None, map(_find_port_problem, (*record.io_map.inputs, *record.io_map.outputs))), "")
 
 
@@ -101,8 +101,8 @@ def _find_port_problem(port: Port) -> str:
         )
     if port.quantization is not None and not (0 < port.quantization.scale < inf):
         return f"'{port.source}' has an invalid scale: {port.quantization.scale}"
-    strangers = {port.dtype, port.source_dtype} - DTYPES
-    return f"'{port.source}' has an unknown type: {min(strangers)[:40]}" if strangers else ""
+    unknown = {port.dtype, port.source_dtype} - DTYPES
+    return f"'{port.source}' has an unknown type: {min(unknown)[:40]}" if unknown else ""
 
 
 def is_inside(name: str) -> bool:

@@ -99,8 +99,8 @@ class GraphPruner:
                 for attribute in node.attribute:
                     if attribute.HasField("t"):
                         self.prune_tensor(attribute.t, node.output[0])
-            elif (mend := NODE_UPDATERS.get(node.op_type)) is not None:
-                mend(self, node)
+            elif (update := NODE_UPDATERS.get(node.op_type)) is not None:
+                update(self, node)
         for value in graph.input:  # old files list initializers as inputs too
             if value.name in self._groups.units:
                 for dim, size in zip(value.type.tensor_type.shape.dim, self.kept(value.name), strict=True):

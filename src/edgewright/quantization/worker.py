@@ -1,7 +1,7 @@
-"""`python -m edgewright.quantization.worker JOB.json`: quantise one model, telling how far it is, a JSON line each.
+"""`python -m edgewright.quantization.worker JOB.json`: quantize one model and report progress as JSON lines.
 
-A process of its own, so that it can be stopped at any moment and takes its memory with it; stdout belongs to the
-words of `job.py` alone.
+It is a separate process, so that it can be stopped at any moment and its memory is freed; stdout has only the
+messages of `job.py`.
 """
 
 import os
@@ -133,7 +133,7 @@ def ensure_opset(model: Any, opset: int) -> Any:
         return model
     try:
         return onnx.version_converter.convert_version(model, opset)
-    except RuntimeError as error:  # what the converter throws, whatever it is
+    except RuntimeError as error:  # the converter's C++ exceptions
         raise ModelNotConvertible(
             f"the model's opset {have} cannot be converted to {opset}",
             str(error)[:300],

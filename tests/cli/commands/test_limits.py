@@ -27,7 +27,7 @@ def test_analyze_goes_on_and_says_what_running_would_take(call: Call, tmp_path: 
     assert any("12.0 GB is needed" in note and "EDGEWRIGHT_MEMORY_LIMIT=16GB" in note for note in notes)
 
 
-def test_analyze_refuses_what_it_cannot_hold(call: Call, tmp_path: Path) -> None:
+def test_analyze_rejects_what_it_cannot_hold(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(nested_functions(7).SerializeToString())
     result = call("analyze", path)

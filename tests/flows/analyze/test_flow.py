@@ -300,6 +300,6 @@ def test_runtimes_behind_the_time_limit_are_unknown(tmp_path: Path) -> None:
     graph = read_graph(path, {}, ResourceBudget())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgewright.flows.analyze.flow.read_graph", lambda *given: graph)
-        told = analyze(path, {}, ["ort", "litert"], lambda text: None, ResourceBudget(seconds=0.0))
-    assert [one.state for one in told.runtimes] == ["unknown", "unknown"]
-    assert "EDGEWRIGHT_TIME_LIMIT" in told.runtimes[0].reason
+        report = analyze(path, {}, ["ort", "litert"], lambda text: None, ResourceBudget(seconds=0.0))
+    assert [one.state for one in report.runtimes] == ["unknown", "unknown"]
+    assert "EDGEWRIGHT_TIME_LIMIT" in report.runtimes[0].reason

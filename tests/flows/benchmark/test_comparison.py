@@ -8,11 +8,11 @@ from edgewright.bench.summary import make_series
 from edgewright.errors import UsageError
 from edgewright.flows.benchmark.comparison import compare_runs, find_differences, get_session_id
 from edgewright.schema.run import Run
-from tests.bench.quick import make_tape
+from tests.bench.quick import make_samples
 
 
 def run_of(name: str, medians: list[float], parent: str | None = None, **changes: Any) -> Run:
-    processes = [make_tape([value, value, value]) for value in medians]
+    processes = [make_samples([value, value, value]) for value in medians]
     plain: dict[str, Any] = {"kind": "benchmark", "state": "done", "started_at": "2026-11-20T00:00:00Z"}
     return Run(id=name, parent_id=parent, series=make_series(processes), **{**plain, **changes})
 

@@ -250,7 +250,7 @@ def test_no_run_is_lost_when_one_cannot_be_written(
     monkeypatch.setattr(Store, "finish", finish_but_the_first)
     outcome = benchmark(make_plan(model, model), device, store, ignore, {})
     assert isinstance(outcome.error, StoreFull)
-    assert [bool(run.metrics) for run in outcome.runs] == [True, True]  # told all the same
+    assert [bool(run.metrics) for run in outcome.runs] == [True, True]  # reported in any case
     assert len(set(seen)) == len(seen) == 2
     assert [run.state for run in all_runs(store)] == ["running", "done"]
 
@@ -285,7 +285,7 @@ def check_cancelled(store: Store, finished: list[str]) -> list[Run]:
 
 @pytest.fixture
 def finished(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids of the runs that the store was told to finish, in order."""
+    """Return the ids of the runs whose `finish` was called, in order."""
     finish, ids = Store.finish, list[str]()
 
     def watched(self: Store, run: Run) -> None:
@@ -326,12 +326,12 @@ def test_ctrl_c_in_a_worker(
 def test_ctrl_c_between_the_stages(
     store: Store, model: str, device: QuickDevice, finished: list[str], stage: int
 ) -> None:
-    told = 0
+    calls = 0
 
     def progress(text: str) -> None:
-        nonlocal told
-        told += 1
-        if told == stage + 1:
+        nonlocal calls
+        calls += 1
+        if calls == stage + 1:
             raise KeyboardInterrupt
 
     with pytest.raises(Cancelled):
@@ -387,8 +387,8 @@ def test_a_model_that_changes_while_it_is_measured_is_no_result(
 ) -> None:
     changed = write_conv_net(tmp_path / "changing.onnx")
 
-    def change(told: str) -> None:
-        if "process 2" in told:
+    def change(text: str) -> None:
+        if "process 2" in text:
             changed.write_bytes(Path(model).read_bytes() + b"\x00")
 
     outcome = benchmark(make_plan(str(changed), model), device, store, change, {})

@@ -34,9 +34,9 @@ def test_every_failed_run_is_listed() -> None:
     runs = [msgspec.structs.replace(run_with(share), id=f"r{i}") for i, share in enumerate((0.5, 0.0, None, 0.25))]
     with pytest.raises(GateFailed) as caught:
         check_fallback_shares(runs, 10.0)
-    told = caught.value.what + caught.value.why
-    assert [name in told for name in ("r0", "r1", "r2", "r3")] == [True, False, True, True]
-    assert "25.0%" in told
+    text = caught.value.what + caught.value.why
+    assert [name in text for name in ("r0", "r1", "r2", "r3")] == [True, False, True, True]
+    assert "25.0%" in text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from edgewright.bench.summary import make_series
 from edgewright.flows.benchmark.report import BenchmarkReport, make_report, make_row
 from edgewright.schema.run import Comparison, Layer, Metric, Run, RunWarning
-from tests.bench.quick import make_tape
+from tests.bench.quick import make_samples
 
 
 def full_run() -> Run:
@@ -48,7 +48,7 @@ def full_run() -> Run:
         runtime="onnxruntime",
         plan={"threads": 4},
         metrics=tuple(metrics),
-        series=make_series([make_tape([10.0])]),
+        series=make_series([make_samples([10.0])]),
         layers=layers,
         warnings=(RunWarning(code="drift", text="slower"),),
         tags={"layers-via": "profiler", "energy-source": "rapl", "energy-evidence": "measured"},

@@ -97,7 +97,7 @@ def test_what_is_no_benchmark() -> None:
         load_recorded_plan(run)
 
 
-def stranger(original: Run, store: Store, **changes: object) -> str:
+def store_foreign_run(original: Run, store: Store, **changes: object) -> str:
     """A run like this one that came from elsewhere."""
     run = msgspec.structs.replace(original, id=new_run_id(), **changes)
     store.record([run])
@@ -112,7 +112,7 @@ def test_a_record_without_its_files(store: Store, tmp_path: Path, device: QuickD
     only_model = tuple(output for output in original.outputs if output.role == "model")
     for changes in ({"outputs": ()}, {"model": None}, {"outputs": only_model}):
         with pytest.raises(StoreError):
-            rerun(stranger(original, store, **changes), device, store, ignore)
+            rerun(store_foreign_run(original, store, **changes), device, store, ignore)
 
 
 @pytest.mark.parametrize("name", ["../escaped", "{}/escaped", "a/../../escaped", "..", "", "..\\escaped"])
@@ -131,8 +131,8 @@ def test_no_imported_file_leaves_its_folder(
     heavy = msgspec.structs.replace(original.model, data_files=(name,), sha256=joined)
     changes = {"outputs": (msgspec.structs.replace(model, model_id=joined), data), "model": heavy}
     with pytest.raises(StoreError, match="contains a file named"):
-        rerun(stranger(original, store, **changes), device, store, ignore)
+        rerun(store_foreign_run(original, store, **changes), device, store, ignore)
     renamed = msgspec.structs.replace(original.model, name=name)
     with pytest.raises(StoreError, match="contains a file named"):
-        rerun(stranger(original, store, model=renamed), device, store, ignore)
+        rerun(store_foreign_run(original, store, model=renamed), device, store, ignore)
     assert list(place.iterdir()) == []

@@ -77,9 +77,9 @@ BAD: dict[str, tuple[Write, str]] = {
 def test_unsupported(call: Call, tmp_path: Path, name: str) -> None:
     write, word = BAD[name]
     path = write(tmp_path / "m.onnx")
-    told = call("compile", path, "--runtime", "onnxruntime", "-o", tmp_path / "out", "--timeout", "60")
-    assert told.code == 6, told.err
-    what, why, _ = told.error()
+    result = call("compile", path, "--runtime", "onnxruntime", "-o", tmp_path / "out", "--timeout", "60")
+    assert result.code == 6, result.err
+    what, why, _ = result.error()
     assert word in what + why
     assert not list(tmp_path.glob("out/*"))
 
@@ -114,19 +114,19 @@ def branch() -> onnx.NodeProto:
 
 @pytest.mark.parametrize("name", GOOD_FOR_SOME)
 def test_right_or_rejected_with_its_node(call: Call, tmp_path: Path, name: str) -> None:
-    """Each runtime either computes the same or says what stands in the way; never something else, never a crash."""
+    """Each runtime either computes the same or reports the reason; no other result, no crash."""
     path = GOOD_FOR_SOME[name](tmp_path / "m.onnx")
-    told = call("compile", path, "-o", tmp_path / "out", "--timeout", "100", "--json", *every_shape(name))
-    assert told.code in (0, 2, 6), told.err
-    if told.code == 2:
-        assert told.error()
+    result = call("compile", path, "-o", tmp_path / "out", "--timeout", "100", "--json", *every_shape(name))
+    assert result.code in (0, 2, 6), result.err
+    if result.code == 2:
+        assert result.error()
         return
-    if told.out:
-        for one in told.json()["artifacts"]:
+    if result.out:
+        for one in result.json()["artifacts"]:
             assert one["state"] == "ok" or (one["state"] == "unsupported" and one["reason"] and one["try_this"]), one
             assert (one["path"] is not None) == (one["state"] == "ok")
     else:
-        assert told.error()
+        assert result.error()
 
 
 def every_shape(name: str) -> tuple[str, ...]:

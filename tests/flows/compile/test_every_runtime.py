@@ -1,4 +1,4 @@
-"""The road of a user through every runtime that is installed: compile, invoke, benchmark, layers."""
+"""A user's steps with every installed runtime: compile, invoke, benchmark, layers."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,9 +35,9 @@ def can_run(info: RuntimeInfo) -> bool:
 
 
 def artifact(call: Call, info: RuntimeInfo, model: Path, out: Path, *words: str) -> Path:
-    told = call("compile", model, "--runtime", info.name, "-o", out, "--json", *words)
-    assert told.code == 0, told.err
-    (cell,) = told.json()["artifacts"]
+    result = call("compile", model, "--runtime", info.name, "-o", out, "--json", *words)
+    assert result.code == 0, result.err
+    (cell,) = result.json()["artifacts"]
     assert cell["state"] == "ok"
     if can_run(info):
         assert cell["numerics"]["cosine"] >= 0.9999
@@ -53,18 +53,18 @@ def test_from_compile_to_layers(call: Call, info: RuntimeInfo, tmp_path: Path) -
     path = artifact(call, info, model, tmp_path / "out")
     x = np.random.default_rng(3).standard_normal((1, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "x.npz", x=x)
-    told = call("invoke", path, "--inputs", tmp_path / "x.npz", "-o", tmp_path / "y.npz")
+    result = call("invoke", path, "--inputs", tmp_path / "x.npz", "-o", tmp_path / "y.npz")
     if not can_run(info):
-        assert told.code == 4
+        assert result.code == 4
         assert call("benchmark", path, *QUICK[:6]).code == 4
         return
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     assert call("invoke", model, "--inputs", tmp_path / "x.npz", "-o", tmp_path / "z.npz").code == 0
     with np.load(tmp_path / "y.npz") as own, np.load(tmp_path / "z.npz") as source:
         np.testing.assert_allclose(own["y"], source["y"], rtol=1e-3, atol=1e-4)
-    told = call("benchmark", path, *QUICK[:6], "--layer-runs", "30", "--json")
-    assert told.code == 0, told.err
-    (run,) = told.json()["runs"]
+    result = call("benchmark", path, *QUICK[:6], "--layer-runs", "30", "--json")
+    assert result.code == 0, result.err
+    (run,) = result.json()["runs"]
     assert all(one["low_us"] <= one["median_us"] <= one["high_us"] for one in run["layers"])
     assert run["runtime"] == info.name
     named = {name for layer in run["layers"] for name in layer["source_nodes"]}

@@ -212,11 +212,11 @@ def test_users_inputs_are_what_is_compared_on(model: Path, tmp_path: Path, devic
 
 
 def test_free_shapes_are_asked_for(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
-    with pytest.raises(InputError, match="dynamic dimensions") as told:
+    with pytest.raises(InputError, match="dynamic dimensions") as caught:
         compile_here(model, tmp_path / "out", device, store, shapes={})
-    assert told.value.try_this.endswith("--shape x=1,3,8,8")
+    assert caught.value.try_this.endswith("--shape x=1,3,8,8")
     with pytest.raises(InputError, match="no such input"):
-        compile_here(model, tmp_path / "out", device, store, shapes={"stranger": (1,)})
+        compile_here(model, tmp_path / "out", device, store, shapes={"unknown": (1,)})
     assert names_in(tmp_path / "out") == []
 
 
@@ -228,12 +228,12 @@ def test_no_such_source(tmp_path: Path, device: LocalDevice, store: Store) -> No
 
 
 def test_an_unknown_domain(tmp_path: Path, device: LocalDevice, store: Store) -> None:
-    stranger = onnx.helper.make_node("Mystery", ["x"], ["y"], name="odd", domain="com.example")
-    path = write_onnx(tmp_path / "m.onnx", [stranger], [value("x", [1])], [value("y", [1])])
-    with pytest.raises(EdgewrightError) as told:
+    unknown = onnx.helper.make_node("Mystery", ["x"], ["y"], name="odd", domain="com.example")
+    path = write_onnx(tmp_path / "m.onnx", [unknown], [value("x", [1])], [value("y", [1])])
+    with pytest.raises(EdgewrightError) as caught:
         compile_here(path, tmp_path / "out", device, store, shapes={})
-    assert told.value.exit_code == 6
-    assert "Mystery" in str(told.value)
+    assert caught.value.exit_code == 6
+    assert "Mystery" in str(caught.value)
 
 
 def test_the_folder_cannot_be_made(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
@@ -323,7 +323,7 @@ def test_a_rejection_names_the_converter_that_could_be_set_up(
     assert "edgewright runtimes setup onnx2tf" in report.artifacts[0].try_this
 
 
-# What a stranger found
+# Reported by users
 
 
 def test_folders_of_others_stay(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
@@ -420,9 +420,9 @@ def test_a_very_long_name(tmp_path: Path, device: LocalDevice, store: Store) -> 
 def test_numbers_and_words_that_cannot_be(
     model: Path, tmp_path: Path, device: LocalDevice, store: Store, fields: dict[str, object]
 ) -> None:
-    with pytest.raises(EdgewrightError) as told:
+    with pytest.raises(EdgewrightError) as caught:
         compile_here(model, tmp_path / "out", device, store, **fields)
-    assert told.value.exit_code == 2
+    assert caught.value.exit_code == 2
 
 
 def test_a_full_disk_is_no_failed_conversion(tiny_disk: Path, model: Path, device: LocalDevice, store: Store) -> None:

@@ -38,9 +38,9 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 def compile_integer(call: Call, model: Path, runtime: str, out: Path, *more: object) -> Any:
-    told = call("compile", model, "--runtime", runtime, "-p", "io=integer", "-o", out, *more, "--json")
-    assert told.code == 0, told.err
-    (cell,) = told.json()["artifacts"]
+    result = call("compile", model, "--runtime", runtime, "-p", "io=integer", "-o", out, *more, "--json")
+    assert result.code == 0, result.err
+    (cell,) = result.json()["artifacts"]
     return cell
 
 
@@ -76,9 +76,9 @@ def test_it_is_fed_with_the_source_s_floats(call: Call, runtime: str, tmp_path: 
         np.testing.assert_allclose(
             own["y"], source["y"], rtol=0, atol=0 if runtime == "onnxruntime" else 4 * step.scale
         )
-    told = call("benchmark", cell["path"], *QUICK[:6], "--layer-runs", "5", "--json")
-    assert told.code == 0, told.err
-    (run,) = told.json()["runs"]
+    result = call("benchmark", cell["path"], *QUICK[:6], "--layer-runs", "5", "--json")
+    assert result.code == 0, result.err
+    (run,) = result.json()["runs"]
     named = {name for layer in run["layers"] for name in layer["source_nodes"]}
     assert {"stem_conv", "gemm"} <= named
     ops = {layer["op"].upper() for layer in run["layers"]}
@@ -91,9 +91,9 @@ def test_the_metric_is_the_same(call: Call, runtime: str, tmp_path: Path) -> Non
     model = get_digits_folder() / "digits_int8.onnx"
     cell = compile_integer(call, model, runtime, tmp_path / "out")
     words = ("--task", get_digits_folder() / "task.toml", "--data", get_digits_folder() / "heldout.npz", "--json")
-    told = call("evaluate", model, cell["path"], *words)
-    assert told.code == 0, told.err
-    source, own = told.json()["results"]
+    result = call("evaluate", model, cell["path"], *words)
+    assert result.code == 0, result.err
+    source, own = result.json()["results"]
     assert own["metric"]["value"] == source["metric"]["value"]
     assert own["agreement"]["value"] == 1.0
 
@@ -107,9 +107,9 @@ def test_an_output_that_stays_is_noted(call: Call, runtime: str, tmp_path: Path)
 
 def test_a_float_model_is_rejected(call: Call, runtime: str, tmp_path: Path) -> None:
     model = write_conv_net(tmp_path / "m.onnx")
-    told = call("compile", model, "--runtime", runtime, "-p", "io=integer", "-o", tmp_path / "out")
-    assert told.code == 6
-    assert "the model is not quantized" in told.err
+    result = call("compile", model, "--runtime", runtime, "-p", "io=integer", "-o", tmp_path / "out")
+    assert result.code == 6
+    assert "the model is not quantized" in result.err
     assert not list((tmp_path / "out").glob("m*"))
 
 

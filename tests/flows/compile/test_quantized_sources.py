@@ -1,4 +1,4 @@
-"""A QDQ model in every runtime that takes one: compiled, proven, run, and told layer by layer."""
+"""A QDQ model in every runtime that supports one: compiled, checked, run, and profiled by layer."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,9 +40,9 @@ def info(request: pytest.FixtureRequest) -> RuntimeInfo:
 
 def test_from_compile_to_layers(call: Call, info: RuntimeInfo, tmp_path: Path) -> None:
     model, out = get_digits_folder() / "digits_int8.onnx", tmp_path / "out"
-    told = call("compile", model, "--runtime", info.name, "-o", out, "--json")
-    assert told.code == 0, told.err
-    (cell,) = told.json()["artifacts"]
+    result = call("compile", model, "--runtime", info.name, "-o", out, "--json")
+    assert result.code == 0, result.err
+    (cell,) = result.json()["artifacts"]
     assert (cell["state"], cell["precision"]) == ("ok", "w8a8")
     assert cell["numerics"]["sqnr_db"] >= (14 if info.name == "ncnn" else 20)
     assert any("numerical check" in note for note in cell["notes"]) == (info.name == "ncnn")
@@ -54,9 +54,9 @@ def test_from_compile_to_layers(call: Call, info: RuntimeInfo, tmp_path: Path) -
         assert call("invoke", path, "--inputs", tmp_path / "x.npz", "-o", tmp_path / to).code == 0
     with np.load(tmp_path / "own.npz") as own, np.load(tmp_path / "source.npz") as source:
         assert own["logits"].argmax() == source["logits"].argmax()
-    told = call("benchmark", cell["path"], *QUICK[:6], "--layer-runs", "5", "--json")
-    assert told.code == 0, told.err
-    (run,) = told.json()["runs"]
+    result = call("benchmark", cell["path"], *QUICK[:6], "--layer-runs", "5", "--json")
+    assert result.code == 0, result.err
+    (run,) = result.json()["runs"]
     assert run["precision"] == "w8a8"
     named = {name for layer in run["layers"] for name in layer["source_nodes"]}
     convolutions = {node.name for node in onnx.load(str(model)).graph.node if node.op_type in ("Conv", "Gemm")}
@@ -75,37 +75,37 @@ def test_a_layer_that_was_kept_in_float(call: Call, tmp_path: Path) -> None:
     recipe = Recipe(
         search=False, rounding="nearest", ranges="minmax", rules=(RecipeRule(nodes="deep", precision="fp32"),)
     )
-    road = StaticQuantizer(
+    quantizer = StaticQuantizer(
         network, make_feeds(8, 1), make_feeds(8, 2), Checkpoint(tmp_path / "memory"), lambda *_: None
     )
-    onnx.save(road.quantize(recipe, FidelityTarget(0.0, 1.0)).model, str(tmp_path / "kept.onnx"))
-    told = call("compile", tmp_path / "kept.onnx", "--runtime", "litert", "-o", tmp_path / "out", "--json")
-    assert told.code == 0, told.err
-    (cell,) = told.json()["artifacts"]
+    onnx.save(quantizer.quantize(recipe, FidelityTarget(0.0, 1.0)).model, str(tmp_path / "kept.onnx"))
+    result = call("compile", tmp_path / "kept.onnx", "--runtime", "litert", "-o", tmp_path / "out", "--json")
+    assert result.code == 0, result.err
+    (cell,) = result.json()["artifacts"]
     assert cell["numerics"]["sqnr_db"] > 30
 
 
 def test_the_gate_fails_if_the_rounding_reference_differs(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An artifact that agrees with its source and not with its twin was not written as its compiler meant it."""
+    """An artifact that agrees with its source but not with its rounding reference is rejected."""
     pytest.importorskip("ncnn", reason="ncnn is not installed")
     pytest.importorskip("pnnx", reason="pnnx is not installed")
     from edgewright.flows.compile import flow as flow
 
     def spoil(compiled: object, folder: Path, job: object) -> Path | None:
-        twin = take_rounding_reference(compiled, folder, job)  # type: ignore[arg-type]
-        assert twin is not None
-        model = onnx.load(str(twin))
+        reference = take_rounding_reference(compiled, folder, job)  # type: ignore[arg-type]
+        assert reference is not None
+        model = onnx.load(str(reference))
         last = next(one for one in model.graph.initializer if one.name == "w6b" or (one.data_type == 1 and one.dims))
         last.raw_data = np.full(tuple(last.dims), 5.0, np.float32).tobytes()
-        onnx.save(model, str(twin))
-        return twin
+        onnx.save(model, str(reference))
+        return reference
 
     monkeypatch.setattr(flow, "take_rounding_reference", spoil)
-    told = call("compile", write_mobile_qdq(tmp_path), "--runtime", "ncnn", "-o", tmp_path / "out", "--json")
-    assert told.code == 3
-    assert "against the source graph rounded as this runtime rounds" in told.json()["artifacts"][0]["reason"]
+    result = call("compile", write_mobile_qdq(tmp_path), "--runtime", "ncnn", "-o", tmp_path / "out", "--json")
+    assert result.code == 3
+    assert "against the source graph rounded as this runtime rounds" in result.json()["artifacts"][0]["reason"]
     assert not list((tmp_path / "out").glob("*.param"))
 
 
@@ -120,7 +120,7 @@ def test_mobilenet(call: Call, info: RuntimeInfo, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     feeds = [{"x": random.uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)} for _ in range(2)]
     model = quantize_network(SHARED / "mobilenet_v2.onnx", tmp_path / "q.onnx", iter(feeds))
-    told = call("compile", model, "--runtime", info.name, "-o", tmp_path / "out", "--samples", "2", "--json")
-    (cell,) = told.json()["artifacts"]
+    result = call("compile", model, "--runtime", info.name, "-o", tmp_path / "out", "--samples", "2", "--json")
+    (cell,) = result.json()["artifacts"]
     assert cell["numerics"]["sqnr_db"] >= 14, cell["reason"]
     assert not any("stays in float32" in note for note in cell["notes"])

@@ -1,4 +1,4 @@
-"""A distillation from a plan to a student, told against the same student without its teacher."""
+"""A distillation from a plan to a student, compared with the same student without its teacher."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edgewright.flows.prune.flow import prune
 from edgewright.store.store import Store
 from edgewright.tasks.spec.task import Classification
 from edgewright.web.pages.training import render_training
-from tests.flows.experiment.quadrants import TASK, distil_plan, ignore, prune_plan, write_lesson, write_weights
+from tests.flows.experiment.quadrants import TASK, distil_plan, ignore, prune_plan, write_training_files, write_weights
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("quick_races")
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
-    return write_lesson(tmp_path)
+    return write_training_files(tmp_path)
 
 
 def sides_of(report: DistillReport) -> dict[str, NetworkReport]:
@@ -62,9 +62,9 @@ def test_a_pruned_and_distilled_network_keeps_its_lineage(
     plan = distil_plan(
         files, teacher_weights=weights, student=cut.module or "", student_weights=cut.weights, control=False
     )
-    taught, error = distill(plan, tmp_path / "taught", device, store, ignore)
+    trained, error = distill(plan, tmp_path / "taught", device, store, ignore)
     assert error is None
-    run = store.load(taught.run_id or "")
+    run = store.load(trained.run_id or "")
     assert run.model is not None
     assert (run.model.name, run.model.path) == ("net_pruned.py", cut.module)
     steps = trace_lineage(run, store).made_from

@@ -173,12 +173,12 @@ def test_a_candidate_that_fails_does_not_stop_the_other(
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize("chunk", range(5))
 def test_ctrl_c_keeps_what_was_evaluated(plan: EvaluatePlan, device: Device, store: Store, chunk: int) -> None:
-    told = 0
+    calls = 0
 
     def progress(text: str) -> None:
-        nonlocal told
-        told += 1
-        if told == chunk + 1:
+        nonlocal calls
+        calls += 1
+        if calls == chunk + 1:
             raise KeyboardInterrupt
 
     threads = active_count()

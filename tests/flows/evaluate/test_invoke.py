@@ -32,18 +32,20 @@ def test_an_artifact_takes_and_gives_what_its_source_does(call: Call, tmp_path: 
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     model = write_conv_net(tmp_path / "m.onnx")
     assert call("compile", model, "--runtime", "litert", "-o", tmp_path / "out").code == 0
-    told = call("invoke", tmp_path / "out/m-litert-fp32.tflite", "--inputs", inputs, "-o", tmp_path / "y.npz", "--json")
-    assert told.code == 0
-    assert told.json()["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, 5]}]
+    result = call(
+        "invoke", tmp_path / "out/m-litert-fp32.tflite", "--inputs", inputs, "-o", tmp_path / "y.npz", "--json"
+    )
+    assert result.code == 0
+    assert result.json()["outputs"] == [{"name": "y", "dtype": "float32", "shape": [1, 5]}]
     with np.load(tmp_path / "y.npz") as file:
         np.testing.assert_allclose(file["y"], expected(model, inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_a_plain_model_with_a_free_batch(call: Call, tmp_path: Path, inputs: Path) -> None:
     model = write_conv_net(tmp_path / "m.onnx", batch="n")
-    told = call("invoke", model, "--inputs", inputs, "-o", tmp_path / "y.npz", "-p", "optimization=disable")
-    assert told.code == 0
-    assert told.rows() == [{"output": "y", "type": "float32", "shape": "[1, 5]"}]
+    result = call("invoke", model, "--inputs", inputs, "-o", tmp_path / "y.npz", "-p", "optimization=disable")
+    assert result.code == 0
+    assert result.rows() == [{"output": "y", "type": "float32", "shape": "[1, 5]"}]
     with np.load(tmp_path / "y.npz") as file:
         np.testing.assert_allclose(file["y"], expected(model, inputs), rtol=1e-5, atol=1e-6)
 
@@ -65,7 +67,7 @@ def test_bad_words(
 ) -> None:
     write_conv_net(tmp_path / "m.onnx")
     monkeypatch.chdir(tmp_path)
-    told = call("invoke", *words)
-    assert told.code == code
-    assert told.error()
+    result = call("invoke", *words)
+    assert result.code == code
+    assert result.error()
     assert not list(tmp_path.glob("**/*y.npz*"))

@@ -69,7 +69,7 @@ def write_data(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-def write_lesson(folder: Path) -> dict[str, str]:
+def write_training_files(folder: Path) -> dict[str, str]:
     """The files, by what they are."""
     network = folder / "net.py"
     network.write_text(NETWORK)

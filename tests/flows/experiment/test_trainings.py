@@ -18,7 +18,7 @@ from tests.runtimes.workers import exists
 linux = pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="memory of a process is read from /proc")
 
 # What it does is the job's title; it writes when it began and ended, and a report with the threads it was given.
-STRANGER = """
+WORKER_MODULE = """
 import json, os, sys, time
 from pathlib import Path
 job = json.loads(Path(sys.argv[1]).read_bytes())
@@ -36,9 +36,9 @@ if what == "dies":
     os._exit(9)
 if job["title"] in ("waits", "waits too"):
     time.sleep(600)
-(out / "told").touch()
+(out / "started").touch()
 partner = {"meets": job["title"].translate(str.maketrans("1234", "2143")), "gathers": "gathers 3"}.get(what)
-while partner and not (out.parent / partner / "told").exists():
+while partner and not (out.parent / partner / "started").exists():
     time.sleep(0.01)
     if time.monotonic() - began > 100:
         sys.exit("it never came")
@@ -53,10 +53,10 @@ say({"type": "finished"})
 
 
 @pytest.fixture(autouse=True)
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "stranger_trains.py").write_text(STRANGER)
+def worker_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "worker_trains.py").write_text(WORKER_MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(trainings, "WORKER", "stranger_trains")
+    monkeypatch.setattr(trainings, "WORKER", "worker_trains")
     monkeypatch.setattr(trainings, "count_processors", lambda: 2)
 
 
@@ -115,25 +115,25 @@ def test_cores_are_counted(name: str, content: str, environment: dict[str, str],
 
 @linux
 def test_two_at_a_time_in_the_order_of_their_jobs(tmp_path: Path) -> None:
-    told: list[tuple[str, str]] = []
+    lines: list[tuple[str, str]] = []
     titles = ("meets 1", "meets 2", "meets 3", "meets 4")
-    made = train_all(make_jobs(tmp_path, *titles), lambda text: told.append((current_thread().name, text)))
+    made = train_all(make_jobs(tmp_path, *titles), lambda text: lines.append((current_thread().name, text)))
     assert [one.report.notes for one in made] == [(title,) for title in titles]
     assert [one.report.steps for one in made] == [1, 1, 1, 1]  # threads
     first, second, third, _ = spans(tmp_path, *titles)
     assert third[0] > min(first[1], second[1])
-    assert {name for name, _ in told} == {current_thread().name}
-    assert any("meets 1: " in text and "; meets 2: 1 of 2" in text for _, text in told)
+    assert {name for name, _ in lines} == {current_thread().name}
+    assert any("meets 1: " in text and "; meets 2: 1 of 2" in text for _, text in lines)
     assert train_all(make_jobs(tmp_path, *titles), lambda _: pytest.fail("it trained again")) == made
 
 
 @linux
 def test_two_of_many_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "count_processors", lambda: 3)
-    told: list[str] = []
-    train_all(make_jobs(tmp_path, "gathers 1", "gathers 2", "gathers 3"), told.append)
-    assert max(text.count("gathers") for text in told) == 2
-    assert any(text.endswith("; and 1 more") for text in told)
+    lines: list[str] = []
+    train_all(make_jobs(tmp_path, "gathers 1", "gathers 2", "gathers 3"), lines.append)
+    assert max(text.count("gathers") for text in lines) == 2
+    assert any(text.endswith("; and 1 more") for text in lines)
 
 
 @linux
@@ -154,7 +154,7 @@ def test_sides_that_are_not_alike_are_trained_by_themselves(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("threads", "free"), [(2, float("inf")), (0, 0.0)])
-def test_one_after_the_other_where_there_is_no_room(
+def test_one_after_the_other_where_there_is_no_memory(
     threads: int, free: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainings, "compute_free_bytes", lambda used: free)
@@ -164,7 +164,7 @@ def test_one_after_the_other_where_there_is_no_room(
 
 
 @linux
-def test_room_is_for_one_more_of_the_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_for_one_more_of_the_largest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
 
     def measure(taken: int) -> float:

@@ -1,4 +1,4 @@
-"""A pruning from a plan to a model that is really smaller, told against its control."""
+"""A pruning from a plan to a smaller model, compared with its control."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from edgewright.schema.plan import CompilePlan, PrunePlan
 from edgewright.store.store import Store
 from edgewright.tasks.spec.file import read_task
 from edgewright.web.pages.training import render_training
-from tests.flows.experiment.quadrants import ignore, prune_plan, write_data, write_lesson, write_weights
+from tests.flows.experiment.quadrants import ignore, prune_plan, write_data, write_training_files, write_weights
 
 DIGITS = get_digits_folder()
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("quick_races")
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, str]:
-    return write_lesson(tmp_path)
+    return write_training_files(tmp_path)
 
 
 @pytest.fixture
@@ -98,12 +98,12 @@ def test_a_module_becomes_smaller_beside_its_control(
     epoch = 9  # steps of one: the control has those of the round too
     assert sides["control"].seeds[0].steps == sides["pruned"].seeds[0].steps + epoch
     assert all("loss.teacher" in {curve.name for curve in own} for own in report.curves.values())
-    versus = {one.against: one for one in report.against}
-    assert versus["control"].over == "samples"
-    assert versus["control"].low is not None
-    assert versus["source"].low is None
+    deltas = {one.against: one for one in report.against}
+    assert deltas["control"].over == "samples"
+    assert deltas["control"].low is not None
+    assert deltas["source"].low is None
     assert left_in(tmp_path / "out") == []
-    # What came out is a source like any other, with the weights that were judged.
+    # The result is a valid source, with the evaluated weights.
     module, loaded = load(report)
     assert sum(one.numel() for one in module.parameters()) == loaded
     run = store.load(report.run_id or "")

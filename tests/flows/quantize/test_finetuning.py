@@ -1,4 +1,4 @@
-"""`--qat` from a plan to a graph with other integers, told beside the graph before and the float control."""
+"""`--qat` from a plan to a graph with other integers, compared with the graph before and the float control."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from edgewright.flows.quantize import flow as flow
 from edgewright.flows.quantize.flow import quantize
 from edgewright.schema.plan import QuantizePlan
 from edgewright.store.store import Store
-from tests.flows.experiment.quadrants import TASK, ignore, write_lesson, write_weights
+from tests.flows.experiment.quadrants import TASK, ignore, write_training_files, write_weights
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
@@ -22,7 +22,7 @@ pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installe
 
 @pytest.fixture
 def plan(tmp_path: Path) -> QuantizePlan:
-    files = write_lesson(tmp_path)
+    files = write_training_files(tmp_path)
     return QuantizePlan(
         source=files["source"],
         weights=str(write_weights(tmp_path, files["source"])),

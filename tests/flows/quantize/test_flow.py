@@ -1,4 +1,4 @@
-"""A quantization from a plan to judged artifacts: what is made, what was rejected, and what is never begun."""
+"""A quantization from a plan to evaluated artifacts: results, rejections, and plans that do not start."""
 
 import os
 import signal
@@ -151,7 +151,7 @@ def test_the_digits_for_two_runtimes(device: Device, store: Store, tmp_path: Pat
 def test_a_gate_leaves_nothing_under_its_final_name(
     plan: QuantizePlan, device: Device, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The quantizer's graph is spoilt before it is judged."""
+    """Damage the quantizer's graph before it is evaluated."""
     whole = quantizer.run_quantizer
 
     def sabotaged(*words: Any) -> Any:
@@ -384,24 +384,24 @@ def test_what_the_gate_counts() -> None:
 
 
 def test_costly_operators_are_listed_for_both_forms() -> None:
-    judged = FidelityReport(sqnr_db=9.0, agreement=0.5, expected_flips=None)
+    fidelity = FidelityReport(sqnr_db=9.0, agreement=0.5, expected_flips=None)
     empty = dict.fromkeys(("sqnr_db", "weights_db", "input_db", "agreement", "output_db"))
 
     def site(name: str, **seen: float) -> dict[str, Any]:
         words = {"node": name, "op": "MatMul", "precision": "w4", "kept": "", "weight_bytes": 1}
         return {**words, **empty, **seen}
 
-    def told(*sites: dict[str, Any]) -> str:
+    def describe(*sites: dict[str, Any]) -> str:
         return describe_costly_operators(
             QuantizationReport(
-                precision="w4", fitted_on=8, checked_on=2, first=judged, final=judged, tensors=(),
+                precision="w4", fitted_on=8, checked_on=2, first=fidelity, final=fidelity, tensors=(),
                 sites=tuple(msgspec.convert(one, WeightNodeReport) for one in sites), integer_operators=0, operators=2,
             )
         )  # fmt: skip
 
-    assert told(site("a", sqnr_db=20.0), site("b", sqnr_db=10.0)).startswith("MatMul 'b' (10.0 dB alone)")
-    assert told(site("a", output_db=8.0), site("b", output_db=9.0)).startswith("MatMul 'a' (8.0 dB at its output)")
-    assert told(site("a")) == ""
+    assert describe(site("a", sqnr_db=20.0), site("b", sqnr_db=10.0)).startswith("MatMul 'b' (10.0 dB alone)")
+    assert describe(site("a", output_db=8.0), site("b", output_db=9.0)).startswith("MatMul 'a' (8.0 dB at its output)")
+    assert describe(site("a")) == ""
 
 
 def test_a_model_that_needs_too_much_memory_is_not_begun(

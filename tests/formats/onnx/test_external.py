@@ -1,4 +1,4 @@
-"""Weights in files of their own: every reader refuses what leads out of the model's folder, or behind a file's end."""
+"""External weights: every reader rejects paths outside of the model's folder and ranges beyond a file's end."""
 
 import os
 from collections.abc import Callable
@@ -120,7 +120,7 @@ def test_a_file_that_was_cut_short(tmp_path: Path, read: Callable[[Path], Any]) 
 def test_many_tensors_in_the_same_bytes_count_against_the_memory_limit(
     tmp_path: Path, read: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file of zeros that takes no room on the disk, named a hundred times, would fill the memory."""
+    """A sparse file of zeros that is referenced a hundred times would fill the memory."""
     path = write_model(tmp_path / "m")
     model = onnx.load(path, load_external_data=False)
     for number in range(100):

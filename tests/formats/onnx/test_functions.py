@@ -21,7 +21,7 @@ def test_the_count_is_that_of_the_inlined_graph() -> None:
     assert len(inline_functions(model, ResourceBudget()).graph.node) == count_operators(model)
 
 
-def test_counting_ends_and_is_told() -> None:
+def test_counting_ends_and_is_reported() -> None:
     with pytest.raises(LimitReached) as caught:
         inline_functions(nested_functions(400), ResourceBudget(memory_bytes=1e9))
     assert "operators (with its functions inlined)" in caught.value.what

@@ -1,4 +1,4 @@
-"""QDQ graphs taken apart: the float graph computes the same, and the grids are those of the source."""
+"""Decomposed QDQ graphs: the float graph computes the same, with the source's quantization parameters."""
 
 from pathlib import Path
 from typing import Any
@@ -135,14 +135,14 @@ def test_float_weights_that_are_rounded_in_the_graph_become_integers(tmp_path: P
     ],
     ids=["integers", "moved"],
 )  # fmt: skip
-def test_what_cannot_be_taken_apart_is_refused_by_name(nodes: list[Any], kind: Any, why: str) -> None:
+def test_what_cannot_be_decomposed_is_rejected_by_name(nodes: list[Any], kind: Any, why: str) -> None:
     with pytest.raises(ModelNotConvertible) as refused:
         extract_float_model(rounded(nodes, {"x": (0.1, 100)}, kind=kind))
     assert why in refused.value.why
     assert "QDQ form" in refused.value.try_this
 
 
-def test_integers_as_inputs_and_outputs_are_refused(tmp_path: Path) -> None:
+def test_integers_as_inputs_and_outputs_are_rejected(tmp_path: Path) -> None:
     model = rounded([quantize("x")[0]], {"x": (0.1, 100)}, "x_q")
     with pytest.raises(ModelNotConvertible, match="the model has an integer output"):
         extract_float_model(model)
@@ -153,7 +153,7 @@ def test_integers_as_inputs_and_outputs_are_refused(tmp_path: Path) -> None:
     assert "not the output of a QuantizeLinear" in refused.value.why
 
 
-def test_an_activation_with_many_scales_and_half_scales_are_refused() -> None:
+def test_an_activation_with_many_scales_and_half_scales_are_rejected() -> None:
     model = rounded([*quantize("x"), node("Identity", ["x_dq"], ["y"], "same")], {"x": (0.1, 100)})
     scale = next(one for one in model.graph.initializer if one.name == "x_scale")
     scale.CopyFrom(constant("x_scale", [0.1] * 4))

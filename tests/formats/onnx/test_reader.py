@@ -241,7 +241,7 @@ def field(number: int, data: bytes) -> bytes:
     return bytes([number << 3 | 2]) + size + bytes([length]) + data
 
 
-def test_a_deep_nest_of_graphs_is_refused(tmp_path: Path) -> None:
+def test_a_deep_nest_of_graphs_is_rejected(tmp_path: Path) -> None:
     graph = b""
     for _ in range(2000):
         graph = field(1, field(5, field(6, graph)))  # graph.node.attribute.g

@@ -118,7 +118,7 @@ def test_shapes_that_do_not_fit(tmp_path: Path, shapes: dict[str, tuple[int, ...
         read_onnx_graph(path, shapes)
 
 
-def test_unknown_operators_are_told_and_not_fatal(tmp_path: Path) -> None:
+def test_unknown_operators_are_reported_and_not_fatal(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Mystery", ["x"], ["a"], name="own", domain="my.domain"),
         node("NoSuchOperator", ["a"], ["y"], "absent"),

@@ -30,13 +30,13 @@ MODELS = ROOT.parent / "shared/data/models"
 REAL = sorted(MODELS.glob("*.tflite"))
 
 
-def test_signature_tells_names_types_and_shapes(tmp_path: Path) -> None:
+def test_signature_reports_names_types_and_shapes(tmp_path: Path) -> None:
     signature = read_signature(write_convnet(tmp_path / "m.tflite"))
     assert signature.inputs == (TensorSpec(name="x", dtype="float32", shape=(1, 8, 8, 3)),)
     assert signature.outputs == (TensorSpec(name="y", dtype="float32", shape=(1, 5)),)
 
 
-def test_signature_tells_the_quantization_of_a_tensor_with_one_scale(tmp_path: Path) -> None:
+def test_signature_reports_the_quantization_of_a_tensor_with_one_scale(tmp_path: Path) -> None:
     (x,) = read_signature(write_int8_convnet(tmp_path / "m.tflite")).inputs
     assert x.dtype == "int8"
     assert x.quantization == Quantization(scale=float(np.float32(0.05)), zero_point=-3)
@@ -165,7 +165,7 @@ def test_no_file_and_a_folder_are_not_found(tmp_path: Path) -> None:
     ],
     ids=["empty", "tiny", "zeros", "far root", "random"],
 )
-def test_what_is_no_model_is_told_in_three_lines(tmp_path: Path, content: bytes, why: str) -> None:
+def test_what_is_no_model_is_reported_in_three_lines(tmp_path: Path, content: bytes, why: str) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(content)
     with pytest.raises(ModelUnreadable) as caught:
@@ -182,7 +182,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8, 0.95])
-def test_a_truncated_model_is_refused(tmp_path: Path, whole: bytes, share: float) -> None:
+def test_a_truncated_model_is_rejected(tmp_path: Path, whole: bytes, share: float) -> None:
     (tmp_path / "m.tflite").write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(ModelUnreadable, match="truncated"):
         read_signature(tmp_path / "m.tflite")
@@ -219,7 +219,7 @@ def test_wild_offsets_and_counts_never_end_in_anything_else(
         assert error.why
 
 
-def test_vectors_that_share_their_bytes_are_refused(tmp_path: Path, whole: bytes) -> None:
+def test_vectors_that_share_their_bytes_are_rejected(tmp_path: Path, whole: bytes) -> None:
     """A million tensors that are all one tensor: each is valid, together they are more than the file holds."""
     content = bytearray(whole)
     one = find_tensor(content)
@@ -315,7 +315,7 @@ def test_real_models_are_read_as_litert_reads_them(path: Path) -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.skipif(not REAL, reason="the evaluation models do not lie beside the checkout")
-def test_real_models_cut_short_are_refused(tmp_path: Path) -> None:
+def test_real_models_cut_short_are_rejected(tmp_path: Path) -> None:
     for path in islice(REAL, 3):
         content = path.read_bytes()
         for share in (0.1, 0.5, 0.99):

@@ -60,14 +60,14 @@ def test_weights_cannot_run_code(network: Path, tmp_path: Path) -> None:
         load_torch(f"{network}:build", SHAPES, weights=str(tmp_path / "w.pt"))
 
 
-def test_other_weights_are_refused(network: Path, tmp_path: Path) -> None:
+def test_other_weights_are_rejected(network: Path, tmp_path: Path) -> None:
     torch.save(build_plain().state_dict(), tmp_path / "w.pt")
     with pytest.raises(ModelUnreadable, match="weights"):
         load_torch(f"{network}:build", SHAPES, weights=str(tmp_path / "w.pt"))
 
 
 @pytest.mark.parametrize(("factory", "why"), [("build_nothing", "int"), ("build_badly", "no such layer"), ("x", "'x'")])
-def test_a_factory_that_gives_no_module_is_told(network: Path, factory: str, why: str) -> None:
+def test_a_factory_that_gives_no_module_is_reported(network: Path, factory: str, why: str) -> None:
     with pytest.raises(ModelUnreadable) as reported:
         load_torch(f"{network}:{factory}", SHAPES)
     assert why in reported.value.why
@@ -79,7 +79,7 @@ def test_unknown_inputs_name_the_known_ones(network: Path) -> None:
     assert "image, scale" in reported.value.why
 
 
-def test_an_exported_program_tells_its_own_shapes(tmp_path: Path) -> None:
+def test_an_exported_program_has_its_own_shapes(tmp_path: Path) -> None:
     model = build_plain()
     torch.export.save(torch.export.export(model, (torch.zeros(1, 3, 8, 8),)), tmp_path / "m.pt2")
     loaded = load_torch(str(tmp_path / "m.pt2"), {})
@@ -102,7 +102,7 @@ def test_a_torchscript_file_runs_and_is_not_exported(tmp_path: Path) -> None:
 
 
 def load_torch_name(path: str) -> str:
-    """The name of the input, which the refusal tells."""
+    """Return the name of the input, from the rejection."""
     with pytest.raises(InputError) as reported:
         load_torch(path, {})
     return reported.value.why.removeprefix("forward takes ")
@@ -130,12 +130,12 @@ def test_integer_inputs_are_found_by_trying(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["absent.pt2", "absent.py:build"])
-def test_an_absent_file_is_told(tmp_path: Path, name: str) -> None:
+def test_an_absent_file_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelNotFound):
         load_torch(str(tmp_path / name), {})
 
 
-def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(b"nothing")
     with pytest.raises(ModelUnreadable):
         load_torch(str(tmp_path / "m.pt2"), {})

@@ -1,4 +1,4 @@
-"""Quantised transformers: every form gives the same numbers, and what cannot be done is refused."""
+"""Quantized transformers: every form computes the same, and unsupported settings are rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def test_kept_nodes_stay_float() -> None:
         assert constant(graph, "down").dtype == np.float32 and constant(graph, "words").dtype == np.float32
 
 
-def test_the_report_tells_of_every_site() -> None:
+def test_the_report_covers_every_weight_node() -> None:
     quantized = quantize("w4")
     assert [weight_node.node for weight_node in quantized.weight_nodes] == SITES and quantized.tables == ["embed"]
     assert {weight_node.bits for weight_node in quantized.weight_nodes} == {4}
@@ -159,7 +159,7 @@ def test_the_report_tells_of_every_site() -> None:
     assert [weight_node.block for weight_node in quantize("w8", "nearest").weight_nodes] == [0] * 4
 
 
-def test_progress_is_told_site_by_site() -> None:
+def test_progress_is_reported_for_each_weight_node() -> None:
     lines: list[str] = []
     quantize_matmuls(make_transformer(), SAMPLES[:2], precision="w8", progress=lines.append)
     assert lines[0] == "rounding left (1 of 4)" and len(lines) == 4
@@ -178,7 +178,7 @@ def test_older_opsets_are_raised_where_int4_needs_it() -> None:
         assert quantized.graphs["qdq"].opset_import[0].version == opset
 
 
-def test_settings_that_are_not_known_are_refused() -> None:
+def test_settings_that_are_not_known_are_rejected() -> None:
     with pytest.raises(UsageError, match="precision w2"):
         quantize("w2")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="block size 48"):
@@ -194,12 +194,12 @@ def test_adaptive_rounding_wants_samples() -> None:
         quantize_matmuls(make_transformer(), [], precision="w4")
 
 
-def test_nothing_to_quantise_is_refused() -> None:
+def test_nothing_to_quantize_is_rejected() -> None:
     with pytest.raises(ModelNotConvertible, match="nothing to quantize"):
         quantize("w4", keep=tuple(SITES))
 
 
-def test_a_quantised_model_is_refused() -> None:
+def test_a_quantized_model_is_rejected() -> None:
     done = quantize("w8", "nearest").graphs["qdq"]
     with pytest.raises(ModelNotConvertible, match="already quantized: it has DequantizeLinear"):
         quantize_matmuls(done, SAMPLES, precision="w8")

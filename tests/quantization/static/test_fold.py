@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the layer in front of it: the same numbers, and left alone where it cannot be."""
+"""Batch normalization folded into the layer before it: equal outputs, and no change where it is impossible."""
 
 from typing import Any
 

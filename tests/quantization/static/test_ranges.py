@@ -64,7 +64,7 @@ def test_entropy_leaves_the_stray_out_and_an_even_spread_whole() -> None:
     assert compute_entropy_range(seen(np.zeros(5)))[:2] == (0.0, 0.0)
 
 
-def test_the_divergence_of_what_the_levels_can_tell_is_nought() -> None:
+def test_the_divergence_of_what_the_levels_represent_is_zero() -> None:
     assert compute_divergence(np.ones(2048), 2048) == pytest.approx(0)
     cut = np.ones(2048)
     assert compute_divergence(cut, 1024) > 0.1  # half of all in one bin

@@ -208,7 +208,7 @@ def test_activations_that_never_change(tmp_path: Path) -> None:
     assert noise_db(run(model, optimize=False), given) > 25
 
 
-def test_not_a_number_is_told_with_its_tensor_and_sample(tmp_path: Path) -> None:
+def test_not_a_number_is_reported_with_its_tensor_and_sample(tmp_path: Path) -> None:
     fit = [*make_feeds(5, 1)]
     fit[3]["x"].reshape(-1)[0] = np.nan
     with pytest.raises(NotFinite) as caught:

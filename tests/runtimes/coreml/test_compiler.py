@@ -1,4 +1,4 @@
-"""What coremltools writes, as far as it can be seen without macOS: operators, weights, names, and refusals by name."""
+"""coremltools' result, as far as it can be checked without macOS: operators, weights, names, and rejections."""
 
 import sys
 from importlib.util import find_spec
@@ -55,7 +55,7 @@ def write_words(path: Path) -> Path:
     return write_onnx(path, nodes, inputs, outputs, [weights("table", 9, 4), weights("other", 4, seed=1)])
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_reported() -> None:
     assert coreml.version().split(".")[0].isdecimal()
 
 
@@ -108,7 +108,7 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (1, 1, 1, 1, 1, 2)])
-def test_arrays_of_other_ranks_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_arrays_of_other_ranks_are_rejected(shape: tuple[int, ...], tmp_path: Path) -> None:
     source = write_onnx(tmp_path / "m.onnx", [node("Neg", ["x"], ["y"])], [value("x", shape)], [value("y", shape)])
     with pytest.raises(NotConvertible, match="'x' has"):
         compile_package(source, tmp_path / "out")
@@ -122,12 +122,12 @@ def test_compiling_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS runs it")
-def test_elsewhere_than_on_macos_a_session_is_refused(tmp_path: Path) -> None:
+def test_elsewhere_than_on_macos_a_session_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="only on macOS"):
         coreml.open_session(SessionRequest(model=str(tmp_path)))
 
 
-def test_layers_are_refused(tmp_path: Path) -> None:
+def test_layers_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(Rejected):
         coreml.profile(SessionRequest(model=str(tmp_path)), {}, 1, tmp_path)
 

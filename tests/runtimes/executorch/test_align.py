@@ -69,14 +69,14 @@ def test_rows_have_medians_units_and_sources() -> None:
     assert report.reason == ""
 
 
-def test_a_partition_that_tells_nothing_of_its_inside_is_one_row_with_all_sources() -> None:
+def test_a_partition_that_reports_nothing_of_its_inside_is_one_row_with_all_sources() -> None:
     run = (event("partition", 0, True, 0, 5000), event("erf.out", 1, False, 6000, 1000))
     report = report_layers(trace(run, calls=CALLS), GRAPH)
     assert [layer.source_nodes for layer in report.layers] == [("a", "b"), ("e",)]
     assert "one row" in report.reason
 
 
-def test_an_instruction_that_the_program_does_not_tell_of_claims_no_source() -> None:
+def test_an_instruction_that_the_program_does_not_describe_claims_no_source() -> None:
     view = event("primitive", 5, False, 0, 10)
     report = report_layers(trace((view, *one_run(1)), calls=CALLS), GRAPH)
     assert [layer.source_nodes for layer in report.layers] == [(), ("a",), ("b",), ("e",)]

@@ -1,4 +1,4 @@
-"""What ExecuTorch's compiler writes: the numbers of ONNX Runtime, names, notes, and refusals by name."""
+"""ExecuTorch's compiler: the outputs of ONNX Runtime, names, notes, and rejections."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_only_the_program_is_left_and_its_ports_are_the_sources(tmp_path: Path) 
     assert set(compiled.tools) == {"onnx", "torch", "executorch"}
 
 
-def test_operators_that_xnnpack_does_not_take_are_told(tmp_path: Path) -> None:
+def test_operators_that_xnnpack_does_not_take_are_reported(tmp_path: Path) -> None:
     model = write_program(write_mixed_net(tmp_path / "m.onnx"), tmp_path / "m.pte")
     (note,) = executorch.open_session(SessionRequest(model=str(model))).notes
     assert "native_layer_norm.out x1" in note
@@ -95,7 +95,7 @@ def test_operators_that_xnnpack_does_not_take_are_told(tmp_path: Path) -> None:
     assert executorch.open_session(SessionRequest(model=str(whole))).notes == ()
 
 
-def test_layers_tell_the_backend_and_the_source(tmp_path: Path) -> None:
+def test_layers_report_the_backend_and_the_source(tmp_path: Path) -> None:
     source = write_mixed_net(tmp_path / "m.onnx")
     model, folder = write_program(source, tmp_path / "m.pte"), tmp_path / "trace"
     folder.mkdir()

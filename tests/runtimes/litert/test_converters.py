@@ -1,4 +1,4 @@
-"""The roads into LiteRT through onnx2tf and litert-torch: all but the converters themselves, and these where they are.
+"""The LiteRT converters onnx2tf and litert-torch: our code around them, and the converters where they are installed.
 
 EDGEWRIGHT_TEST_ENVIRONMENTS names a folder with environments that `edgewright runtimes setup` made.
 """
@@ -125,7 +125,7 @@ def test_there_is_no_network_within_and_it_comes_back(tmp_path: Path) -> None:
 
 
 def write_square(path: Path) -> Path:
-    """x float32[1,3,3,3] → Conv → y [1,3,3,3]: no size tells where the channels lie; the numbers do."""
+    """x float32[1,3,3,3] → Conv → y [1,3,3,3]: sizes do not determine the channel axis; outputs do."""
     nodes = [
         node("Conv", ["x", "w"], ["c"], "conv", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         node("Relu", ["c"], ["y"]),
@@ -134,7 +134,7 @@ def write_square(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("order", ["channels_last", "source"])
-def test_numbers_tell_the_order_of_axes_where_sizes_do_not(tmp_path: Path, order: Any) -> None:
+def test_numbers_determine_the_order_of_axes_where_sizes_do_not(tmp_path: Path, order: Any) -> None:
     source = write_square(tmp_path / "m.onnx")
     path = tmp_path / "m.tflite"
     path.write_bytes(convert_onnx(source, io=order, check=False).data)
@@ -153,7 +153,7 @@ def test_a_file_that_computes_something_else_is_noted(tmp_path: Path) -> None:
     assert "differ from the source's by" in match_ports(path, wrong)[1][0]
 
 
-def test_other_outputs_than_the_sources_are_refused(tmp_path: Path) -> None:
+def test_other_outputs_than_the_sources_are_rejected(tmp_path: Path) -> None:
     source = write_square(tmp_path / "m.onnx")
     path = tmp_path / "m.tflite"
     path.write_bytes(convert_onnx(source, check=False).data)
@@ -173,7 +173,7 @@ def test_distance_is_relative_and_infinite_for_what_is_no_number() -> None:
 
 
 @pytest.mark.parametrize("operator", ["FlexErf", "CUSTOM:Mine"])
-def test_operators_that_litert_lacks_are_refused_by_name(operator: str) -> None:
+def test_operators_that_litert_lacks_are_rejected_by_name(operator: str) -> None:
     with pytest.raises(NotConvertible, match=operator):
         reject_foreign_ops(["CONV_2D", operator])
     reject_foreign_ops(["CONV_2D", "RELU"])
@@ -295,7 +295,7 @@ def test_the_pictures_that_onnx2tf_would_download_lie_there(tmp_path: Path, onnx
     assert onnx2tf["output_signaturedefs"] is True
 
 
-def test_an_onnx2tf_that_ends_the_process_is_a_refusal(tmp_path: Path, onnx2tf: dict[str, Any]) -> None:
+def test_an_onnx2tf_that_ends_the_process_is_a_rejection(tmp_path: Path, onnx2tf: dict[str, Any]) -> None:
     onnx2tf["fail"] = True
     with pytest.raises(NotConvertible, match=r"^Einsum is not supported$"):
         compile_onnx2tf(request(write_conv_net(tmp_path / "m.onnx"), tmp_path))

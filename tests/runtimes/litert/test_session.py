@@ -139,7 +139,7 @@ def test_text_goes_in_and_comes_out(tmp_path: Path) -> None:
     assert session.fetch()["y"].tolist() == [["a", "bß"], ["", "dd"]]
 
 
-def test_quantization_is_told(tmp_path: Path) -> None:
+def test_quantization_is_reported(tmp_path: Path) -> None:
     path = write_int8_convnet(tmp_path / "m.tflite")
     assert litert.open_session(SessionRequest(model=str(path))).signature == read_signature(path)
 

@@ -1,4 +1,4 @@
-"""What MNN's converter makes of ONNX, told by its numbers and by its refusals."""
+"""MNN's converter: outputs and rejections."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -196,13 +196,13 @@ def write_bytes(path: Path) -> Path:
         (write_many_outputs, "sizes depend on values"),
     ],
 )
-def test_refusals_say_why(write: Writer, word: str, tmp_path: Path) -> None:
+def test_rejections_say_why(write: Writer, word: str, tmp_path: Path) -> None:
     with pytest.raises(NotConvertible, match=word):
         compile_file(write(tmp_path / "m.onnx"), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_crash_of_the_engine_is_told_and_not_shared(tmp_path: Path) -> None:
+def test_a_crash_of_the_engine_is_reported_and_not_shared(tmp_path: Path) -> None:
     """Sums of uint8 crash MNN 3.6.1 when they run; where a later one computes them, its numbers must be right."""
     inputs = [value("a", [2, 3], "UINT8"), value("b", [2, 3], "UINT8")]
     source = write_onnx(tmp_path / "m.onnx", [node("Add", ["a", "b"], ["y"])], inputs, [value("y", [2, 3], "UINT8")])
@@ -215,7 +215,7 @@ def test_a_crash_of_the_engine_is_told_and_not_shared(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got["y"], wanted["y"])
 
 
-def test_what_is_no_onnx_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_onnx_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a nothing of the kind")
     with pytest.raises(NotConvertible, match="cannot be read"):
         compile_file(tmp_path / "m.onnx", tmp_path / "out")

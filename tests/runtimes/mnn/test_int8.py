@@ -151,7 +151,7 @@ def test_what_stays_in_float_is_named_and_bounded(tmp_path: Path) -> None:
     assert sqnr_db(run_onnx(source, x), run(tmp_path / "out", compiled, x)) > 30
 
 
-def test_a_model_without_a_layer_for_int8_is_refused_with_its_reasons(tmp_path: Path) -> None:
+def test_a_model_without_a_layer_for_int8_is_rejected_with_its_reasons(tmp_path: Path) -> None:
     parts, constants = quantized_constant("w", 8, 8, 1, 1)
     nodes = [*parts, *quantize("x"), node("Conv", ["x_dq", "w_dq"], ["y"], "conv")]
     constants += [constant("x_scale", 0.1), constant("x_zero", 128, np.uint8)]

@@ -114,7 +114,7 @@ def test_names_lead_back_to_the_nodes() -> None:
         MnnKernel("y_raster_0", "Raster"),
         MnnKernel("y_raster_1", "Raster"),
         MnnKernel("y", "While"),
-        MnnKernel("stranger", "UnaryOp"),
+        MnnKernel("unknown", "UnaryOp"),
     ]
     assert find_source_nodes(ran, FILE, GRAPH) == [
         ("multiply", "bias"),  # put in by the converter for what reads it
@@ -134,7 +134,7 @@ def test_moves_alone_stand_for_all_nodes() -> None:
 
 
 def test_on_a_gpu_the_unit_is_only_assigned() -> None:
-    """MNN gives single operators back to the CPU and does not tell which. No build with a GPU was at hand."""
+    """MNN silently runs single operators on the CPU. No build with a GPU was available."""
     ran = MnnOperatorTimes(name="y", op="Convolution", starts_us=(1.0, 3.0), times_us=(2.0, 4.0))
     trace = MnnTrace(asked="OpenCL", backend="OpenCL", runs_us=(9.0, 9.0), ran=(ran,), operators=())
     row = layer_row(0, ran, ("conv",), trace)

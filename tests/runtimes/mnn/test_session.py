@@ -1,4 +1,4 @@
-"""A session of MNN: backends, sizes, files it refuses, and the child processes that try a file out."""
+"""A session of MNN: backends, sizes, rejected files, and the child processes that try a file."""
 
 import resource
 import subprocess
@@ -27,7 +27,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("backend", ["OpenCL", "Vulkan"])
-def test_a_backend_that_is_not_given_is_told(backend: str, model: str, tmp_path: Path) -> None:
+def test_a_backend_that_is_not_given_is_reported(backend: str, model: str, tmp_path: Path) -> None:
     request = SessionRequest(model=model, options={"backend": backend})
     session = MnnSession(request)
     if session.backend == backend:
@@ -58,8 +58,8 @@ def test_other_sizes_than_the_files_can_be_opened(model: str) -> None:
 
 
 def test_sizes_for_an_unknown_input_are_a_mismatch(model: str) -> None:
-    with pytest.raises(Mismatch, match="'stranger'"):
-        mnn.open_session(SessionRequest(model=model, shapes={"stranger": (1,)}))
+    with pytest.raises(Mismatch, match="'unknown'"):
+        mnn.open_session(SessionRequest(model=model, shapes={"unknown": (1,)}))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 64], ids=["empty", "text", "offsets"])
@@ -69,7 +69,7 @@ def test_what_is_no_model_is_rejected(content: bytes, tmp_path: Path) -> None:
         mnn.open_session(SessionRequest(model=str(tmp_path / "m.mnn")))
 
 
-def test_the_file_tells_its_operators_and_inputs(tmp_path: Path) -> None:
+def test_the_file_lists_its_operators_and_inputs(tmp_path: Path) -> None:
     compile_file(write_words(tmp_path / "m.onnx"), tmp_path / "out")
     net = read_mnn_model(tmp_path / "out/m.mnn")
     assert [(entry.name, entry.shape, entry.dtype) for entry in net.inputs] == [

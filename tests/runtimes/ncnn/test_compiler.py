@@ -245,7 +245,7 @@ def test_no_size_is_computed_while_it_runs(tmp_path: Path) -> None:
     assert '="' not in text
 
 
-def test_a_batch_of_two_is_refused(tmp_path: Path) -> None:
+def test_a_batch_of_two_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(NotConvertible, match="input 'x' has a batch of 2"):
         compile_model(write_conv_net(tmp_path / "s.onnx", batch=2))
 

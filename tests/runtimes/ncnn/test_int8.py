@@ -85,7 +85,7 @@ def test_integers_and_scales_lie_in_the_file_as_ncnn_reads_them(tmp_path: Path) 
     assert wanted in (tmp_path / "out" / "m.bin").read_bytes()
 
 
-def test_the_numbers_are_the_sources_and_those_of_its_twin(tmp_path: Path) -> None:
+def test_the_numbers_are_the_sources_and_those_of_its_rounding_reference(tmp_path: Path) -> None:
     source = write_mobile_qdq(tmp_path)
     compiled = compile_qdq(source, tmp_path / "out")
     for feeds in images(4, seed=6):
@@ -138,7 +138,7 @@ def test_what_ncnn_cannot_hold_stays_in_float_and_is_named(tmp_path: Path) -> No
     assert sqnr_db(run_onnx(source, x), run(tmp_path / "out", compiled, x)) > 25
 
 
-def test_integers_that_something_else_reads_are_refused(tmp_path: Path) -> None:
+def test_integers_that_something_else_reads_are_rejected(tmp_path: Path) -> None:
     constants = [constant("x_scale", 0.1), constant("x_zero", 128, np.uint8)]
     nodes = [quantize("x")[0], node("Cast", ["x_q"], ["y"], "cast", to=1)]
     source = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 4])], [value("y", [1, 4])], constants)

@@ -268,7 +268,7 @@ def test_what_cannot_be_written_is_named(
         normalize_file(write_onnx(tmp_path / "m.onnx", nodes, inputs, Y, constants))
 
 
-def test_what_is_no_model_is_told(tmp_path: Path) -> None:
+def test_what_is_no_model_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"no model at all")
     with pytest.raises(NotConvertible, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""ncnn's sessions: what a file tells of itself, what is refused, and what is told when it is not given."""
+"""ncnn's sessions: a file's content, rejections, and notes on unsupported options."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def test_a_file_without_shapes_takes_those_of_the_request(tmp_path: Path) -> Non
     assert np.isfinite(session.fetch()["y"]).all()
 
 
-def test_a_shape_for_a_stranger_is_a_mismatch(tmp_path: Path) -> None:
+def test_a_shape_for_an_unknown_input_is_a_mismatch(tmp_path: Path) -> None:
     with pytest.raises(Mismatch, match="no input 'z'"):
         ncnn.open_session(SessionRequest(model=str(write_convnet(tmp_path / "m.param")), shapes={"z": (1,)}))
 
@@ -92,17 +92,17 @@ def test_absent_and_short_weights_are_rejected(tmp_path: Path) -> None:
         ncnn.open_session(request_of(model))
 
 
-def test_an_absent_vulkan_device_is_told(tmp_path: Path) -> None:
+def test_an_absent_vulkan_device_is_reported(tmp_path: Path) -> None:
     session = ncnn.open_session(request_of(write_convnet(tmp_path / "m.param"), vulkan="on"))
     reported = any("no Vulkan device" in note for note in session.notes)
     assert reported == (library.get_gpu_count() == 0)
 
 
-def test_nothing_is_told_where_all_is_given(tmp_path: Path) -> None:
+def test_nothing_is_reported_where_all_is_given(tmp_path: Path) -> None:
     assert ncnn.open_session(request_of(write_convnet(tmp_path / "m.param"))).notes == ()
 
 
-def test_half_storage_changes_the_numbers_or_is_told(tmp_path: Path) -> None:
+def test_half_storage_changes_the_numbers_or_is_reported(tmp_path: Path) -> None:
     """ncnn leaves a storage aside that the CPU does not have; then its numbers are those of float32."""
     model = write_convnet(tmp_path / "m.param")
     outputs = {}

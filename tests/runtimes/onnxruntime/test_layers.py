@@ -157,7 +157,7 @@ def report_of(folder: Path, events: list[dict[str, object]], runs: int) -> Layer
     return onnxruntime.layers(folder, ())
 
 
-def test_pieces_of_one_provider_are_counted_and_fallbacks_told(tmp_path: Path) -> None:
+def test_pieces_of_one_provider_are_counted_and_fallbacks_reported(tmp_path: Path) -> None:
     given = ["Xnnpack", "Xnnpack", "CPU", "Xnnpack"]
     events = [event(f"n{i}", "Conv", 10 * i, 5, i, provider=f"{p}ExecutionProvider") for i, p in enumerate(given)]
     report = report_of(tmp_path, [*events, END], 1)
@@ -199,7 +199,7 @@ def test_an_empty_trace_has_no_layers(tmp_path: Path) -> None:
     assert (report.layers, report.partitions, report.whole_us) == ((), 0, 0.0)
 
 
-def test_nodes_that_cannot_be_told_apart_claim_nothing() -> None:
+def test_nodes_that_cannot_be_distinguished_claim_nothing() -> None:
     duplicates = [
         ExecutedNode(name="", op="Fused", domain="", inputs=("x",), outputs=(out,)) for out in ("made1", "made2")
     ]

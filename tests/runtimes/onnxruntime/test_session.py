@@ -1,4 +1,4 @@
-"""A session of ONNX Runtime: all kinds of tensors, options, and models it refuses."""
+"""A session of ONNX Runtime: all kinds of tensors, options, and rejected models."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -180,7 +180,7 @@ def test_a_free_size_is_fixed_by_the_preparation(tmp_path: Path) -> None:
     assert_close(reference(source, feeds), infer(folder / compiled.main, feeds))
 
 
-def test_a_size_that_only_a_run_tells_is_written_so(tmp_path: Path) -> None:
+def test_a_size_that_only_a_run_shows_is_written_so(tmp_path: Path) -> None:
     source = write_many_outputs(tmp_path / "m.onnx")
     feeds = {"ids": np.array([2, 0, 1]), "mask": np.array([True, False, True])}
     compiled, folder = compile_onnx(source, shapes={"ids": (3,), "mask": (3,)})
@@ -191,7 +191,7 @@ def test_a_size_that_only_a_run_tells_is_written_so(tmp_path: Path) -> None:
 
 
 def test_only_a_quantized_model_becomes_int8(tmp_path: Path) -> None:
-    """int8 weights take a quarter of the room, so the file tells whether it is."""
+    """int8 weights take a quarter of the space, so the file's size shows whether they are used."""
     compiled, folder = compile_onnx(write_qdq_net(tmp_path / "q.onnx"), "w8a8")
     floats, float_folder = compile_onnx(write_residual_net(tmp_path / "f.onnx"))
     assert compiled.notes == floats.notes == ()
@@ -243,13 +243,13 @@ def test_unknown_operators_are_named_with_their_nodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_sequence, lambda path: write_identity(path, "STRING")])
-def test_what_cannot_be_run_is_refused_and_leaves_nothing(write: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_what_cannot_be_run_is_rejected_and_leaves_nothing(write: Callable[[Path], Path], tmp_path: Path) -> None:
     with pytest.raises(NotConvertible, match=r"\S"):
         compile_onnx(write(tmp_path / "m.onnx"))
     assert not list((tmp_path / "m-fp32").iterdir())
 
 
-def test_an_invalid_model_is_refused_with_openvinos_words(tmp_path: Path) -> None:
+def test_an_invalid_model_is_rejected_with_openvinos_words(tmp_path: Path) -> None:
     nodes = [node("MatMul", ["x", "w"], ["y"], "matmul")]
     constants = [constant("w", np.ones((3, 3)))]
     source = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [2, 4])], [value("y", [2, 3])], constants)

@@ -77,7 +77,7 @@ def test_a_change_of_layout_computes_nothing_of_the_source(tmp_path: Path) -> No
 
 
 @needs_openvino
-def test_rows_tell_kernel_unit_and_backend(tmp_path: Path) -> None:
+def test_rows_report_kernel_unit_and_backend(tmp_path: Path) -> None:
     report = profiled(write_residual_net(tmp_path / "m.onnx"), {"x": normal_feed(1, 16, 8, 8)})
     assert {layer.unit for layer in report.layers} == {"CPU"}
     assert {layer.backend for layer in report.layers} == {report.asked} == {"OpenVINO CPU"}
@@ -110,7 +110,7 @@ def test_the_graphs_inside_an_operator_are_part_of_it(tmp_path: Path) -> None:
 
 @needs_openvino
 def test_names_may_hold_commas_and_belong_to_other_tensors(tmp_path: Path) -> None:
-    """Sources are told joined by commas, and the last operator bears the name of the output instead of its own."""
+    """Sources are reported comma-separated, and the last operator has the name of the output instead of its own."""
     nodes = [
         node("Conv", ["x", "w"], ["c"], "y", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         node("Relu", ["c"], ["r"], "a,b"),
@@ -253,7 +253,7 @@ def test_nothing_that_ran_gives_no_rows(tmp_path: Path) -> None:
     [
         ("a,b", ["a", "b"]),
         ("a,b,c", ["a", "b,c"]),
-        ("b,c,a,stranger", ["b,c", "a", "stranger"]),
+        ("b,c,a,unknown", ["b,c", "a", "unknown"]),
         ("", []),
     ],
 )

@@ -1,4 +1,4 @@
-"""A session of OpenVINO: types, options that are given and that are not, files it refuses."""
+"""A session of OpenVINO: types, supported and unsupported options, rejected files."""
 
 import subprocess
 import sys
@@ -100,14 +100,14 @@ def test_floats_are_computed_in_float32_unless_asked_otherwise(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("precision", ["f16", "bf16"])
-def test_a_precision_is_given_or_its_absence_is_told(precision: str, tmp_path: Path) -> None:
+def test_a_precision_is_given_or_its_absence_is_reported(precision: str, tmp_path: Path) -> None:
     session = open_model(write_openvino(write_residual_net(tmp_path / "m.onnx")), inference_precision=precision)
     given = session.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     reported = (f"{precision} was requested, but the device computes in {given}",)
     assert session.notes == (() if given == precision else reported)
 
 
-def test_a_device_that_is_absent_is_told() -> None:
+def test_a_device_that_is_absent_is_reported() -> None:
     core = SimpleNamespace(available_devices=["CPU", "GPU.0"])
     assert choose_device(core, {"device": "GPU"}) == ("GPU", ())
     device, (note,) = choose_device(core, {"device": "NPU"})
@@ -121,19 +121,19 @@ def test_an_absent_device_leaves_a_running_session(tmp_path: Path) -> None:
     assert session.device == "NPU" or "NPU was requested" in session.notes[0]
 
 
-def test_auto_tells_what_it_chose(tmp_path: Path) -> None:
+def test_auto_reports_what_it_chose(tmp_path: Path) -> None:
     session = open_model(write_openvino(write_conv_net(tmp_path / "m.onnx")), device="AUTO")
     assert any(note.startswith("AUTO chose ") for note in session.notes)
 
 
-def test_the_threads_are_those_asked_for_or_it_is_told(tmp_path: Path) -> None:
+def test_the_threads_are_those_asked_for_or_it_is_reported(tmp_path: Path) -> None:
     model = write_openvino(write_conv_net(tmp_path / "m.onnx"))
     assert open_model(model).compiled.get_property("INFERENCE_NUM_THREADS") == 1
     many = open_model(model, threads=100_000)
     assert any("100000 threads were requested, but OpenVINO uses" in note for note in many.notes)
 
 
-def test_fewer_threads_are_told() -> None:
+def test_fewer_threads_are_reported() -> None:
     settings = {"SUPPORTED_PROPERTIES": {"INFERENCE_NUM_THREADS": "RO"}, "INFERENCE_NUM_THREADS": 2}
     compiled = SimpleNamespace(get_property=settings.__getitem__)
     assert compare_settings(compiled, SessionRequest(model="m", threads=2)) == ()
@@ -194,7 +194,7 @@ def test_damaged_files_are_rejected(how: str, tmp_path: Path) -> None:
         ("", "RuntimeError"),
     ],
 )
-def test_errors_are_told_without_openvinos_own_files(text: str, reported: str) -> None:
+def test_errors_are_reported_without_openvinos_own_files(text: str, reported: str) -> None:
     assert get_error_text(RuntimeError(text)) == reported
 
 

@@ -1,6 +1,6 @@
 """Small models of one operator, each differing from its operator's plainest one in a single thing.
 
-So a refusal has a cause: what was changed. `scripts/support_tables.py` makes the support tables of the runtimes from
+So a rejection has a known cause: the change. `scripts/support_tables.py` makes the support tables of the runtimes from
 them, and `test_support_tables.py` holds the tables against the installed runtimes.
 """
 
@@ -79,7 +79,7 @@ FIXED_RANK = {
     "Squeeze", "Unsqueeze", "Expand", "Tile", "Pad", "TopK", "GatherElements", "GatherND", "ScatterElements",
     "ScatterND", "QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger", "RMSNormalization",
 }  # fmt: skip
-KEEPING_LAST = {"LayerNormalization", "MatMul"}  # their weights are as long as the last axis
+OWN_LAST_AXIS = {"LayerNormalization", "MatMul"}  # their weights are as long as the last axis
 LEAST_RANK = {
     **dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"), 3),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "LRN"), 3),
@@ -89,7 +89,7 @@ LEAST_RANK = {
 }
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
 AS_THEY_ARE = {"If", "Loop"}
-# Operators that a converter may lay out in another way where an image comes from a convolution.
+# Operators to which a converter may give another layout if an image comes from a convolution.
 BEHIND_CONV = {
     "PRelu", "Resize", "Pad", "ReduceMean", "Softmax", "MaxPool", "AveragePool", "Slice", "Split", "LeakyRelu",
     "HardSwish",
@@ -192,7 +192,7 @@ def resize(value: Value | None, own: int, rank: int, op: str) -> Value | None:
         return value
     if value.is_constant():
         return weights(*value.shape[:2], *value.shape[2:3] * (rank - 2))
-    return value._replace(shape=(*WIDE[rank][:-1], value.shape[-1]) if op in KEEPING_LAST else WIDE[rank])
+    return value._replace(shape=(*WIDE[rank][:-1], value.shape[-1]) if op in OWN_LAST_AXIS else WIDE[rank])
 
 
 def vary_dtype(probe: Probe) -> Iterator[Probe]:

@@ -250,7 +250,7 @@ def test_conditions(value: object, wanted: object, forbidden: bool) -> None:
     assert matches(value, wanted) is forbidden
 
 
-def test_a_foreign_domain_is_refused_by_its_name() -> None:
+def test_a_foreign_domain_is_rejected_by_its_name() -> None:
     subject = CheckedOperator(name="n", op="Op", domain="my.own", attributes={}, dtypes=(), shapes=(), constant=())
     verdict = check_compile(make_table(SupportRule()), subject)
     assert verdict is not None

@@ -1,7 +1,7 @@
 """What the installed runtimes make of probes: `python -m tests.runtimes.support.trial RUNTIME`, names on stdin.
 
-A line of JSON for each probe comes back. A probe that crashes or hangs its process is told as such, and the rest goes
-on in a new one.
+It returns a line of JSON for each probe. A probe that crashes or hangs its process is reported as such, and the rest
+goes on in a new one.
 """
 
 import json
@@ -182,7 +182,7 @@ def try_litert(probe: Probe, folder: Path) -> Made:
 def left_by_delegate(plan: Sequence[Any], made: Sequence[str]) -> list[str]:
     """The operators that the built-in kernels run; the plan lists all operators, and the delegate's nodes behind them.
 
-    What lies within a delegate's node is told by nothing but that its outputs are only read there.
+    The operators of a delegate's node are those whose outputs are only read there.
     """
     groups = [one for one in plan if one["op_name"] == "DELEGATE"]
     delegated, seen_outside = tensors_of(groups, "outputs"), tensors_of(groups, "inputs")

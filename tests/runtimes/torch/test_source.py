@@ -68,7 +68,7 @@ def test_torchscript_goes_the_older_way(tmp_path: Path, folder: Path) -> None:
     np.testing.assert_allclose(made, model(torch.from_numpy(feed)).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_what_a_users_file_raises_is_told(tmp_path: Path, folder: Path) -> None:
+def test_what_a_users_file_raises_is_reported(tmp_path: Path, folder: Path) -> None:
     network = write_network(tmp_path)
     with pytest.raises(ModelNotConvertible) as reported:
         convert(f"{network}:build_badly", {"image": (1, 3, 16, 16)}, folder)

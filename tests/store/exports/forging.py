@@ -1,4 +1,4 @@
-"""Change an exported run as a stranger would: every sum and hash of the folder itself fits again."""
+"""Manipulate an exported run so that every checksum and hash of the folder is valid again."""
 
 import hashlib
 from collections.abc import Callable

@@ -94,7 +94,7 @@ def test_what_is_just_allowed(run: Run) -> None:
         (b"\x08\x08\x12\x00", "onnx", ""),
     ],
 )
-def test_the_format_is_told_by_the_bytes(run: Run, tmp_path: Path, data: bytes, kind: str, why: str) -> None:
+def test_the_format_is_detected_by_the_bytes(run: Run, tmp_path: Path, data: bytes, kind: str, why: str) -> None:
     run, held = with_files(replace(run, kind="evaluate"), model=data)
     (sha256,) = held
     (tmp_path / sha256).write_bytes(data)

@@ -150,7 +150,7 @@ def test_path_that_leaves_the_folder(folder: Path, file: str, store: Store) -> N
     assert store.list_runs() == []
 
 
-def test_artefacts_that_are_a_link(folder: Path) -> None:
+def test_artifacts_that_are_a_link(folder: Path) -> None:
     shutil.move(folder / "artefacts", folder.parent / "outside")
     (folder / "artefacts").symlink_to(folder.parent / "outside")
     with pytest.raises(StoreError, match="not a file"):
@@ -341,7 +341,7 @@ def test_an_export_is_the_same_where_it_was_made(tmp_path: Path, store: Store) -
 
 
 def test_a_large_run_names_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its memory is told from the file before it is read."""
+    """Its memory is estimated from the file before it is read."""
     monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "16MB")
     rewrite(folder, lambda content: content["run"].update(series=[{"name": "w", "unit": "us", "data": [0] * 400_000}]))
     with pytest.raises(LimitReached) as reached:

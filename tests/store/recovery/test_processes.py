@@ -112,7 +112,7 @@ while True:
         finished.append(child.stdout.readline().strip())
         time.sleep(chance.uniform(0, 0.1))
         child.kill()
-        # A line that was cut short belongs to a run whose id is not known to be told.
+        # An incomplete line belongs to a run without a known id.
         finished += [line.strip() for line in child.stdout.read().splitlines(keepends=True) if line[-1] == "\n"]
         child.stdout.close()
         child.wait(30)
@@ -142,7 +142,7 @@ def test_living_process_is_not_marked(place: Place) -> None:
         assert store.load(run_id).error == KILLED
 
 
-def test_store_of_another_home_is_not_judged(postgres_place: Place) -> None:
+def test_store_of_another_home_is_not_checked(postgres_place: Place) -> None:
     begun = begun_run()
     with open_store(postgres_place.home, postgres_place.database_url) as store:
         store.begin(begun)

@@ -87,7 +87,7 @@ def fill(file: Path) -> None:
             pass
 
 
-def test_run_is_kept_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_is_kept_where_there_is_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that is not there stands for one that takes no file, for root too."""
     home, temporary, current = tmp_path / "absent", tmp_path / "temporary", tmp_path / "current"
     temporary.mkdir()

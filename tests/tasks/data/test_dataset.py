@@ -1,4 +1,4 @@
-"""Datasets: laid out in every way, wrong in every way, and never all in memory."""
+"""Datasets: all layouts, all errors, and never completely in memory."""
 
 import io
 import os
@@ -162,9 +162,9 @@ def test_one_folder_for_each_class(tmp_path: Path, packed: bool) -> None:
 def test_one_folder_is_no_class_but_labels_that_are_missing(tmp_path: Path) -> None:
     path = write_zip(tmp_path / "d.zip", FILES)
     for task in (THREE, named(tmp_path, "owl", "dog")):
-        with pytest.raises(DataError, match="has no labels") as told:
+        with pytest.raises(DataError, match="has no labels") as caught:
             open_dataset(str(path), task)
-        assert "it has no labels.csv, and its only folder 'images'" in told.value.why
+        assert "it has no labels.csv, and its only folder 'images'" in caught.value.why
 
 
 def test_folders_with_numbers(tmp_path: Path) -> None:

@@ -50,30 +50,30 @@ def spec(size: tuple[int, int], **more: Any) -> ImageInput:
     return ImageInput(name="x", size=size, **more)
 
 
-def laid(picture: Image.Image, one: ImageInput) -> np.ndarray:
+def prepare(picture: Image.Image, one: ImageInput) -> np.ndarray:
     return resize_and_crop(picture, one)[0]
 
 
 @pytest.mark.parametrize("name", list(PILLOW))
 def test_filters_are_pillows(name: Any) -> None:
     one = spec((2, 3), resize="exact", interpolation=name, color="gray")
-    assert laid(Image.fromarray(ROWS), one)[:, :, 0].tolist() == PILLOW[name]
+    assert prepare(Image.fromarray(ROWS), one)[:, :, 0].tolist() == PILLOW[name]
 
 
 @pytest.mark.parametrize("name", list(TORCH))
-def test_neighbours_are_torchs(name: Any) -> None:
+def test_neighbors_are_torchs(name: Any) -> None:
     one = spec((3, 4), resize="exact", interpolation=name, antialias=False, color="gray")
-    got = laid(Image.fromarray(ROWS), one)[:, :, 0].astype(float)
+    got = prepare(Image.fromarray(ROWS), one)[:, :, 0].astype(float)
     assert np.abs(got - np.array(TORCH[name])).max() <= 0.5 + 1e-4
 
 
-def test_neighbours_of_colour_and_of_one_pixel() -> None:
+def test_neighbors_of_color_and_of_one_pixel() -> None:
     picture = noise(7, 5)
     one = spec((3, 4), resize="exact", antialias=False)
-    planes = [laid(plane, spec((3, 4), resize="exact", antialias=False, color="gray")) for plane in picture.split()]
-    assert np.array_equal(laid(picture, one), np.concatenate(planes, axis=2))
+    planes = [prepare(plane, spec((3, 4), resize="exact", antialias=False, color="gray")) for plane in picture.split()]
+    assert np.array_equal(prepare(picture, one), np.concatenate(planes, axis=2))
     dot = Image.fromarray(np.full((1, 1, 3), 77, np.uint8))
-    assert (laid(dot, spec((5, 4), resize="exact", antialias=False, interpolation="bicubic")) == 77).all()
+    assert (prepare(dot, spec((5, 4), resize="exact", antialias=False, interpolation="bicubic")) == 77).all()
 
 
 # torchvision: Resize(int) makes the longer side int(size * long / short), CenterCrop begins at int(round((h - t) / 2)).
@@ -99,7 +99,7 @@ def test_shorter_and_center_are_torchvisions(
 
 
 def test_a_crop_larger_than_the_picture_is_filled_with_zeros_as_torchvisions() -> None:
-    got = laid(Image.fromarray(np.full((10, 10, 3), 9, np.uint8)), spec((10, 15), resize="shorter"))
+    got = prepare(Image.fromarray(np.full((10, 10, 3), 9, np.uint8)), spec((10, 15), resize="shorter"))
     assert (got[:, :2] == 0).all()  # (15 − 10) // 2 on the left, one more on the right
     assert (got[:, 2:12] == 9).all()
     assert (got[:, 12:] == 0).all()
@@ -113,14 +113,14 @@ def test_pad_keeps_the_ratio_and_fills_the_rest() -> None:
     assert np.array_equal(got[10:53], inner)
     assert (got[:10] == 114).all()
     assert (got[53:] == 114).all()
-    corner = laid(picture, spec((64, 64), resize="pad", pad_align="corner"))
+    corner = prepare(picture, spec((64, 64), resize="pad", pad_align="corner"))
     assert np.array_equal(corner[:43], inner)
     assert (corner[43:] == 0).all()
 
 
 def test_exact_and_then_a_crop() -> None:
     picture = noise(50, 30)
-    got = laid(picture, spec((20, 16), resize="exact", resize_to=(24, 32), interpolation="bicubic"))
+    got = prepare(picture, spec((20, 16), resize="exact", resize_to=(24, 32), interpolation="bicubic"))
     assert np.array_equal(got, np.asarray(picture.resize((32, 24), Image.Resampling.BICUBIC))[2:22, 8:24])
 
 
@@ -135,13 +135,13 @@ def test_what_does_not_fit_is_not_made_to(resize: Any) -> None:
 def test_scaling_is_exact_for_every_value() -> None:
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     one = spec((16, 16), color="gray", mean=127.5, std=127.5, resize="none")
-    got = to_tensor(laid(ramp, one), one)
+    got = to_tensor(prepare(ramp, one), one)
     assert got.shape == (1, 1, 16, 16)
     assert got.dtype == np.float32
     assert np.array_equal(got.ravel(), ((np.arange(256) - 127.5) / 127.5).astype(np.float32))
     other = spec((16, 16), color="gray", scale=1 / 255, mean=0.5, std=0.25, resize="none", layout="NHWC")
     assert np.array_equal(
-        to_tensor(laid(ramp, other), other).ravel(), ((np.arange(256) / 255 - 0.5) / 0.25).astype(np.float32)
+        to_tensor(prepare(ramp, other), other).ravel(), ((np.arange(256) / 255 - 0.5) / 0.25).astype(np.float32)
     )
 
 
@@ -154,7 +154,7 @@ def test_channels_and_layouts(layout: Any, color: Any, mean: Any) -> None:
     values = np.asarray(picture).astype(np.float32)
     values = (values[..., ::-1] if color == "BGR" else values) - np.array(mean, np.float32)
     expected = values.transpose(2, 0, 1) if layout == "NCHW" else values
-    got = to_tensor(laid(picture, one), one)
+    got = to_tensor(prepare(picture, one), one)
     assert np.array_equal(got[0], expected)
     assert got.flags["C_CONTIGUOUS"]
 
@@ -162,9 +162,9 @@ def test_channels_and_layouts(layout: Any, color: Any, mean: Any) -> None:
 def test_integers_are_rounded_half_to_even_and_clipped() -> None:
     row = Image.fromarray(np.array([[0, 1, 2, 3, 255]], np.uint8))
     one = spec((1, 5), color="gray", mean=128, resize="none", dtype="int8")
-    assert to_tensor(laid(row, one), one).ravel().tolist() == [-128, -127, -126, -125, 127]
+    assert to_tensor(prepare(row, one), one).ravel().tolist() == [-128, -127, -126, -125, 127]
     half = spec((1, 5), color="gray", std=2, resize="none", dtype="uint8")
-    assert to_tensor(laid(row, half), half).ravel().tolist() == [0, 0, 1, 2, 128]
+    assert to_tensor(prepare(row, half), half).ravel().tolist() == [0, 0, 1, 2, 128]
 
 
 RGB = spec((4, 6), resize="none")
@@ -174,12 +174,12 @@ def values_of(data: bytes, one: ImageInput = RGB) -> np.ndarray:
     return np.asarray(decode(data, one))
 
 
-def test_grey_becomes_three_equal_channels() -> None:
+def test_gray_becomes_three_equal_channels() -> None:
     got = values_of(encode(Image.fromarray(ROWS)))
     assert np.array_equal(got, np.stack([ROWS] * 3, axis=2))
 
 
-def test_colour_becomes_grey_by_pillows_weights() -> None:
+def test_color_becomes_gray_by_pillows_weights() -> None:
     picture = noise(6, 4)
     got = values_of(encode(picture), spec((4, 6), color="gray"))
     assert np.array_equal(got, np.asarray(picture.convert("L")))
@@ -218,7 +218,7 @@ def test_transparency_goes_as_the_task_says() -> None:
     assert (values_of(data, spec((4, 6), alpha="black"))[1:] == 0).all()
 
 
-def test_a_palette_with_a_transparent_colour() -> None:
+def test_a_palette_with_a_transparent_color() -> None:
     picture = Image.fromarray(np.array([[0, 1, 1, 0]], np.uint8), "L").convert("P")
     picture.putpalette([10, 20, 30, 40, 50, 60])
     data = encode(picture, transparency=1)
@@ -291,7 +291,7 @@ def test_every_suffix_is_of_a_known_format() -> None:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG that says it is this large and is one colour: some bytes that would become gigabytes."""
+    """Return a PNG of this size in one color: some bytes that would become gigabytes."""
 
     def block(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -302,7 +302,7 @@ def png_of(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 60_000)])
-def test_a_picture_that_would_fill_the_memory_is_refused(size: tuple[int, int]) -> None:
+def test_a_picture_that_would_fill_the_memory_is_rejected(size: tuple[int, int]) -> None:
     with pytest.raises(UnreadableSample, match="pixels"):
         decode(png_of(*size), RGB)
 

@@ -47,7 +47,7 @@ def test_a_dropped_batch_comes_back() -> None:
     np.testing.assert_array_equal(read_artifact_outputs(own, both(port))["x"], array)
 
 
-def test_a_size_that_only_a_run_tells_is_taken_as_it_comes() -> None:
+def test_a_size_that_only_a_run_shows_is_taken_as_it_comes() -> None:
     port = make_port((-1, 2), (0, 1))
     given = np.ones((7, 2), np.float32)
     assert read_artifact_outputs({"in0": given}, both(port))["x"].shape == (7, 2)
@@ -77,14 +77,14 @@ def test_integers_narrow_and_widen() -> None:
 
 
 @pytest.mark.parametrize(("value", "stored"), [(0.0, -10), (1.0, -6), (0.13, -9), (100.0, 127), (-100.0, -128)])
-def test_quantised_inputs_are_stored_by_scale_and_zero_point(value: float, stored: int) -> None:
+def test_quantized_inputs_are_stored_by_scale_and_zero_point(value: float, stored: int) -> None:
     port = make_port((1,), (0,), dtype="int8", quantization=Quantization(scale=0.25, zero_point=-10))
     own = feed_artifact({"x": np.array([value], np.float32)}, both(port))["in0"]
     assert own.dtype == np.int8
     assert own.tolist() == [stored]
 
 
-def test_quantised_outputs_come_back_as_real_values() -> None:
+def test_quantized_outputs_come_back_as_real_values() -> None:
     port = make_port((2,), (0,), dtype="uint8", quantization=Quantization(scale=0.5, zero_point=128))
     back = read_artifact_outputs({"in0": np.array([128, 130], np.uint8)}, both(port))["x"]
     assert back.tolist() == [0.0, 1.0]

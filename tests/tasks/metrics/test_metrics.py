@@ -192,7 +192,7 @@ def test_agreement_and_sqnr_over_chunks() -> None:
     assert OutputAgreement(None).sqnr_db() is None
 
 
-def test_nan_does_not_spoil_the_likeness() -> None:
+def test_nan_does_not_affect_the_likeness() -> None:
     one = OutputAgreement("y")
     one.add({"y": np.array([[1.0, np.inf]])}, {"y": np.array([[1.0, 2.0]])})
     assert one.sqnr_db() == 200.0
@@ -263,7 +263,7 @@ def test_every_format(form: Any, box: list[float]) -> None:
     assert score(task, outputs, true).value == pytest.approx(1.0)
 
 
-def test_no_object_is_not_known_and_bad_outputs_are_told() -> None:
+def test_no_object_is_not_known_and_bad_outputs_are_reported() -> None:
     assert np.isnan(score(boxes_task(), {"o": outputs_of([[1, 1, 2, 2, 0.9]])}, [np.zeros((0, 5))]).value)
     with pytest.raises(ConfigError):
         score(boxes_task(), {"o": np.zeros((1, 1, 5, 3))}, TRUE)

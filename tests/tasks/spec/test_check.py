@@ -1,4 +1,4 @@
-"""Task, model and data that do not belong together are told beforehand, with the likely fix."""
+"""Task, model and data that do not match are reported before work starts, with the likely fix."""
 
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def test_labels_are_checked_against_the_model(tmp_path: Path) -> None:
         check_labels(data, task, model((1, 3, 32, 32)), [0])
 
 
-def test_what_the_model_tells_apart() -> None:
+def test_what_the_model_distinguishes() -> None:
     assert count_model_classes(pictures(), model((1, 3, 32, 32))) == 10
     assert count_model_classes(pictures(Classification(first_class=1)), model((1, 3, 32, 32))) == 9
     assert count_model_classes(pictures(), model((1, 3, 32, 32), classes=1)) == 0

@@ -201,7 +201,7 @@ def test_proposals_for_the_rest() -> None:
         (PICTURE, "mirror = true", "augment.mirror", "the keys are flip, shift, erase, brightness, contrast, noise"),
     ],
 )
-def test_an_augmentation_that_does_not_fit_is_refused(one: Any, augment: str, key: str, why: str) -> None:
+def test_an_augmentation_that_does_not_fit_is_rejected(one: Any, augment: str, key: str, why: str) -> None:
     metric = "perplexity" if isinstance(one, TokensInput) else "top1"
     output = NextToken() if isinstance(one, TokensInput) else Classification()
     text = write_task(Task(inputs=(one,), output=output, metric=metric)) + f"\n[augment]\n{augment}\n"

@@ -99,7 +99,7 @@ def test_answers_are_those_of_the_views(tmp_path: Path, teacher_weights: Path) -
             assert np.allclose(module(torch.from_numpy(view)).numpy(), logits[number], atol=1e-4)
 
 
-def test_a_teacher_is_asked_without_its_normalisations_where_that_changes_nothing() -> None:
+def test_a_teacher_is_asked_without_its_normalizations_where_that_changes_nothing() -> None:
     from torch import nn
 
     from edgewright.training.distillation.teacher import fold_normalization
@@ -161,7 +161,7 @@ def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -
     assert [one.name for one in tmp_path.glob("logits*")] == ["logits.npy"]
 
 
-def test_a_full_disk_is_told_while_a_teacher_answers(
+def test_a_full_disk_is_reported_while_a_teacher_answers(
     tmp_path: Path, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgewright.training.distillation import teacher as teacher_module
@@ -175,7 +175,7 @@ def test_a_full_disk_is_told_while_a_teacher_answers(
     assert "No space left" in caught.value.why
 
 
-def test_views_that_are_all_the_same_are_refused(tmp_path: Path, teacher_weights: Path) -> None:
+def test_views_that_are_all_the_same_are_rejected(tmp_path: Path, teacher_weights: Path) -> None:
     with pytest.raises(UsageError) as caught:
         ask(tmp_path, teacher_of(tmp_path, teacher_weights), augment=None)
     assert "be the same" in caught.value.what
@@ -204,7 +204,7 @@ def test_a_student_learns_without_labels(tmp_path: Path, teacher_weights: Path) 
     assert (made == classes)[120:].mean() > 0.9
 
 
-def test_cached_answers_and_a_teacher_in_the_loop_teach_the_same(tmp_path: Path, teacher_weights: Path) -> None:
+def test_cached_answers_and_a_teacher_in_the_loop_train_the_same(tmp_path: Path, teacher_weights: Path) -> None:
     losses = []
     ask(tmp_path, teacher_of(tmp_path, teacher_weights), views=1, augment=None)
     for name, teaching in (
@@ -243,7 +243,7 @@ def test_stages_are_the_last_parts_of_each_size() -> None:
     assert {size: tuple(one) for size, one in stages.items()} == {(8, 8): ("2", 6), (4, 4): ("3", 8)}
 
 
-def test_what_a_teacher_cannot_teach_is_refused(tmp_path: Path, teacher_weights: Path) -> None:
+def test_what_a_teacher_cannot_distill_is_rejected(tmp_path: Path, teacher_weights: Path) -> None:
     teacher = teacher_of(tmp_path, teacher_weights)
     classes = refuse(
         make_job(tmp_path, SETTINGS, module=source(tmp_path, "five"), teaching=DistillationSettings(teacher=teacher))

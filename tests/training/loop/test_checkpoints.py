@@ -1,4 +1,4 @@
-"""A training that is killed, or finds no room, loses at most the steps since its last checkpoint."""
+"""A training that is killed, or has no disk space, loses at most the steps since its last checkpoint."""
 
 import errno
 import os
@@ -118,7 +118,7 @@ def test_nothing_of_this_machine_is_in_the_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "other"])
-def test_a_checkpoint_that_is_not_ours_is_told_and_left(tmp_path: Path, damage: str) -> None:
+def test_a_checkpoint_that_is_not_ours_is_reported_and_left(tmp_path: Path, damage: str) -> None:
     job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2))
     train(job)
     first = weights(job)
@@ -142,7 +142,7 @@ def test_a_training_that_had_stopped_early_stays_stopped(tmp_path: Path) -> None
     job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=40, patience=1))
     train(job)
     first = read_report(job)
-    (tmp_path / "out" / "report.json").unlink()  # it was killed before it could tell
+    (tmp_path / "out" / "report.json").unlink()  # it was killed before it could report
     train(job)
     again = read_report(job)
     assert (again.steps, again.metric) == (first.steps, first.metric)
@@ -162,7 +162,7 @@ def test_a_finished_training_is_not_done_again_whatever_its_threads(tmp_path: Pa
     assert weights(job) == first
 
 
-def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_the_last_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2))
     synced = os.fsync
     calls: list[int] = []

@@ -1,4 +1,4 @@
-"""The worker trains, tells, and leaves its files; what a job cannot have is refused in three lines."""
+"""The worker trains, reports and writes its files; unsupported jobs are rejected in three lines."""
 
 import sys
 from collections.abc import Iterator
@@ -162,7 +162,7 @@ def test_numbers_single_scores_and_tokens_are_trained(tmp_path: Path) -> None:
     assert tokens.metric < 1.5
 
 
-def test_a_loss_that_is_no_number_is_told_with_the_step_and_the_samples(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_is_reported_with_the_step_and_the_samples(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     images = np.load(job.data.inputs["image"])
     images[18] = np.nan
@@ -176,12 +176,12 @@ def test_a_loss_that_is_no_number_is_told_with_the_step_and_the_samples(tmp_path
     assert "learning rate" in trouble.try_this
 
 
-def test_a_gradient_that_is_not_finite_is_told_too(tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_finite_is_reported_too(tmp_path: Path) -> None:
     settings = Settings(epochs=3, batch=16, lr=1e30, precision="fp32", threads=1, warmup=0.0)
     assert "is no" not in refuse(make_job(tmp_path, settings), TrainingDiverged).what
 
 
-def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_labels_that_do_not_fit_are_rejected(tmp_path: Path) -> None:
     high = make_data(tmp_path, labels=np.full(160, 4))
     assert "4 classes" in refuse(make_job(tmp_path, data=high), DataError).why
     numbers = make_job(tmp_path, task=make_task(Regression(), metric="mae"))
@@ -199,13 +199,13 @@ def test_settings_that_cannot_be_trained_with_never_come_to_a_job(name: str, val
         msgspec.convert({name: value}, Settings)
 
 
-def test_a_module_that_does_not_take_the_samples_is_told(tmp_path: Path) -> None:
+def test_a_module_that_does_not_take_the_samples_is_reported(tmp_path: Path) -> None:
     job = make_job(tmp_path, module=source(tmp_path, "tokens"))
     assert "TypeError" in refuse(job, InputError).why
 
 
 @pytest.mark.parametrize("output", [Boxes(), Embedding()])
-def test_outputs_without_a_loss_are_refused(tmp_path: Path, output: Any) -> None:
+def test_outputs_without_a_loss_are_rejected(tmp_path: Path, output: Any) -> None:
     metric = "map" if isinstance(output, Boxes) else "top1"
     error = refuse(make_job(tmp_path, task=make_task(output, metric=metric)))
     assert "classification, regression and next-token" in error.why
@@ -261,7 +261,7 @@ def test_bf16_trains(tmp_path: Path) -> None:
     assert report.metric > 0.9
 
 
-def test_what_bf16_trained_is_judged_in_fp32_in_the_end(tmp_path: Path) -> None:
+def test_what_bf16_trained_is_evaluated_in_fp32_in_the_end(tmp_path: Path) -> None:
     from edgewright.training.source import load_module
 
     data = make_data(tmp_path)
@@ -283,19 +283,19 @@ def test_what_bf16_trained_is_judged_in_fp32_in_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("patience", "between"), [(0, [10, 10, 10]), (5, [40, 40, 40])])
-def test_all_held_out_samples_judge_in_the_end_and_where_it_may_stop(
+def test_all_held_out_samples_evaluate_in_the_end_and_where_it_may_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, between: list[int]
 ) -> None:
     from edgewright.training.loop import loop
 
-    judged: list[tuple[int, bool]] = []
+    evaluated: list[tuple[int, bool]] = []
     whole = loop.TrainingLoop.evaluate
 
     def evaluate(self: Any, places: Any, *, exact: bool = False) -> Any:
-        judged.append((len(places), exact))
+        evaluated.append((len(places), exact))
         return whole(self, places, exact=exact)
 
     monkeypatch.setattr(loop.TrainingLoop, "evaluate", evaluate)
     monkeypatch.setattr(loop, "MAX_EVALUATED_SAMPLES", 12)
     train(make_job(tmp_path, msgspec.structs.replace(QUICK, epochs=3, patience=patience)))
-    assert judged == [(count, False) for count in between] + [(40, True)]
+    assert evaluated == [(count, False) for count in between] + [(40, True)]

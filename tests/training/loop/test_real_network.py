@@ -44,7 +44,7 @@ def lay(folder: Path, samples: int) -> CachedDataset:
     )
 
 
-def test_the_teacher_teaches_itself_and_stays_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_distills_itself_and_stays_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgewright.training.loop.train import run_training
 
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -123,7 +123,7 @@ def test_written_sources_import_a_stable_name(nets: str, tmp_path: Path) -> None
     assert run(build_sliced(file.with_suffix(".slices.json"))).shape == run(small).shape
 
 
-def test_a_factory_that_changed_or_went_is_told(nets: str, tmp_path: Path) -> None:
+def test_a_factory_that_changed_or_went_is_reported(nets: str, tmp_path: Path) -> None:
     file = write_small(nets, tmp_path)
     Path(nets).write_text(Path(nets).read_text() + "# one line more\n")
     with pytest.raises(ModelUnreadable, match=r"nets_of_the_test\.py has changed"):
@@ -133,7 +133,7 @@ def test_a_factory_that_changed_or_went_is_told(nets: str, tmp_path: Path) -> No
         build_module(file, "build", None)
 
 
-def test_slices_that_changed_or_went_are_told(nets: str, tmp_path: Path) -> None:
+def test_slices_that_changed_or_went_are_reported(nets: str, tmp_path: Path) -> None:
     file = write_small(nets, tmp_path)
     slices = tmp_path / "small.slices.json"
     slices.write_bytes(slices.read_bytes().replace(b"[0,1,", b"[0,2,"))
@@ -157,20 +157,20 @@ def test_slices_that_changed_or_went_are_told(nets: str, tmp_path: Path) -> None
         ({"head.weight": {0: ()}}, "axis 0"),
     ],
 )
-def test_slices_of_another_module_are_refused(nets: str, parameters: Any, why: str) -> None:
+def test_slices_of_another_module_are_rejected(nets: str, parameters: Any, why: str) -> None:
     module = load_module(ModuleSource(factory=f"{nets}:mobile"), 1)
-    with pytest.raises(ModelUnreadable) as told:
+    with pytest.raises(ModelUnreadable) as caught:
         apply_slices(module, Slices(factory="x.py:x", parameters=parameters))
-    assert why in told.value.why
+    assert why in caught.value.why
 
 
-def test_a_forward_that_counts_by_heart_names_itself(nets: str) -> None:
+def test_a_forward_that_counts_by_constants_names_itself(nets: str) -> None:
     module = load_module(ModuleSource(factory=f"{nets}:stubborn"), 1)
     kept = (0, 1, 2)
     cut: Cuts = {"two.weight": {0: kept}, "two.bias": {0: kept}, "head.weight": {1: tuple(range(192))}}
-    with pytest.raises(ModelNotConvertible) as told:
+    with pytest.raises(ModelNotConvertible) as caught:
         apply_slices(module, Slices(factory="x.py:x", parameters=cut, shapes=IMAGE))
-    assert "in 'the module itself' (Stubborn), nets_of_the_test.py:" in told.value.why
+    assert "in 'the module itself' (Stubborn), nets_of_the_test.py:" in caught.value.why
 
 
 def test_a_block_that_is_taken_out_gives_what_it_is_given(nets: str) -> None:
@@ -216,14 +216,14 @@ def test_numbers_of_layers_follow_their_weights() -> None:
     assert layers["slopes"].num_parameters == 1
 
 
-def test_groups_of_different_sizes_are_refused() -> None:
+def test_groups_of_different_sizes_are_rejected() -> None:
     layer = torch.nn.Sequential(torch.nn.Conv2d(8, 12, 3, groups=4))
-    with pytest.raises(ModelNotConvertible, match="'0' cannot be sliced") as told:
+    with pytest.raises(ModelNotConvertible, match="'0' cannot be sliced") as caught:
         apply_slices(layer, Slices(factory="x.py:x", parameters={"0.weight": {0: (0, 1, 3)}}))
-    assert "must keep equally many" in told.value.why
+    assert "must keep equally many" in caught.value.why
 
 
-def test_attention_of_torch_is_refused(nets: str) -> None:
+def test_attention_of_torch_is_rejected(nets: str) -> None:
     module = load_module(ModuleSource(factory=f"{nets}:attended"), 1)
     cut: Cuts = {"self_attn.out_proj.weight": {1: (0, 1)}}
     with pytest.raises(ModelNotConvertible, match="'self_attn' cannot be sliced"):

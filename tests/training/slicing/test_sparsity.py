@@ -105,7 +105,7 @@ def test_a_pattern_keeps_n_of_each_m_inputs() -> None:
     assert thin.sparsity() == pytest.approx(0.5)
 
 
-def test_layers_that_a_pattern_does_not_divide_are_left_and_told(tmp_path: Path) -> None:
+def test_layers_that_a_pattern_does_not_divide_are_left_and_reported(tmp_path: Path) -> None:
     job = make_job(tmp_path, SETTINGS, thinning=SparsitySettings(pattern="1:4"))
     weights = train(job)
     assert "stem.weight" in read_report(job).notes[0]
@@ -145,7 +145,7 @@ def test_transposed_and_recurrent_weights_are_found_and_tables_are_not() -> None
         (SparsitySettings(pattern="half"), "N:M keeps N"),
     ],
 )
-def test_shares_and_patterns_that_cannot_be_had(tmp_path: Path, thinning: SparsitySettings, words: str) -> None:
+def test_shares_and_patterns_that_are_not_supported(tmp_path: Path, thinning: SparsitySettings, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         train(make_job(tmp_path, SETTINGS, thinning=thinning))
     assert words in caught.value.why

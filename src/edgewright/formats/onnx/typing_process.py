@@ -185,10 +185,10 @@ def fix_input_sizes(
     graph: Any, names: set[str], shapes: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, tuple[Size, ...]], tuple[str, ...]]:
     """Write the sizes into the inputs; return them, and the inputs whose leading dynamic size became 1."""
-    if strangers := sorted(set(shapes) - names):
+    if unknown := sorted(set(shapes) - names):
         listed = ", ".join(sorted(names)) or "none"
         raise InputError(
-            f"--shape {strangers[0]}: the model has no such input", f"inputs are {listed}", "use one of these names"
+            f"--shape {unknown[0]}: the model has no such input", f"inputs are {listed}", "use one of these names"
         )
     taken: dict[str, tuple[Size, ...]] = {}
     assumed, bound = [], dict[str, int]()

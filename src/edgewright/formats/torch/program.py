@@ -215,13 +215,13 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
         return tuple(names), tensors
     names = _name_inputs(program, kind)
     wanted = [name for name in names if name in shapes]
-    if strangers := sorted(set(shapes) - set(names)):
+    if unknown := sorted(set(shapes) - set(names)):
         why = f"forward takes {', '.join(names) or 'no inputs'}"
         hint = (
             f"name the input {(names or ['x'])[0]} in the task or in --shape, or name the "
-            f"parameter of forward {strangers[0]}"
+            f"parameter of forward {unknown[0]}"
         )
-        raise InputError(f"the module has no input '{strangers[0]}'", why, hint)
+        raise InputError(f"the module has no input '{unknown[0]}'", why, hint)
     if not wanted:
         raise InputError(
             "the shapes of the inputs are not known",

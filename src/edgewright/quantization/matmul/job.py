@@ -44,7 +44,7 @@ def run_matmul_job(
     quantized = quantize_matmuls(
         model,
         fit,
-        precision=job.precision,  # type: ignore[arg-type] # the flow asks for those that this road knows
+        precision=job.precision,  # type: ignore[arg-type] # the flow requests only supported ones
         rounding=recipe.rounding,
         keep=kept,
         store=Checkpoint(Path(job.memory)),

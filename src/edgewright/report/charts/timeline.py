@@ -56,9 +56,9 @@ def draw_timeline(spans: Sequence[Span]) -> Markup:
     x_scale = Scale(0.0, end, LEFT, WIDTH - 8)
     baseline = len(tracks) * (TRACK_HEIGHT + GAP)
     parts = []
-    for index, lane in enumerate(tracks):
+    for index, unit in enumerate(tracks):
         parts += [
-            text(LEFT - 8, index * (TRACK_HEIGHT + GAP) + TRACK_HEIGHT / 2 + 4, lane, "label", "end"),
+            text(LEFT - 8, index * (TRACK_HEIGHT + GAP) + TRACK_HEIGHT / 2 + 4, unit, "label", "end"),
             rect(LEFT, index * (TRACK_HEIGHT + GAP), WIDTH - 8 - LEFT, TRACK_HEIGHT, "lane"),
         ]
     for span in spans:

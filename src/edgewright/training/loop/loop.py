@@ -268,11 +268,11 @@ class TrainingLoop:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state of a checkpoint."""
         import torch
 
         self._step, self._seconds, self._resumed = state["step"], state["seconds"], state["resumed"] + 1
-        self.threads |= set(state.get("threads", ()))  # which older checkpoints do not tell
+        self.threads |= set(state.get("threads", ()))  # absent in older checkpoints
         self._best = state["best"]
         self._module.load_state_dict(state["module"])
         self._objective.auxiliary.load_state_dict(state["learned"])

@@ -64,7 +64,7 @@ def test_alignment(heads: list[str], operators: list[str], expected: list[int | 
     assert owners_of(heads, operators) == expected
 
 
-def test_the_operator_proper_is_told_from_what_is_put_around_it() -> None:
+def test_the_operator_proper_is_distinguished_from_what_is_put_around_it() -> None:
     owners, _ = align_events(["Static Reshape", "Fully Connected", "Clamp"], ["FULLY_CONNECTED"])
     assert owners == {0: EventOwner(0, main=False), 1: EventOwner(0, main=True), 2: EventOwner(0, main=False)}
 

@@ -127,7 +127,7 @@ def test_the_event_around_a_partition_is_not_counted_twice() -> None:
     assert [layer.op for layer in report.layers] == ["Add (ND)"]
 
 
-def test_a_partition_that_tells_nothing_of_its_inside_is_one_row() -> None:
+def test_a_partition_that_reports_nothing_of_its_inside_is_one_row() -> None:
     report = report_layers(made_trace([event("DELEGATE", 2, 50, place=1)]), ())
     assert [(layer.op, layer.backend, layer.source_nodes) for layer in report.layers] == [("DELEGATE", "XNNPACK", ())]
 
@@ -145,13 +145,13 @@ def test_runs_that_branched_otherwise_are_left_out() -> None:
     assert report.layers[0].median_us < 10
 
 
-def test_the_whole_is_our_own_clock_where_the_trace_tells_none() -> None:
+def test_the_whole_is_our_own_clock_where_the_trace_reports_none() -> None:
     assert report_layers(made_trace([event("ADD", 2, 5)]), ()).whole_us == 9.0
     reported = made_trace([event("Invoke", 1, 7), event("ADD", 2, 5)])
     assert report_layers(reported, ()).whole_us == 7.5
 
 
-def test_partitions_that_stand_side_by_side_are_told_apart() -> None:
+def test_partitions_that_stand_side_by_side_are_distinguished() -> None:
     trace = made_trace([event("Add (ND)", 8, 1, 0), event("Add (ND)", 8, 1, 1), event("Add (ND)", 8, 1, 0)])
     assert report_layers(trace, ()).partitions == 2
 
@@ -191,7 +191,7 @@ def test_grouped_quantiles_take_a_value_for_its_whole_microsecond() -> None:
     assert grouped_quantile([3], 0.5, width=0.2) == pytest.approx(3.1)
 
 
-def test_rounding_up_stays_within_what_the_inference_has_room_for() -> None:
+def test_rounding_up_stays_within_what_the_inference_has_time_for() -> None:
     """A hundred operators of far less than a microsecond cannot all be half of one."""
     events = [event("Invoke", 1, 20), *(event("Add (ND)", 8, 0, place) for place in range(100))]
     assert sum_us(report_layers(made_trace(events), ())) == pytest.approx(20.0)

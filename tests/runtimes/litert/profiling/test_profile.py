@@ -35,7 +35,7 @@ def profile(request: SessionRequest, folder: Path, runs: int = 4) -> LayerReport
     return litert.layers(folder, read_graph(Path(request.model)))
 
 
-def test_the_c_api_tells_every_operator_in_place(tmp_path: Path) -> None:
+def test_the_c_api_reports_every_operator_in_place(tmp_path: Path) -> None:
     report = profile(SessionRequest(model=str(write_convnet(tmp_path / "m.tflite"))), tmp_path)
     assert report.via == "c-api"
     assert [(x.name, x.op.split(" (")[0]) for x in report.layers] == [
@@ -72,7 +72,7 @@ def test_without_the_delegate_the_built_in_kernels_run(tmp_path: Path) -> None:
     assert [layer.name for layer in report.layers] == [node.name for node in read_graph(Path(request.model))]
 
 
-def test_padding_and_activation_that_xnnpack_folds_are_told(tmp_path: Path) -> None:
+def test_padding_and_activation_that_xnnpack_folds_are_reported(tmp_path: Path) -> None:
     pads = np.array([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32)
     tensors = [
         Tensor("x", (1, 8, 8, 1)),
@@ -167,14 +167,14 @@ def test_each_operator_is_then_run_alone(
     assert report.whole_us > 0
 
 
-def test_a_library_without_the_symbols_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_library_without_the_symbols_is_rejected_by_name(tmp_path: Path) -> None:
     with pytest.raises(capi.CApiUnavailable, match="has no LiteRtCreateEnvironment"):
         capi.LiteRtLibrary(Path("libc.so.6"))
     with pytest.raises(capi.CApiUnavailable):
         capi.LiteRtLibrary(tmp_path / "absent.so")
 
 
-def test_the_childs_own_refusal_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_childs_own_rejection_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ERROR_FILE).write_text("the library returns no profiler")
     real = profiler.run_child
     child = [sys.executable, "-c", "raise SystemExit(1)"]

@@ -2,7 +2,7 @@
 
 A case is run as the onnx package gives it, and once more with all inputs but the first as constants of the model,
 which is how models have their weights, axes and sizes. It has passed when it passed one way and was wrong in
-none; it was refused when both ways were.
+none; it was rejected if both were.
 """
 
 import re
@@ -149,7 +149,7 @@ OUTSIDE = (
     "is not known in opset",
 )
 # Operators that are not in the writer's table since LiteRT has none for them. Any other that is missing there counts
-# as refused, even where LiteRT has a similar operator (RFFT2D for DFT, NON_MAX_SUPPRESSION_V4 with its padding).
+# as rejected, even where LiteRT has a similar operator (RFFT2D for DFT, NON_MAX_SUPPRESSION_V4 with its padding).
 ABSENT = {
     "Col2Im", "CumProd", "DeformConv", "Det", "GridSample", "ImageDecoder", "MaxUnpool", "MelWeightMatrix",
     "RegexFullMatch", "RoiAlign", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
@@ -157,7 +157,7 @@ ABSENT = {
 
 
 def is_outside(outcome: Outcome) -> bool:
-    """Whether a refusal says that LiteRT cannot express the case at all."""
+    """Return whether a rejection says that LiteRT cannot express the case at all."""
     if outcome.state != "refused":
         return False
     missing = set(re.findall(r"operator (\w+)(?: of domain '[^']*')? is not in the writer's table", outcome.why))

@@ -1,4 +1,4 @@
-"""What the function promises: names, layouts, the side table, refusals, the same bytes each time."""
+"""The function's contract: names, layouts, the mapping, rejections, equal bytes each time."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a fuzzer once found wrong: each is now equal to ONNX Runtime, or refused."""
+"""Former findings of a fuzzer: each is now equal to ONNX Runtime, or rejected."""
 
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def test_average_that_counts_padding_and_rounds_up(tmp_path: Path) -> None:
                           nearest_mode="ceil"), [1, 1, 81], {"f": np.array([1, 1, 0.7], np.float32)}),
     ],
 )  # fmt: skip
-def test_what_readers_disagree_on_is_refused(
+def test_what_readers_disagree_on_is_rejected(
     node: Any, shape: list[int], constants: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(ModelNotConvertible):

@@ -33,7 +33,7 @@ def test_mutated_files_give_a_file_or_a_named_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 17, 200])
-def test_truncated_files_are_unreadable_or_refused(tmp_path: Path, length: int) -> None:
+def test_truncated_files_are_unreadable_or_rejected(tmp_path: Path, length: int) -> None:
     good = write_conv_net(tmp_path / "good.onnx").read_bytes()
     with pytest.raises(EdgewrightError):
         convert_onnx(good[:length])
@@ -83,13 +83,13 @@ def test_an_open_size_must_be_given(tmp_path: Path) -> None:
     assert convert_onnx(path, shapes={"x": (2, 3, 8, 8)}).inputs[0].shape == (2, 8, 8, 3)
 
 
-def test_an_old_opset_is_refused(tmp_path: Path) -> None:
+def test_an_old_opset_is_rejected(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"])], [value("x", [1])], [value("y", [1])], opset=9)
     with pytest.raises(ModelNotConvertible, match="opset 9"):
         convert_onnx(path)
 
 
-def test_text_is_refused(tmp_path: Path) -> None:
+def test_text_is_rejected(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [node("Identity", ["x"], ["y"])],
         "g",
@@ -104,7 +104,7 @@ def test_text_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("op", ["If", "Loop", "Scan", "Compress", "EyeLike", "Range", "Constant", "Shape", "Resize"])
 @pytest.mark.parametrize("inputs", [[], ["k"], ["k", "k"], ["", "", "k"]], ids=len)
 @pytest.mark.parametrize("body", ["none", "empty", "number"])
-def test_operators_without_what_they_need_are_refused_if_at_all(
+def test_operators_without_what_they_need_are_rejected_if_at_all(
     tmp_path: Path, op: str, inputs: list[str], body: str
 ) -> None:
     bad = node(op, inputs, ["y"], "bad one")

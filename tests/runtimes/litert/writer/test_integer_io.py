@@ -64,7 +64,7 @@ def test_an_edge_that_stays(what: str, nodes: list[Any], outputs: tuple[str, ...
     assert converted.proof is not None
 
 
-def test_a_float_at_the_end_is_told(tmp_path: Path) -> None:
+def test_a_float_at_the_end_is_reported(tmp_path: Path) -> None:
     converted = convert_onnx(write_qdq_net(tmp_path / "m.onnx"), io="integer")
     assert converted.notes == ("output 'y' stays float32: it is the output of Softmax 'softmax'",)
     assert converted.inputs[0].scales is not None
@@ -77,7 +77,7 @@ def test_a_model_of_floats_has_no_integers(tmp_path: Path) -> None:
 
 
 def test_a_wrong_scale_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check feeds by the scale that is told, so that a wrong one shows."""
+    """The check quantizes inputs by the reported scale, so that a wrong one is detected."""
     path = write_mobile_qdq(tmp_path)
     right = convert._as_entry
 
@@ -91,7 +91,7 @@ def test_a_wrong_scale_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_record_is_one_of_values(tmp_path: Path) -> None:
-    """What the source calls an input is told unchanged, whatever the file stores."""
+    """The source's type of an input is reported unchanged, independent of the stored type."""
     path = write_mobile_qdq(tmp_path)
     given = [dataclasses.replace(one, scales=None) for one in convert_onnx(path, io="integer", check="none").inputs]
     assert given == list(convert_onnx(path, check="none").inputs)

@@ -32,5 +32,5 @@ def test_every_operator_of_the_table_has_a_case_that_passes(results: Results) ->
     assert set(TABLE) - proven - WITHOUT_CASES == set()
 
 
-def test_refusals_say_why(results: Results) -> None:
+def test_rejections_say_why(results: Results) -> None:
     assert all(len(outcome.why) > 20 for _, outcome in results if outcome.state == "refused")

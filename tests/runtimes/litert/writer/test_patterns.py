@@ -1,4 +1,4 @@
-"""Pieces that networks are made of and that are written in the way that LiteRT runs quickest."""
+"""Parts of networks that are written in the form that LiteRT runs fastest."""
 
 from pathlib import Path
 from typing import Any

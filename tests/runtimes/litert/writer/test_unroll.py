@@ -46,7 +46,7 @@ def test_a_decided_branch(tmp_path: Path, chosen: bool) -> None:
     assert compared.sqnr_db == 300
 
 
-def test_a_branch_that_depends_on_numbers_is_refused(tmp_path: Path) -> None:
+def test_a_branch_that_depends_on_numbers_is_rejected(tmp_path: Path) -> None:
     nodes = [
         node("ReduceSum", ["x"], ["s"], keepdims=0),
         node("Cast", ["s"], ["c"], to=TensorProto.BOOL),

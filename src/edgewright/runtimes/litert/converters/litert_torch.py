@@ -107,9 +107,9 @@ def _build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, S
         except EdgewrightError as error:
             raise NotConvertible(str(error), error.try_this) from error
     known = list(inspect.signature(module.forward).parameters)
-    if strangers := shapes.keys() - set(known):
+    if unknown := shapes.keys() - set(known):
         raise NotConvertible(
-            f"forward has no input '{min(strangers)}', only {', '.join(known)}", "use these names in --shape"
+            f"forward has no input '{min(unknown)}', only {', '.join(known)}", "use these names in --shape"
         )
     names = [name for name in known if name in shapes]
     feeds = {name: make_feed(shapes[name], "float32", position) for position, name in enumerate(names)}

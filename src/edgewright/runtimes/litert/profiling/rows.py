@@ -191,13 +191,13 @@ def _measure_whole_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
 
 def _class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
     """Return the width of the classes of times: 1 µs, or less if the inferences are shorter."""
-    rooms = []
+    margins_us = []
     for run in runs:
         times = [event.elapsed_us for event in _operator_events(trace, run)]
         invoke = _invokes(trace, run)
         whole = invoke.elapsed_us if invoke else run.whole_ns / 1e3
-        rooms.append((whole - sum(times)) / max(len(times), 1))
-    return min(1.0, max(0.0, 2 * median(rooms)))
+        margins_us.append((whole - sum(times)) / max(len(times), 1))
+    return min(1.0, max(0.0, 2 * median(margins_us)))
 
 
 def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: float) -> list[float]:
