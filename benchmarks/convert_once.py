@@ -1,7 +1,8 @@
-"""One conversion to LiteRT in a process and an environment of its own: what `benchmarks.converters` starts.
+"""One conversion to LiteRT in its own process and environment, started by `benchmarks.converters`.
 
-It runs in the interpreter of the converter's environment, so it imports nothing of Edgewright, and torch, TensorFlow or
-the writer only where they are wanted. The task and the report are JSON files, since the converters write to stdout.
+It runs in the interpreter of the converter's environment and therefore imports nothing of Edgewright. It imports torch,
+TensorFlow or the writer only if necessary. The task and the report are JSON files, because the converters write to
+stdout.
 """
 
 import json
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 def prepare_writer(task: Task) -> Callable[[], None]:
-    """With the check of its own result, as the product does it, or without."""
+    """Convert with Edgewright's writer, with or without its check."""
     import ai_edge_litert.interpreter
     import ai_edge_litert.schema_py_generated  # noqa: F401  (the writer imports it inside its functions)
 
@@ -44,7 +45,7 @@ def prepare_writer(task: Task) -> Callable[[], None]:
 
 
 def prepare_onnx2tf(task: Task) -> Callable[[], None]:
-    """With the array that it would download lying there, and Erf in operators that LiteRT has."""
+    """Convert with onnx2tf; its array is on disk, and Erf is replaced by operators that LiteRT has."""
     import numpy as np
 
     onnx2tf = import_module("onnx2tf")
@@ -67,7 +68,7 @@ def prepare_onnx2tf(task: Task) -> Callable[[], None]:
 
 
 def prepare_litert_torch(task: Task) -> Callable[[], None]:
-    """The suite's own module, or that of MobileNetV2 with the weights of an ONNX file; images with channels last."""
+    """Convert the suite's module, or MobileNetV2 with the weights of an ONNX file; images are channels last."""
     import litert_torch
     import torch
 
@@ -105,13 +106,13 @@ PREPARE: Mapping[str, Callable[[Task], Callable[[], None]]] = {
 
 
 def cpu_seconds() -> float:
-    """Of this process with all its threads, and of the processes that it started and waited for."""
+    """Return the CPU seconds of this process with all its threads, and of its finished child processes."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def forget_peak() -> int | None:
-    """Resident bytes now, with the peak set back to them (proc(5), clear_refs); None where there is no /proc."""
+    """Reset the peak memory to the resident bytes and return them (proc(5), clear_refs); None without /proc."""
     if not CLEAR.exists():
         return None
     CLEAR.write_text("5")
@@ -119,7 +120,7 @@ def forget_peak() -> int | None:
 
 
 def grown(before: int | None) -> dict[str, int | None]:
-    """Peak resident bytes since `forget_peak`: over what there was then, and in all.
+    """Return the peak resident bytes since `forget_peak`: above the value then, and in all.
 
     A process that this one starts counts for the latter alone: its own figure begins with this one's pages.
     """

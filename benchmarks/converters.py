@@ -1,11 +1,10 @@
-"""LiteRT files by three converters: what making them costs, what they hold, whether they are right, and how fast.
+"""LiteRT files of three converters: cost of the conversion, content, correctness and speed.
 
-Our own writer (from ONNX, with and without its own check), onnx2tf (from ONNX) and litert-torch (from the torch
-module), each in a fresh process of its own environment, in turn; seconds and memory are those after the imports. An
-environment is named by an option, or is the one that `edgewright runtimes setup` made; a converter without one is left
-out. It prints markdown; time ratios are against the writer's file: of p50, or with `--cpu` of processor time, which
-other programs on the machine disturb less. With `--out` every conversion is kept, and a second start goes on where the
-first one ended.
+Edgewright's writer (from ONNX, with and without its check), onnx2tf (from ONNX) and litert-torch (from the torch
+module) alternate, each in a fresh process of its own environment. Seconds and memory are those after the imports. An
+environment is given by an option, or is the one of `edgewright runtimes setup`; a converter without one is omitted. The
+output is Markdown. Time ratios are against the writer's file: of p50, or with `--cpu` of CPU time, which depends less
+on other load. With `--out` every conversion is kept, and a second start resumes.
 """
 
 import argparse
@@ -35,14 +34,14 @@ CONVERTERS = ("writer", "writer-unchecked", "onnx2tf", "litert-torch")
 ROOT = Path(__file__).parents[1]
 DEFAULT = ("real_mobilenet_v2", *(entry.name for entry in ENTRIES))
 HEADS = (
-    "model", "converter", "s", "CPU s", "MB over imports", "peak MB", "file MB", "operators", "TRANSPOSE", "partitions",
-    "dB", "time ratio",
+    "model", "converter", "s", "CPU s", "MB above imports", "peak MB", "file MB", "operators", "TRANSPOSE",
+    "partitions", "dB", "time ratio",
 )  # fmt: skip
 
 
 @dataclass(kw_only=True)
 class Conversion:
-    """One converter on one model: the reports of its rounds, its file if there is one, and what is known of that."""
+    """One converter on one model: the reports of its rounds, its file if there is one, and facts of that file."""
 
     converter: str
     reports: list[Mapping[str, float]] = field(default_factory=list)
@@ -88,7 +87,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_pythons(arguments: argparse.Namespace) -> dict[str, Path]:
-    """The interpreter of each converter that is here."""
+    """Return the interpreter of each available converter."""
     try:
         listed = run_edgewright(["runtimes", "list"], None, 120)["environments"]
     except NoAnswerError:
@@ -127,7 +126,7 @@ def find_subject(name: str, suite: Path) -> Subject:
 
 
 def find_kept(conversion: Conversion, subject: Subject, folder: Path) -> bool:
-    """Take what an earlier start converted here, or why it could not; what was interrupted is cleared away."""
+    """Return the results of an earlier start; remove interrupted ones."""
     report, target, reason = folder / "report.json", folder / name_file(subject, conversion), folder / "reason.txt"
     if reason.is_file():
         conversion.reason = reason.read_text()
@@ -145,7 +144,7 @@ def name_file(subject: Subject, conversion: Conversion) -> str:
 
 
 def convert(conversion: Conversion, python: Path, subject: Subject, folder: Path, limit: float) -> None:
-    """One conversion in a folder of its own; its report, or the reason why there is none.
+    """Run one conversion in its own folder; return its report, or the reason for a failure.
 
     It gets a copy of the source: onnx2tf writes what onnxsim made of it over the file that it was given.
     """
@@ -197,7 +196,7 @@ def last_words(text: str) -> str:
 
 
 def examine_conversion(conversion: Conversion, subject: Subject) -> None:
-    """In a process of its own: a file that LiteRT dies of must not end the benchmark."""
+    """Examine the file in a separate process: a crash of LiteRT must not end the benchmark."""
     if conversion.file is None:
         return
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -208,7 +207,7 @@ def examine_conversion(conversion: Conversion, subject: Subject) -> None:
 
 
 def measure(conversions: Sequence[Conversion], home: Path, arguments: argparse.Namespace) -> None:
-    """All files that run, in turn; the first of them is the reference, which is the writer's where it made one.
+    """Time all files that run, alternating. The reference is the first one: the writer's if there is one.
 
     The check changes nothing of the file, so the unchecked one is not run again.
     """
@@ -235,7 +234,7 @@ def time_turns(files: Sequence[Path], home: Path, arguments: argparse.Namespace)
 
 
 def time_sessions(files: Sequence[Path], home: Path, arguments: argparse.Namespace) -> list[Share]:
-    """By the product's own benchmark."""
+    """Time the files with `edgewright benchmark`."""
     answer = measure_files(files, home, processes=arguments.processes, seconds=arguments.seconds)
     return [make_share(row) for row in ratios_by_file(answer, files).values()]
 

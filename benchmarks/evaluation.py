@@ -1,11 +1,11 @@
-"""What `edgewright evaluate` adds to the bare cost of decoding and inference, and whether its memory stays flat.
+"""Cost of `edgewright evaluate` compared with bare decoding and inference, and whether its memory stays constant.
 
     python benchmarks/evaluation.py [PAIRS]
 
-The peer is what a careful script does in one process: Pillow, numpy, ONNX Runtime with one thread, 400 pictures one
-after the other. Its process CPU time is taken from behind its imports to the end; ours too, with all of its processes,
-the worker's start and imports among them. Both run in turn in fresh processes. CPU time hardly depends on what else the
-machine does, but caches and clocks do: read the ratio.
+The peer is a careful script in one process: Pillow, numpy, ONNX Runtime with one thread, 400 images one after the
+other. Its CPU time is measured after its imports; Edgewright's is that of all its processes, including the start and
+the imports of the worker. Both alternate in fresh processes. CPU time depends little on other load, but caches and
+clocks do: read the ratio.
 """
 
 import csv
@@ -29,13 +29,13 @@ COUNT = 400
 
 
 def cpu_seconds() -> float:
-    """Of this process and of all it waited for."""
+    """Return the CPU seconds of this process and its finished child processes."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def run_bare(count: int) -> dict[str, float]:
-    """The loop by hand."""
+    """Evaluate in a bare loop."""
     import numpy as np
     import onnxruntime
     from PIL import Image
@@ -58,7 +58,7 @@ def run_bare(count: int) -> dict[str, float]:
 
 
 def run_ours(count: int) -> dict[str, float]:
-    """The same by the product."""
+    """Evaluate with Edgewright."""
     import msgspec
 
     from edgewright.flows.device_names import open_device
@@ -88,7 +88,7 @@ def run_ours(count: int) -> dict[str, float]:
 
 
 def ask(what: str, count: int) -> dict[str, Any]:
-    """One of the two in a fresh process."""
+    """Run one of the two in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.evaluation", what, str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -107,10 +107,10 @@ def main(pairs: int) -> None:
         bare.append(answers["bare"]["cpu"])
         if answers["ours"]["accuracy"] != answers["bare"]["accuracy"]:
             raise SystemExit(f"the two do not compute the same: {answers}")
-    print(format_ratio(f"CPU seconds for {COUNT} pictures", ours, bare))
+    print(format_ratio(f"CPU seconds for {COUNT} images", ours, bare))
     for count in (100, 500):
         answer = ask("ours", count)
-        print(f"peak memory, {count} pictures: {answer['parent_mb']:.1f} MB, worker {answer['worker_mb']:.1f} MB")
+        print(f"peak memory, {count} images: {answer['parent_mb']:.1f} MB, worker {answer['worker_mb']:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a LiteRT file holds, and how its numbers compare with those of its ONNX source, whoever wrote it.
+"""Content of a LiteRT file of any converter, and its outputs compared with those of its ONNX source.
 
-Converters choose names and layouts of inputs and outputs, so they are matched by their sizes: names where they help,
-else the order; an output in the order of axes that fits best.
+Converters name and order inputs and outputs differently. They are matched by size, then by name if possible, otherwise
+by order; an output in the order of axes that matches best.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ SAMPLES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Operators are those of the main subgraph; partitions those that XNNPACK took; `sqnr_db` of the worst output."""
+    """Operators of the main subgraph; partitions of XNNPACK; `sqnr_db` of the worst output."""
 
     bytes: int
     operators: int
@@ -84,14 +84,14 @@ def match_inputs(details: Sequence[Detail], feeds: Mapping[str, Array]) -> Itera
 
 
 def order_axes(shape: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """The orders of axes that turn `shape` into `wanted`, those first that keep more of the order."""
+    """Return the orders of axes that turn `shape` into `wanted`, the most similar ones first."""
     for axes in permutations(range(len(shape))):
         if [shape[axis] for axis in axes] == list(wanted):
             yield axes
 
 
 def worst_output(wanted: Sequence[Array], got: Sequence[Sequence[Array]]) -> float:
-    """dB of one output of the source over all samples, in the file's output and order of axes that fit it best."""
+    """Return the SQNR (dB) of one source output over all samples, with the best matching output and order of axes."""
     found = [
         sqnr_db(np.stack(wanted), np.stack([run[place].transpose(axes) for run in got]))
         for place, output in enumerate(got[0])

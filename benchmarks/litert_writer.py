@@ -1,9 +1,9 @@
-"""The direct ONNX to LiteRT writer on the real MobileNetV2: seconds, memory, numbers, and the speed of what it wrote.
+"""The ONNX to LiteRT writer on the real MobileNetV2: seconds, memory, outputs, and speed of the file.
 
-The speed's peer is ONNX Runtime on the source, interleaved; the other converters are in `benchmarks.converters`.
-With --quantized: the QDQ graphs that ONNX Runtime's `quantize_static` makes of it (per channel, 100 images of the
-evaluation pack), their files' argmax against ONNX Runtime's run of the same graphs on the other 400 images, and their
-speed against the fp32 file. That part needs Pillow, which decodes the images.
+The speed is compared with ONNX Runtime on the source, interleaved; `benchmarks.converters` compares the other
+converters. With --quantized: the QDQ graphs of ONNX Runtime's `quantize_static` (per channel, 100 images of the
+evaluation data), the argmax of their files against ONNX Runtime's run of the same graphs on the other 400 images, and
+their speed against the fp32 file. That part requires Pillow.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def time_conversions(model: Path, times: int, how: Check) -> list[float]:
 
 
 def grown_bytes(model: Path) -> int:
-    """Peak memory of a fresh process over what it had after the imports."""
+    """Return the peak memory of a fresh process above its memory after the imports."""
     done = subprocess.run([sys.executable, "-c", MEMORY, str(model)], capture_output=True, text=True, check=True)
     return int(done.stdout)
 
@@ -147,7 +147,7 @@ def report_quantized(model: Path, written: Path, folder: Path, count: int) -> No
 
 
 def read_images(pack: Path) -> Iterator[Array]:
-    """[3, 224, 224] each, as the model wants it: RGB, the centre, v / 127.5 − 1."""
+    """Return images [3, 224, 224] as the model requires: RGB, center crop, v / 127.5 − 1."""
     try:
         decode = import_module("PIL.Image").open
     except ImportError:
@@ -159,7 +159,7 @@ def read_images(pack: Path) -> Iterator[Array]:
 
 
 def quantize(source: Path, target: Path, images: Array, activations: str) -> Path:
-    """ONNX Runtime's QDQ graph, weights int8 per channel, calibrated on the images."""
+    """Write ONNX Runtime's QDQ graph with int8 weights per channel, calibrated on the images."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     feeds = iter([{"x": image[None]} for image in images])

@@ -1,8 +1,8 @@
-"""Every model of the suite, and the real ones, through every runtime: converted, the same numbers, and how fast.
+"""Every model of the suite, and the real ones, in every runtime: conversion, equality of outputs, speed.
 
-It uses the product's own commands: `edgewright compile` and then `edgewright benchmark` of the artifacts, all runtimes
-of one model interleaved; the reference of numbers and of speed is ONNX Runtime. It prints markdown. With `--out` each
-model's result is kept, and a second start goes on where the first one ended.
+Models are converted by `edgewright compile` and measured by `edgewright benchmark`, all runtimes of one model
+interleaved. ONNX Runtime is the reference of outputs and speed. The output is Markdown. With `--out` each model's
+result is kept, and a second start resumes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ REASON = 200  # characters of a reason in the markdown; the kept results have it
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One model in one runtime. `ratio` is its time over the reference's; None and empty for what is not known."""
+    """One model in one runtime. `ratio` is its time over that of the reference; unknown values are None or empty."""
 
     runtime: str
     state: str
@@ -56,7 +56,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A model to try: its name in the table, its file (made when first needed), and sizes of its free inputs."""
+    """A model: its name in the table, its file (created when first used), and sizes of its dynamic inputs."""
 
     name: str
     path: Path
@@ -121,7 +121,7 @@ def find_suite_model(name: str, folder: Path) -> Path:
 
 
 def try_model(subject: Subject, arguments: argparse.Namespace, out: Path) -> list[Cell]:
-    """Compile into all runtimes, then measure all that came of it, in turn."""
+    """Compile for all runtimes, then measure all artifacts, interleaved."""
     folder, home = out / "artifacts", out / "home"
     sizes = [word for shape in subject.shapes for word in ("--shape", shape)]
     wanted = ["--runtime", ",".join(arguments.runtimes), "--precision", "fp32", "-o", str(folder)]
@@ -140,7 +140,7 @@ def try_model(subject: Subject, arguments: argparse.Namespace, out: Path) -> lis
 def measure(
     subject: Subject, artifacts: Sequence[Mapping[str, Any]], home: Path, arguments: argparse.Namespace
 ) -> dict[str, Mapping[str, Any]]:
-    """Rows by runtime; a runtime that cannot run here has none."""
+    """Return rows by runtime; a runtime that cannot run here has none."""
     runnable = {a["runtime"]: Path(a["path"]) for a in artifacts if a["state"] == "ok" and a["numerics"]}
     reference = runnable.pop(REFERENCE, subject.path)
     files = [reference, *runnable.values()]
@@ -187,7 +187,7 @@ def keep_results(results: Results, out: Path) -> None:
 
 
 def make_markdown(results: Results, runtimes: Sequence[str]) -> str:
-    """The matrix, the sums per runtime, and the reasons that the matrix points to."""
+    """Print the matrix, the sums per runtime, and the reasons that the matrix refers to."""
     reasons: list[str] = []
 
     def point_to(cell: Cell) -> str:
@@ -201,7 +201,7 @@ def make_markdown(results: Results, runtimes: Sequence[str]) -> str:
     heads = (
         "runtime",
         "converted",
-        "same numbers",
+        "same outputs",
         "lowest dB",
         "lowest cosine",
         "time ratio, mean (range)",
@@ -221,12 +221,12 @@ def pick(cells: Sequence[Cell], runtime: str) -> Cell | None:
 
 
 def format_cell(cell: Cell) -> str:
-    """`no` is not convertible, `wrong` converted to other numbers, `failed` anything else that went wrong."""
+    """Format a cell: `no` is not convertible, `wrong` has other outputs, `failed` is any other failure."""
     if cell.state != "ok":
         known = f"wrong, {cell.sqnr_db:.0f} dB" if cell.sqnr_db is not None else "failed"
         return "no" if cell.state == "unsupported" else known
     if cell.sqnr_db is None:
-        return "made, not run"
+        return "converted, not run"
     numbers = "exact" if cell.sqnr_db >= EXACT_DB else f"{cell.sqnr_db:.0f} dB"
     return f"{numbers}{format_speed(cell)}"
 
@@ -239,7 +239,7 @@ def format_speed(cell: Cell) -> str:
 
 
 def shorten(reason: str) -> str:
-    """The first and the last line without the machine's folders; a traceback's meaning stands at its end."""
+    """Return the first and the last line without the machine's folders; a traceback has its message at the end."""
     lines = [line.strip() for line in reason.splitlines() if line.strip()] or [""]
     text = lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"
     text = re.sub(r"(/[\w.+-]+)+/", "", text)

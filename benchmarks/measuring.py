@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks: path of the real model, description of the machine, output of ratios."""
+"""Functions that the benchmarks share: the real model, facts of this machine, the text of a ratio."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ MOBILENET = Path(__file__).parents[2] / "shared" / "data" / "models" / "mobilene
 
 
 def find_model() -> Path:
-    """The real model; ends the benchmark where it is absent, since no other gives the documented figures."""
+    """Return the real model. Exits if it is missing, because no other gives the documented figures."""
     path = Path(os.environ.get("EDGEWRIGHT_BENCHMARK_MODEL", MOBILENET))
     if not path.is_file():
         raise SystemExit(f"{path.name} is not here: name a model with EDGEWRIGHT_BENCHMARK_MODEL")
@@ -30,7 +30,7 @@ def describe_machine() -> str:
 
 
 def format_ratio(name: str, ours: Sequence[float], peer: Sequence[float]) -> str:
-    """Median of each, and the ratio ours / peer, pair by pair, with its 99 % interval."""
+    """Return a line with the median of each, and the paired ratio ours / peer with its 99 % interval."""
     ratio = paired_interval([log(a / b) for a, b in zip(ours, peer, strict=True)])
     low = exp(ratio.low) if ratio.low is not None else float("nan")
     high = exp(ratio.high) if ratio.high is not None else float("nan")

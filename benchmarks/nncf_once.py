@@ -1,7 +1,7 @@
-"""One quantization by NNCF in a separate environment: `python nncf_once.py MODEL SAMPLES.npy TARGET REPORT`.
+"""One quantization by NNCF in its own environment: `python nncf_once.py MODEL SAMPLES.npy TARGET REPORT`.
 
-It runs in the interpreter of that environment, so it imports nothing of Edgewright. NNCF's quality settings: the mixed
-preset, and bias correction layer by layer through the quantized network instead of the fast one.
+It runs in the interpreter of that environment and therefore imports nothing of Edgewright. NNCF's quality settings: the
+mixed preset, and bias correction layer by layer through the quantized network instead of the fast one.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Comparison of Edgewright's reported time with a bare timed loop in one process.
+"""Reported p50 compared with a bare timed loop in one process.
 
-Blocks of both alternate on one loaded session: ours through the worker's own code (its request, its loop, its
-subtraction of the calibrated cost), the peer as anybody would write it by hand.
+Blocks of both alternate on one loaded session: Edgewright's through the worker's own code (its request, its loop, its
+subtraction of the calibrated cost), the peer's in a plain loop.
 """
 
 import argparse
@@ -27,11 +27,11 @@ def main() -> None:
     arguments = parser.parse_args()
     ours, bare = compare(find_model(), arguments.blocks, arguments.runs)
     print(describe_machine())
-    print(format_ratio("p50 told / p50 of a bare loop, µs", ours, bare))
+    print(format_ratio("p50 reported / p50 of a bare loop, µs", ours, bare))
 
 
 def compare(model: Path, blocks: int, runs: int) -> tuple[list[float], list[float]]:
-    """Median microseconds of each block, ours and bare."""
+    """Return the median microseconds of each block, of Edgewright and of the bare loop."""
     import onnxruntime
 
     image = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The product's own commands as a user types them, for benchmarks of commands instead of functions."""
+"""Edgewright's commands, run as by a user, for the benchmarks that measure commands instead of functions."""
 
 import json
 import os
@@ -13,11 +13,11 @@ LAST = 600  # characters of stderr with the reason
 
 
 class NoAnswerError(Exception):
-    """A command printed no JSON object; the text is the end of what it said instead."""
+    """A command printed no JSON object; the text is the end of its output."""
 
 
 def run_edgewright(arguments: Sequence[str], home: Path | None, timeout_s: float) -> Answer:
-    """One command with `--json`, its record in `home`, or for None in the user's own.
+    """Run one command with `--json` and the store in `home`; None is the user's own store.
 
     A command that failed may still answer: see its `state`s. Raises NoAnswerError.
     """
@@ -35,7 +35,7 @@ def run_edgewright(arguments: Sequence[str], home: Path | None, timeout_s: float
 
 
 def find_error(text: str) -> str:
-    """The error of three lines, without the progress before it; the end of the text where there is none."""
+    """Return the error of three lines without the progress before it; without an error, the end of the text."""
     start = text.rfind("Error: ")
     return (text[start : start + LAST] if start >= 0 else text[-LAST:]).strip()
 
@@ -43,14 +43,14 @@ def find_error(text: str) -> str:
 def measure_files(
     files: Sequence[Path], home: Path, *, processes: int, seconds: float, shapes: Sequence[str] = ()
 ) -> Answer:
-    """`edgewright benchmark` of all files in turn, the first as the reference of the ratios, without layers."""
+    """Run `edgewright benchmark` on all files without layers; the first is the reference of the ratios."""
     sizes = [word for shape in shapes for word in ("--shape", shape)]
     limits = ["--processes", str(processes), "--seconds", str(seconds), "--no-layers"]
     return run_edgewright(["benchmark", *map(str, files), *limits, *sizes], home, 3600)
 
 
 def ratios_by_file(answer: Answer, files: Sequence[Path]) -> dict[Path, Answer]:
-    """For each file its run's row, and under `comparison` what it is against the first; the rows come in order."""
+    """Return each file's row, with its comparison with the first in `comparison`, in order."""
     against = {comparison["b"]: comparison for comparison in answer["comparisons"]}
     rows = zip(files, answer["runs"], strict=False)
     return {file: {**row, "comparison": against.get(row["run_id"])} for file, row in rows}

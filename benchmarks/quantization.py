@@ -1,15 +1,14 @@
-"""What `edgewright quantize` gives on two real convnets, beside the stock tools, in one run.
+"""`edgewright quantize` on two real convolutional networks, compared with other tools in one run.
 
-MobileNetV2 on 500 ImageNet pictures: `tasks.data.split` takes 100 of them for calibration, and no tool sees the labels;
-all tools are evaluated on the other 400, on which no setting was chosen. ResNet-8 on CIFAR-10: 100 images of the
-validation half for calibration, the 5,000 of the test half for evaluation. The stock tools get the same calibration
-tensors.
+MobileNetV2 on 500 ImageNet images: `tasks.data.split` selects 100 of them for calibration, without labels; the other
+400 evaluate all tools, and no setting was chosen on them. ResNet-8 on CIFAR-10: 100 images of the validation half are
+calibration data, the 5,000 of the test half evaluate. The other tools get the same calibration tensors.
 
 Parts: `mobilenet` (8 bits in every runtime, and the peers), `readings` (the other runtimes against ONNX Runtime on the
-same graph), `int4` (4-bit weights beside plain rounding), `resnet`. Transformers: `quantize_transformer.py`. Speed is
-processor time of single inferences on one thread, the files of a runtime in turn in fresh processes. With `--out` all
-that was made is kept, and a second start goes on where the first one ended. NNCF runs in an environment of its own, in
-the folder that EDGEWRIGHT_BENCH_ENVIRONMENTS names or in ~/.cache/edgewright-bench; the script prints how to create it.
+same graph), `int4` (4-bit weights against rounding to nearest), `resnet`. Transformers: `quantize_transformer.py`.
+Speed is CPU time of single inferences on one thread; the files of a runtime alternate in fresh processes. With `--out`
+all results are kept, and a second start resumes. NNCF runs in its own environment, in the folder of
+EDGEWRIGHT_BENCH_ENVIRONMENTS or in ~/.cache/edgewright-bench; the script prints how to create it.
 """
 
 import argparse
@@ -54,8 +53,8 @@ PARTS = ("mobilenet", "readings", "int4", "resnet")
 SEED = 0
 FEW = 3  # names that stand for many
 HEADS = (
-    "made by", "runtime", "top-1 (95 %)", "drop, points", "agreement", "SQNR, dB", "times smaller",
-    "times as fast as fp32 (99 %)", "s (CPU s)",
+    "made by", "runtime", "top-1 (95 %)", "drop, points", "agreement", "SQNR, dB", "compression",
+    "speedup over fp32 (99 %)", "s (CPU s)",
 )  # fmt: skip
 Kind = TypeVar("Kind")
 
@@ -73,7 +72,7 @@ class Subject:
 
 
 class Spent(Struct, frozen=True, kw_only=True):
-    """Seconds on the clock and of the processors, children among them."""
+    """Wall seconds and CPU seconds, including child processes."""
 
     wall: float
     cpu: float
@@ -89,7 +88,7 @@ class Quantization(Struct, frozen=True, kw_only=True):
 
 
 class Speeds(Struct, frozen=True, kw_only=True):
-    """Shares by file, the fp32 one first; `reason` where the runtime died."""
+    """Shares by file, the fp32 one first; `reason` if the runtime crashed."""
 
     shares: dict[str, Share]
     reason: str = ""
@@ -122,7 +121,7 @@ def main() -> None:
 
 
 class Bench:
-    """All that is made of one subject, each step kept in its folder."""
+    """All results of one subject, each step kept in its folder."""
 
     def __init__(self, subject: Subject, folder: Path, arguments: argparse.Namespace) -> None:
         for path in (subject.model, subject.data, subject.eval_data or subject.data):
@@ -156,7 +155,7 @@ class Bench:
             )
         first = evaluated.results[0]
         exact_line = ["fp32, the source", "onnxruntime", format_metric(first.metric), "–", "–", "–", "1", "1", "–"]
-        self._print(f"{self._subject.samples} pictures calibrate, {first.evaluated} judge", [exact_line, *lines])
+        self._print(f"{self._subject.samples} images calibrate, {first.evaluated} evaluate", [exact_line, *lines])
         print_cost(main)
         for made in (main, rest):
             print_rejections(made)
@@ -183,7 +182,7 @@ class Bench:
             ]
             for row in evaluated.results[1:]
         ]
-        heads = ("runtime", "argmax as ONNX Runtime's int8", "SQNR to it, dB", "times as fast as its own fp32 (99 %)")
+        heads = ("runtime", "argmax as ONNX Runtime's int8", "SQNR to it, dB", "speedup over its own fp32 (99 %)")
         print(f"\n{self._subject.name}, one graph read by all\n\n{make_table(heads, rows)}", flush=True)
 
     def report_int4(self) -> None:
@@ -194,13 +193,13 @@ class Bench:
             print_cost(found)
             recipe = Recipe(precision=precision, rounding="nearest", ranges="minmax", equalize=False, search=False)
             plain = self._quantize(precision, ("onnxruntime",), measure=False, recipe=write_recipe(recipe), tag="plain")
-            lines += rows_of(f"{precision}, rounded to the nearest, min-max", plain, self)
+            lines += rows_of(f"{precision}, rounded to nearest, min-max", plain, self)
         self._print("4-bit weights", lines)
 
     def report_resnet(self) -> None:
         found = self._quantize("w8a8", MAIN)
         self._print(
-            f"{self._subject.samples} pictures calibrate, {found.report.evaluated_on} others judge",
+            f"{self._subject.samples} images calibrate, {found.report.evaluated_on} others evaluate",
             rows_of("edgewright w8a8", found, self),
         )
         print_cost(found)
@@ -242,7 +241,7 @@ class Bench:
         return once(self._folder / f"{name}.json", Quantization, make)
 
     def _quantize_rest(self) -> Quantization:
-        """The other runtimes by the recipe that the first run left, so that nothing is searched again."""
+        """Quantize for the other runtimes with the recipe of the first run, without another search."""
         found = self._quantize("w8a8", MAIN).report.recipe
         recipe = Path(found).read_text(encoding="utf-8") if found else ""
         return self._quantize("w8a8", REST, measure=False, recipe=recipe, tag="again")
@@ -256,7 +255,7 @@ class Bench:
         return once(self._folder / "peers.json", list[Made], make)
 
     def _calibration(self) -> Any:
-        """The tensors that the flow calibrates on, [samples, 1, …]."""
+        """Return the flow's calibration tensors, [samples, 1, …]."""
         with open_dataset(str(self._subject.data), self._task) as data:
             chosen = split(len(data), self._subject.samples, SEED)[0]
             return np.stack([next(iter(sample.feeds.values())) for sample in data.read(chosen)])
@@ -265,7 +264,7 @@ class Bench:
         return [("onnxruntime", Path(one.path)) for one in peers if one.path]
 
     def _evaluate(self, name: str, files: Sequence[tuple[str, Path]]) -> EvaluationReport:
-        """All on the samples that took no part in the calibration; the first is the reference."""
+        """Evaluate all files on the samples that were not used for calibration; the first is the reference."""
         plan = EvaluatePlan(
             candidates=tuple(Candidate(model=str(path), runtime=runtime) for runtime, path in files),
             task=msgspec.to_builtins(self._task),
@@ -365,7 +364,7 @@ class Stopwatch:
 
 
 def once(path: Path, kind: type[Kind], make: Callable[[], Kind]) -> Kind:
-    """What an earlier start left in `path`, or what `make` gives, which is left there."""
+    """Return the result of an earlier start in `path`, or that of `make`, which is stored there."""
     if not path.is_file():
         made = make()
         partial = path.with_suffix(".partial")
@@ -411,7 +410,7 @@ def format_number(value: float | None, form: str) -> str:
 
 
 def print_cost(made: Quantization) -> None:
-    """Seconds, what the quantiser treated better, and how much runs on integers."""
+    """Print the seconds, the operators with more precision, and the share of integer operators."""
     report = made.report
     sites = report.quantization.sites if report.quantization else ()
     kept = [f"{site.node} ({site.precision})" for site in sites if site.kept]
@@ -420,9 +419,9 @@ def print_cost(made: Quantization) -> None:
     runtimes = ", ".join(row.runtime for row in report.artifacts)
     print(
         f"\n{report.precision}: quantising {made.quantizer.wall:.0f} s ({made.quantizer.cpu:.0f} s of CPU), with"
-        f" compiling, judging and timing for {runtimes} {made.whole.wall:.0f} s"
+        f" compiling, evaluating and timing for {runtimes} {made.whole.wall:.0f} s"
         f" ({made.whole.cpu:.0f} s of CPU); {len(kept)} of {len(sites)} layers kept better: {named};"
-        f" on integers: {', '.join(shares) or 'not told'}",
+        f" on integers: {', '.join(shares) or 'unknown'}",
         flush=True,
     )
 

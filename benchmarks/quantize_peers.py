@@ -1,4 +1,4 @@
-"""What the stock tools make of an ONNX model and the same calibration samples."""
+"""Results of other quantization tools for an ONNX model and the same calibration samples."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ LIMIT_S = 3600
 
 
 class Made(Struct, frozen=True, kw_only=True):
-    """A peer's file and what making it cost, after its imports; `reason` says why there is none."""
+    """A peer's file with its cost after the imports; `reason` if there is none."""
 
     name: str
     path: str = ""
@@ -30,7 +30,7 @@ class Made(Struct, frozen=True, kw_only=True):
 
 
 class Samples:
-    """ONNX Runtime's CalibrationDataReader by its shape."""
+    """The interface of ONNX Runtime's CalibrationDataReader."""
 
     def __init__(self, name: str, samples: Array) -> None:
         self._rest: Iterator[dict[str, Array]] = iter([{name: sample} for sample in samples])
@@ -40,7 +40,7 @@ class Samples:
 
 
 def make_peers(source: Path, samples: Path, folder: Path) -> list[Made]:
-    """Every peer's file in `folder`. `samples` is an .npy, [samples, 1, …]."""
+    """Write every peer's file to `folder`. `samples` is an .npy, [samples, 1, …]."""
     folder.mkdir(exist_ok=True)
     for noisy in ("root", "onnxruntime.quantization"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -64,7 +64,7 @@ def make_dynamic(source: Path, samples: Path, target: Path) -> None:
 
 
 def make_static(source: Path, samples: Path, target: Path) -> None:
-    """By its defaults: QDQ, min-max, one scale for a tensor, int8."""
+    """Quantize with the defaults: QDQ, min-max, one scale per tensor, int8."""
     run_static(source, samples, target, {})
 
 
@@ -91,7 +91,7 @@ NNCF = "NNCF, mixed preset, full bias correction"
 
 
 def make_nncf(source: Path, samples: Path, folder: Path) -> Made:
-    """In its own environment; where that is absent the reason says how to make it."""
+    """Quantize in its own environment; if that is missing, the reason has the command that creates it."""
     environment = ENVIRONMENTS / "nncf"
     python = environment / "bin" / "python"
     if not python.is_file():

@@ -1,8 +1,8 @@
-"""Quantized transformers of the suite: signal to noise, size and speed beside the stock tools, in one run.
+"""Quantized transformers of the suite: SQNR, size and speed compared with other tools in one run.
 
-Every file runs in this process with one thread. The files take turns, an inference each, and the output is the CPU
-time of the process, which other load on the machine disturbs least. Calibration inputs and those
-that the figures are taken on have different seeds. The weights are seeded, not trained.
+Every file runs in this process with one thread; the files alternate inference by inference. Times are CPU times of the
+process, which depend little on other load. Calibration inputs and evaluation inputs have different seeds. The weights
+are seeded, not trained.
 """
 
 import argparse
@@ -43,7 +43,7 @@ BASE = "fp32"
 
 @dataclass(frozen=True)
 class OpenFile:
-    """One file in one runtime, open."""
+    """One open file in one runtime."""
 
     name: str
     runtime: str
@@ -98,7 +98,7 @@ def make_feeds(entry: Entry, count: int, seed: int) -> list[dict[str, Array]]:
 
 
 PRECISIONS: tuple[Precision, ...] = ("w8a8-dynamic", "w8", "w4", "w4a8")
-EVERYWHERE: tuple[Precision, ...] = ("w8a8-dynamic", "w4")  # also in LiteRT and OpenVINO, and rounded to the nearest
+EVERYWHERE: tuple[Precision, ...] = ("w8a8-dynamic", "w4")  # also in LiteRT and OpenVINO, and rounded to nearest
 
 
 def make_files(model: Any, samples: list[dict[str, Array]], block: int, folder: Path) -> dict[str, Path]:
@@ -115,7 +115,7 @@ def make_files(model: Any, samples: list[dict[str, Array]], block: int, folder: 
             save(quantized.graphs["qdq"], f"openvino {precision}", folder, made)
     for precision in EVERYWHERE:
         plain = quantize_matmuls(model, [], precision=precision, block=block, rounding="nearest")
-        save(plain.graphs["onnxruntime"], f"onnxruntime {precision}, to the nearest", folder, made)
+        save(plain.graphs["onnxruntime"], f"onnxruntime {precision}, rounding to nearest", folder, made)
     return made
 
 
@@ -129,7 +129,7 @@ def report_quantized(precision: str, quantized: QuantizedTransformer, seconds: f
 
 
 def make_peers(source: Path, block: int, folder: Path) -> dict[str, Path]:
-    """What ONNX Runtime's own tools make, by their defaults but for the size of a block."""
+    """Quantize with ONNX Runtime's own tools, with default settings except for the block size."""
     from onnxruntime.quantization import quantize_dynamic
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -180,7 +180,7 @@ def time_all(files: list[OpenFile], times: int) -> Mapping[str, list[float]]:
 
 
 def run_all(file: OpenFile) -> list[list[Array]]:
-    """By output, in the order of their names, what comes of every input."""
+    """Return the results for every input, by output in the order of names."""
     results = []
     for feed in file.feeds:
         file.session.bind(feed)

@@ -1,7 +1,7 @@
-"""Processor time of one runtime's files that take turns in one process, through the runtimes' own sessions.
+"""CPU time of one runtime's files that alternate in one process, through the runtimes' own sessions.
 
-As `turns.py` does it for LiteRT: each fresh process holds all files, and runs them one after the other, inference by
-inference, in an order that is mirrored from turn to turn. Other programs on the machine disturb the ratio little.
+As in `turns.py` for LiteRT, each fresh process loads all files and runs them one after the other, inference by
+inference, in an order that is mirrored every second time. Other load affects the ratio little.
 """
 
 import os
@@ -23,7 +23,7 @@ WARM_TURNS = 3
 
 
 def take_turns(runtime: str, files: Sequence[Path], *, processes: int, turns: int) -> list[Share]:
-    """Each file against the first. BrokenProcessPool where the runtime dies; raises what it raises."""
+    """Compare each file with the first. Raises BrokenProcessPool if the runtime crashes, and the runtime's errors."""
     found = [in_fresh_process(runtime, files, turns, number) for number in range(processes)]
     return [compare([times[0] for times in found], [times[place] for times in found]) for place in range(len(files))]
 
@@ -34,7 +34,7 @@ def in_fresh_process(runtime: str, files: Sequence[Path], turns: int, number: in
 
 
 def time_files(runtime: str, files: Sequence[Path], turns: int, number: int) -> list[float]:
-    """Median seconds of an inference of each file, on one thread."""
+    """Return the median seconds of an inference of each file on one thread."""
     os.dup2(2, 1)  # MNN talks on stdout
     places = list(range(len(files)))
     places = places[number % len(places) :] + places[: number % len(places)]
@@ -53,7 +53,7 @@ def time_files(runtime: str, files: Sequence[Path], turns: int, number: int) -> 
 
 
 def make_feeds(session: Session) -> dict[str, Array]:
-    """Normal numbers; a free size, which is the batch of an image model, is 1."""
+    """Return normal random inputs; a dynamic size (the batch of an image model) is 1."""
     rng = np.random.default_rng(0)
     return {
         spec.name: rng.standard_normal([1 if isinstance(size, str) else size for size in spec.shape]).astype(spec.dtype)

@@ -1,7 +1,7 @@
-"""Two trainings side by side, beside one after the other with all processors each: `flows.trainings` in turns.
+"""Two trainings in parallel compared with one after the other with all processors each (`flows.experiment.trainings`).
 
 Each trains the CIFAR-10 teacher's architecture on noise. Seconds are from the start of the first process to the end of
-the last, which wants a quiet machine: both start torch and leave a model twice. Which goes first alternates.
+the last, and require a machine without other load: both start torch and export a model twice. The order alternates.
 """
 
 import argparse

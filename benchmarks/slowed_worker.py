@@ -1,4 +1,4 @@
-"""A worker whose ONNX Runtime is slower by a known share: after each inference it burns that share of its time."""
+"""A worker whose ONNX Runtime is slower by a known share: it spins for that share of each inference's time."""
 
 from collections.abc import Callable
 from time import perf_counter_ns

@@ -1,8 +1,8 @@
-"""How fast is the record of runs, and how large?
+"""Speed and size of the store.
 
-Fills a store with seeded runs through its public API and measures what a user waits for: `runs list` (inside this
-process, and as a fresh process that opens the store, lists and prints), one run's detail, and the bytes on disk.
-Beside it, in turn with it, stands the naive design: one JSON file per run, read with the standard library.
+Fills a store with seeded runs through its public API and measures the waiting time of a user: `runs list` (inside this
+process, and as a fresh process that opens the store, lists and prints), one run's detail, and the bytes on disk. The
+peer, alternating with it, is one JSON file per run, read with the standard library.
 
     python benchmarks/store.py [--json] [--runs 10000] [--samples 1000] [--database-url URL]
 """

@@ -1,9 +1,9 @@
 """Torch-Pruning's own recipe on one torch model: its group-norm pruner to a share of the MACs, then its fine-tuning.
 
-`python -m benchmarks.torch_pruning_once JOB.json`, in a process of its own. Pruning: GroupNormPruner's importance (L2,
-global), in steps until the MACs are as few as wanted (the `--speed-up` of its CIFAR benchmark). Fine-tuning as its
-defaults there: SGD, momentum 0.9, learning rate 0.01 divided by 10 at 60 and 80 % of the epochs, weight decay 5e-4,
-batch 128; its crops and flips. Epochs are those that the others get. Writes `model.onnx` and `result.json`.
+`python -m benchmarks.torch_pruning_once JOB.json`, in its own process. Pruning: GroupNormPruner's importance (L2,
+global), in steps to the given MACs (the `--speed-up` of its CIFAR benchmark). Fine-tuning with its defaults: SGD,
+momentum 0.9, learning rate 0.01 divided by 10 at 60 and 80 % of the epochs, weight decay 5e-4, batch 128; its crops and
+flips. Epochs are those of the other networks. Writes `model.onnx` and `result.json`.
 """
 
 import sys
@@ -23,7 +23,7 @@ from edgewright.training.job import CachedDataset
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """`macs` is how many times fewer; `epochs` and `laid` are those of the others."""
+    """`macs` is the reduction factor; `epochs` and `dataset` are those of the other networks."""
 
     factory: str
     weights: str

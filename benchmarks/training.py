@@ -1,11 +1,10 @@
-"""What `edgewright prune`, `distil` and `quantize --qat` give on the CIFAR-10 teacher, beside their controls.
+"""`edgewright prune`, `distill` and `quantize --qat` on the CIFAR-10 teacher, compared with their controls.
 
-25,000 images for training, of which a tenth is held out; no choice is made on the 5,000 of `val5k`, on which everything
-is evaluated here. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe down to
-the same MACs and for the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the
-parameters, three seeds), `qat` (ResNet-8 with INT4 weights), `chain` (pruned, distilled, INT8). Speed is that of ONNX
-Runtime on one thread, in turns. With `--out` all that was made is kept, and a second start goes on where the first
-ended.
+25,000 images are training data, a tenth of them the validation set. The 5,000 of `val5k` evaluate everything; no choice
+is made on them. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe to the same
+MACs with the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the parameters, three
+seeds), `qat` (ResNet-8 with INT4 weights), `chain` (pruned, distilled, INT8). Speed is that of ONNX Runtime on one
+thread, interleaved. With `--out` all results are kept, and a second start resumes.
 """
 
 import argparse
@@ -63,7 +62,7 @@ HEADS = ("network", "top-1 on val5k", "of each seed", "bytes", "packed", "parame
 
 
 class Bench:
-    """The parts, each kept as JSON in `out`."""
+    """The parts, each stored as JSON in `out`."""
 
     def __init__(self, out: Path, device: Any, store: Any, seeds: int) -> None:
         self._out, self._device, self._store, self._seeds = out, device, store, seeds
@@ -100,7 +99,7 @@ class Bench:
         return found
 
     def peer(self, macs: float) -> tuple[float, int, Speedup, PeerResult]:
-        """Accuracy, bytes, speed and cost of Torch-Pruning's recipe at as few MACs."""
+        """Return accuracy, bytes, speed and cost of Torch-Pruning's recipe at the same MACs."""
         out = self._out / "peer"
         out.mkdir(exist_ok=True)
         dataset = cache_dataset(
@@ -123,7 +122,7 @@ class Bench:
         return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, speed_comparison.speedup, peer
 
     def source(self) -> Path:
-        """The teacher as ONNX."""
+        """Return the teacher as ONNX."""
         path = self._out / "source.onnx"
         if not path.is_file():
             self.export(path)
@@ -197,7 +196,7 @@ class Bench:
 
 
 def zstd_bytes(path: Path) -> int:
-    """As `zstd -19` packs it."""
+    """Return the bytes after `zstd -19`."""
     import zstandard
 
     return len(zstandard.ZstdCompressor(level=19).compress(path.read_bytes()))

@@ -1,8 +1,8 @@
-"""What does the training loop cost beside a bare torch loop of the same model, batch, precision and memory order?
+"""Cost of the training loop compared with a bare torch loop of the same model, batch, precision and memory format.
 
-Blocks of both alternate in one process. Ours is `training.loop` as the worker runs it: batches from memory maps by a
-thread of its own, clipping, curves, and the checkpoint at the end of its epoch. The peer is the loop that anybody would
-write by hand, on tensors that lie in memory. Processor time counts all threads; wall time wants a quiet machine.
+Blocks of both alternate in one process. Edgewright's is `training.loop` as in the worker: batches from memory maps in a
+separate thread, clipping, curves, and the checkpoint at the end of its epoch. The peer is a plain loop on tensors in
+memory. CPU time counts all threads; wall time requires a machine without other load.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 def compare(
     folder: Path, precision: Literal["fp32", "bf16"], pairs: int, *, augmented: bool
 ) -> tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]]:
-    """Seconds of a step, ours and bare, by wall and by processor time."""
+    """Return seconds per step of both loops, by wall and CPU time."""
     import torch
 
     from edgewright.training.source import load_module
@@ -75,7 +75,7 @@ def compare(
 
 
 def make_ours(module: Any, fabric: Any, folder: Path, precision: str, *, augmented: bool) -> Callable[[], Any]:
-    """One epoch of our loop, ready to run."""
+    """Prepare one epoch of Edgewright's loop."""
     inputs = (ImageInput(name="x", size=(32, 32)),)
     wanted = Augment(flip=True, shift=4, erase=0.25) if augmented else None
     task = Task(inputs=inputs, output=Classification(), augment=wanted)
@@ -92,7 +92,7 @@ def make_ours(module: Any, fabric: Any, folder: Path, precision: str, *, augment
 
 
 def make_bare(module: Any, folder: Path, *, bf16: bool) -> Callable[[], Any]:
-    """One epoch of a loop by hand."""
+    """Prepare one epoch of a bare loop."""
     import torch
 
     images = torch.from_numpy(np.load(folder / "x.npy"))

@@ -1,8 +1,8 @@
-"""Processor time of LiteRT files that take turns in one process: a ratio that a busy machine disturbs little.
+"""CPU time of LiteRT files that alternate in one process: a ratio that depends little on other load.
 
-Other programs take processor time away from a measured one, which the clock on the wall counts and the processor's does
-not; what is left of them are emptied caches, which hit all files of a turn alike. Each process holds all files, and
-runs them one after the other, inference by inference, in an order that is mirrored from turn to turn.
+Other programs take processor time from a measured one; wall time includes it and CPU time does not. The remaining
+effect are evicted caches, which affects all files equally. Each process loads all files and runs them one after the
+other, inference by inference, in an order that is mirrored every second time.
 """
 
 import sys
@@ -23,7 +23,7 @@ WARM_TURNS, FEWEST_TURNS = 3, 5
 
 
 class Share(NamedTuple):
-    """A file's median processor time in ms, and its ratio to the first file's with a 99 % interval over processes."""
+    """Median CPU time of a file in ms, and its ratio to the first file with a 99 % interval over processes."""
 
     cpu_ms: float
     ratio: float
@@ -32,7 +32,7 @@ class Share(NamedTuple):
 
 
 def take_turns(files: Sequence[Path], *, processes: int, seconds: float) -> list[Share]:
-    """`seconds` is processor time for each file and process. Raises what LiteRT raises."""
+    """Measure the files for `seconds` of CPU time per file and process. Raises LiteRT's errors."""
     found = [in_fresh_process(files, seconds, number) for number in range(processes)]
     return [compare([times[0] for times in found], [times[place] for times in found]) for place in range(len(files))]
 
@@ -43,7 +43,7 @@ def in_fresh_process(files: Sequence[Path], seconds: float, number: int) -> list
 
 
 def time_files(files: Sequence[Path], seconds: float, number: int) -> list[float]:
-    """Median seconds of an inference of each file, on one thread."""
+    """Return the median seconds of an inference of each file on one thread."""
     from ai_edge_litert.interpreter import Interpreter
 
     places = list(range(len(files)))
@@ -64,7 +64,7 @@ def time_files(files: Sequence[Path], seconds: float, number: int) -> list[float
 
 
 def fill(interpreter: object) -> None:
-    """Normal numbers, and zeros for whole ones, which may be places in a table."""
+    """Return normal random floats, and zeros for integers, which may be indices."""
     interpreter.allocate_tensors()  # type: ignore[attr-defined] # the interpreter has no types, here and below
     rng = np.random.default_rng(0)
     for detail in interpreter.get_input_details():  # type: ignore[attr-defined] # as above

@@ -1,10 +1,10 @@
-"""Do the verdicts cry wolf, and do they see 10 %?
+"""Rate of false verdicts, and detection of a difference of 10 %.
 
-Compares a model with itself, and with itself made 10 % slower (`slowed_worker.py`), each many times, through the
-same flow and with the same defaults as `edgewright benchmark A B`.
+Compares a model with itself, and with itself made 10 % slower (`slowed_worker.py`), each many times, through the same
+flow and with the same defaults as `edgewright benchmark A B`.
 
-The peer is what a careful script does: one process of each, the samples taken for independent, Wilcoxon's rank sum
-with the same confidence and the same threshold. It evaluates the first round of the same sessions.
+The peer is a careful script: one process of each, samples treated as independent, Wilcoxon's rank sum with the same
+confidence and threshold. It evaluates the first round of the same sessions.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TITLES = {"same": "the model against itself", "slower": "against itself, 10 % sl
 
 
 class HalfSlowed(LocalDevice):
-    """This machine, with the slowed worker for the second candidate."""
+    """The local device, with the slowed worker for the second candidate."""
 
     def start_worker(
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
@@ -77,7 +77,7 @@ def compare_often(plan: BenchmarkPlan, device: LocalDevice, times: int) -> list[
 
 
 def decide_by_one_round(a: Run, b: Run) -> str:
-    """The peer's verdict: the samples of one process of each."""
+    """Return the peer's verdict on the samples of one process of each."""
     return compare_samples(first_process(a), first_process(b))
 
 

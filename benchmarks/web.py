@@ -1,10 +1,10 @@
-"""How fast are the pages, how large is their server, and does watching disturb a measurement?
+"""Speed of the pages, memory of the server, and the effect of watching on a measurement.
 
 A store of 10,000 seeded runs (those of `benchmarks/store.py`), and six runs with 500 layers and 10,000 samples each.
-Every page is asked for over loopback from a server in a process of its own: how long the answer took, and how much of
-a processor the server spent on it, which a busy machine changes less. The first meaningful paint is what headless
-Chromium says of itself; the server's memory is its resident set after all of that. Then a model is measured against
-itself in turn, without and with 20 watchers of the server's events, and the two are compared as any two runs are.
+Every page is requested over loopback from a server in its own process: the time of the response, and the CPU time of
+the server, which depends less on other load. The first contentful paint is reported by headless Chromium; the server's
+memory is its resident set at the end. Then a model is measured against itself, alternately without and with 20 clients
+of the server's events, and the two are compared as any two runs are.
 
     python -m benchmarks.web [--json] [--runs 10000] [--rounds 20] [--no-watchers]
 """
@@ -99,7 +99,7 @@ def fill(home: Path, count: int) -> list[str]:
 
 @contextmanager
 def server(home: Path) -> Iterator[tuple[str, int]]:
-    """`edgewright ui` as a user starts it; its address and process."""
+    """Start `edgewright ui`; yield its address and process."""
     command = [sys.executable, "-m", "edgewright", "ui", "--no-open", "--port", "0"]
     environ = {**os.environ, "EDGEWRIGHT_HOME": str(home)}
     with subprocess.Popen(
@@ -136,7 +136,7 @@ def time_of(act: Callable[[], object]) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that all threads of a process have spent, as Linux's scheduler counts it."""
+    """Return the CPU time of all threads of a process, as counted by Linux's scheduler."""
     spent = [path.read_text(encoding="ascii").split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     return sum(map(int, spent)) / 1e9
 
@@ -174,7 +174,7 @@ def first_paints(address: str, paths: dict[str, str]) -> dict[str, float]:
 
 @contextmanager
 def watching(address: str, count: int) -> Iterator[None]:
-    """So many readers of the server's events."""
+    """Open that many clients of the server's events."""
     host, port = urlsplit(address).netloc.split(":")
     sockets = [socket.create_connection((host, int(port))) for _ in range(count)]
     threads = [threading.Thread(target=drain, args=[one]) for one in sockets]
@@ -192,13 +192,13 @@ def watching(address: str, count: int) -> Iterator[None]:
 
 
 def drain(one: socket.socket) -> None:
-    """Read what comes until the end."""
+    """Read events until the end."""
     while one.recv(65_536):
         pass
 
 
 def one_median(home: Path) -> float:
-    """p50 of one process of the demo's digits, microseconds, by the command line."""
+    """Return p50 of one process of the demo's model in microseconds, by the command line."""
     words = [
         "benchmark",
         str(get_digits_folder() / "digits.onnx"),
@@ -215,7 +215,7 @@ def one_median(home: Path) -> float:
 
 
 def compare_watchers(address: str, home: Path, rounds: int) -> dict[str, Any]:
-    """The same model without and with watchers, in turn; each round is a pair."""
+    """Measure the same model without and with clients, alternating; each round is a pair."""
     without, watched = [], []
     for place in range(rounds):
         for is_watched in ((False, True), (True, False))[place % 2]:

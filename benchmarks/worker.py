@@ -1,4 +1,4 @@
-"""What a worker costs: one question and answer, and its start against a bare import of the same library."""
+"""Cost of a worker: one request with its response, and its start compared with a bare import of the same library."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def time_questions(count: int) -> list[float]:
 
 
 def start_worker() -> None:
-    """Start one, wait for its greeting, let it leave."""
+    """Start a worker, wait for its first message, and let it end."""
     with DEVICE.start_worker("onnxruntime", (), 60, Path(DEVICE.workspace()) / "log") as worker:
         worker.leave()
 
@@ -71,7 +71,7 @@ def wall_ms(act: Callable[[], None]) -> float:
 
 
 def cpu_ms(act: Callable[[], None]) -> float:
-    """CPU time of the child processes that `act` starts and ends."""
+    """Return the CPU time of the child processes of `act`."""
     before = os.times()
     act()
     after = os.times()

@@ -1,4 +1,4 @@
-"""Seeded models of the families people take to phones, written from their papers, to try converters and runtimes on.
+"""Seeded models of the families used on phones, written from their papers, for tests of converters and runtimes.
 
 Nothing here imports torch before a model is built.
 """
