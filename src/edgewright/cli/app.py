@@ -43,6 +43,7 @@ class LazyGroup(click.Group):
         "token_normalize_func": normalize_word,
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
+        "show_default": True,
     },
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 a gate failed, 4 device unreachable, 5 runtime not installed, "
     "6 model not supported, 124 timeout, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).",

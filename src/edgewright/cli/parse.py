@@ -1,10 +1,17 @@
-"""Parameter types: words, shapes, processors, indices, tags, percentages, paths."""
+"""Parameter types: words, shapes, processors, indices, tags, percentages, paths; and the plan that options make."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgewright.errors import UsageError
+
+if TYPE_CHECKING:
+    from msgspec import Struct
+
+    Plan = TypeVar("Plan", bound=Struct)
 
 MAX_INDICES = 10_000_000
 
@@ -130,3 +137,16 @@ class FilePath(click.Path):
 
 PATH = FilePath()
 WORDS, SHAPE, AFFINITY, TAG, PERCENT, INDICES = Words(), Shape(), Affinity(), Tag(), Percent(), Indices()
+
+
+def make_plan(kind: type[Plan], given: dict[str, Any], **fields: Any) -> Plan:
+    """Return a plan with these fields; every other field has the value of the option of its name."""
+    own = {name: given[name] for name in kind.__struct_fields__ if given.get(name) is not None}
+    if "shapes" in own:
+        own["shapes"] = dict(own["shapes"])
+    return kind(**(own | fields))
+
+
+def join_words(given: tuple[list[str], ...]) -> list[str]:
+    """Return all words of an option that may be repeated, with a comma-separated list each time."""
+    return [word for words in given for word in words]

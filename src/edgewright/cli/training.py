@@ -42,77 +42,83 @@ TRAINING_SETTINGS = (
 DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
 
 
+def _combine(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return one decorator that adds all these options in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def add_training_options(command: Command) -> Command:
     """Add the training options to a command."""
-    options = (
-        click.option("--epochs", type=float, default=None, help="Training epochs; default: 10."),
-        click.option("--batch", type=int, default=None, help="Batch size; default: 128."),
-        click.option("--lr", type=float, default=None, help="Maximum learning rate; default: 0.05 (AdamW: 0.001)."),
-        click.option("--schedule", type=click.Choice(("cosine", "one-cycle", "constant")), default=None,
-                     help="Learning rate schedule; default: cosine."),
-        click.option("--warmup", type=float, default=None, help="Fraction of steps for learning rate warm-up."),
-        click.option("--optimizer", type=click.Choice(("sgd", "adamw")), default=None, help="Optimizer; default: sgd."),
-        click.option("--momentum", type=float, default=None, help="Momentum of SGD; default: 0.9."),
-        click.option("--weight-decay", type=float, default=None, help="Weight decay; default: 0.0005."),
-        click.option("--label-smoothing", type=float, default=None, help="Label smoothing; default: 0."),
-        click.option("--clip", type=float, default=None, help="Maximum gradient norm; 0 disables clipping."),
-        click.option("--train-precision", type=click.Choice(("auto", "fp32", "bf16")), default=None,
-                     help="Numeric format of the training; default: auto."),
-        click.option("--patience", type=int, default=None, help="Early stopping after epochs without gain; 0: off."),
-        click.option("--checkpoint-s", type=float, default=None, help="Seconds between checkpoints; default: 60."),
-        click.option("--train-threads", type=int, default=None, help="Threads per training; 0: all, divided evenly."),
-        click.option("--held-out", type=float, default=0.1, show_default=True,
-                     help="Fraction of --data used for validation during training."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _combine(
+        click.option("--epochs", type=float, help="Training epochs; default: 10."),
+        click.option("--batch", type=int, help="Batch size; default: 128."),
+        click.option("--lr", type=float, help="Maximum learning rate; default: 0.05 (AdamW: 0.001)."),
+        click.option(
+            "--schedule",
+            type=click.Choice(("cosine", "one-cycle", "constant")),
+            help="Learning rate schedule; default: cosine.",
+        ),
+        click.option("--warmup", type=float, help="Fraction of steps for learning rate warm-up."),
+        click.option("--optimizer", type=click.Choice(("sgd", "adamw")), help="Optimizer; default: sgd."),
+        click.option("--momentum", type=float, help="Momentum of SGD; default: 0.9."),
+        click.option("--weight-decay", type=float, help="Weight decay; default: 0.0005."),
+        click.option("--label-smoothing", type=float, help="Label smoothing; default: 0."),
+        click.option("--clip", type=float, help="Maximum gradient norm; 0 disables clipping."),
+        click.option(
+            "--train-precision",
+            type=click.Choice(("auto", "fp32", "bf16")),
+            help="Numeric format of the training; default: auto.",
+        ),
+        click.option("--patience", type=int, help="Early stopping after epochs without gain; 0: off."),
+        click.option("--checkpoint-s", type=float, help="Seconds between checkpoints; default: 60."),
+        click.option("--train-threads", type=int, help="Threads per training; 0: all, divided evenly."),
+        click.option("--held-out", default=0.1, help="Fraction of --data used for validation during training."),
+    )(command)
 
 
 def add_distillation_options(command: Command) -> Command:
     """Add the options of knowledge distillation to a command."""
-    options = (
-        click.option("--temperature", type=float, default=4.0, show_default=True,
-                     help="Softmax temperature of teacher and student."),
-        click.option("--alpha", type=float, default=0.9, show_default=True,
-                     help="Weight of the distillation loss; the label loss has the weight 1 - alpha."),
-        click.option("--views", type=int, default=4, show_default=True,
-                     help="Augmented views per sample with stored teacher outputs."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _combine(
+        click.option("--temperature", default=4.0, help="Softmax temperature of teacher and student."),
+        click.option(
+            "--alpha", default=0.9, help="Weight of the distillation loss; the label loss has the weight 1 - alpha."
+        ),
+        click.option("--views", default=4, help="Augmented views per sample with stored teacher outputs."),
+    )(command)
 
 
 def add_seed_options(command: Command) -> Command:
-    command = click.option(
-        "--seeds", type=int, default=1, show_default=True, help="Number of repetitions with different seeds."
-    )(command)
-    return click.option("--seed", type=int, default=0, show_default=True, help="First random seed.")(command)
+    command = click.option("--seeds", default=1, help="Number of repetitions with different seeds.")(command)
+    return click.option("--seed", default=0, help="First random seed.")(command)
 
 
 def add_result_options(schema: str) -> Callable[[Command], Command]:
     """Return a decorator that adds the output options to a command that prints this schema."""
 
-    def put(command: Command) -> Command:
-        options = (
-            click.option("-o", "--output", type=PATH, default="artifacts", show_default=True,
-                         help="Output folder."),
-            click.option("--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES",
-                         help="Shape of an input; default: from the task."),
-            click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True,
-                         help="Timeout for a response of the runtime's worker, in seconds."),
-            click.option("--html", type=PATH, default=None, metavar="FILE",
-                         help="Path of an HTML report."),
-            allow_code,
-            click.option("--dry-run", is_flag=True, help="Print the plan without training."),
-            click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object ({schema})."),
-        )  # fmt: skip
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return put
+    return _combine(
+        click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder."),
+        click.option(
+            "--shape",
+            "shapes",
+            type=SHAPE,
+            multiple=True,
+            metavar="NAME=SIZES",
+            help="Shape of an input; default: from the task.",
+        ),
+        click.option(
+            "--timeout", "timeout_s", default=600.0, help="Timeout for a response of the runtime's worker, in seconds."
+        ),
+        click.option("--html", type=PATH, metavar="FILE", help="Path of an HTML report."),
+        allow_code,
+        click.option("--dry-run", is_flag=True, help="Print the plan without training."),
+        click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object ({schema})."),
+    )
 
 
 def run_training_command(

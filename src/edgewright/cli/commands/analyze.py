@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words
 from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def analyze(
     from edgewright.flows.analyze.flow import analyze as examine
 
     with show_progress() as progress:
-        analysis = examine(Path(model), dict(shapes), [word for words in runtime for word in words], progress)
+        analysis = examine(Path(model), dict(shapes), join_words(runtime), progress)
     if as_json:
         print_json(analysis)
         return

@@ -7,27 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS
+from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS, join_words, make_plan
 from edgewright.cli.rendering.output import print_json, show_progress
 
 if TYPE_CHECKING:
     from edgewright.flows.benchmark.flow import BenchmarkOutcome
     from edgewright.schema.plan import BenchmarkPlan
-
-PLAN_OPTIONS = (
-    "threads",
-    "affinity",
-    "runs",
-    "seconds",
-    "processes",
-    "interleave",
-    "seed",
-    "warmup_seconds",
-    "layers",
-    "layer_runs",
-    "threshold",
-    "power_w",
-)
 
 ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 
@@ -40,36 +25,21 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     multiple=True,
     help="Runtimes, comma-separated; default: the default runtime of the format.",
 )
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads per inference.")
+@click.option("--threads", default=1, help="Threads per inference.")
 @click.option(
-    "--affinity",
-    type=AFFINITY,
-    default=None,
-    metavar="CPUS",
-    help="Processors that the worker is bound to, such as 0,1 or 0-3.",
+    "--affinity", type=AFFINITY, metavar="CPUS", help="Processors that the worker is bound to, such as 0,1 or 0-3."
 )
-@click.option("--runs", type=int, default=None, help="Timed inferences per process; default: enough to fill --seconds.")
-@click.option(
-    "--seconds",
-    type=float,
-    default=0.2,
-    show_default=True,
-    help="Steady-state time per process, if --runs is not given.",
-)
-@click.option("--processes", type=int, default=15, show_default=True, help="Number of fresh processes per candidate.")
+@click.option("--runs", type=int, help="Timed inferences per process; default: enough to fill --seconds.")
+@click.option("--seconds", default=0.2, help="Steady-state time per process, if --runs is not given.")
+@click.option("--processes", default=15, help="Number of fresh processes per candidate.")
 @click.option(
     "--interleave",
     type=click.Choice(["chunks", "processes"]),
     default="chunks",
-    show_default=True,
     help="Order of measurement: alternate short chunks of samples, or whole processes.",
 )
 @click.option(
-    "--inputs",
-    type=PATH,
-    default=None,
-    metavar="FILE.npz",
-    help="Input file with one array per model input; default: random inputs.",
+    "--inputs", type=PATH, metavar="FILE.npz", help="Input file with one array per model input; default: random inputs."
 )
 @click.option(
     "--shape",
@@ -79,7 +49,7 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     metavar="NAME=SIZES",
     help="Shape of a dynamic input, such as x=1,3,224,224.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
+@click.option("--seed", default=0, help="Seed of the random inputs.")
 @click.option(
     "-p",
     "--option",
@@ -88,39 +58,21 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     metavar="KEY=VALUE",
     help="Runtime option, such as optimization=basic or litert.delegate=none.",
 )
-@click.option("--warmup-seconds", type=float, default=2.0, show_default=True, help="Maximum warm-up time per process.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=float,
-    default=120.0,
-    show_default=True,
-    help="Timeout for a response of a worker, in seconds.",
-)
-@click.option("--layers/--no-layers", default=True, show_default=True, help="Time the layers in a separate pass.")
-@click.option("--layer-runs", type=int, default=30, show_default=True, help="Number of profiled inferences.")
-@click.option(
-    "--threshold",
-    type=float,
-    default=0.02,
-    show_default=True,
-    help="Smallest relative difference that is reported as one.",
-)
-@click.option(
-    "--power-w", type=float, default=None, help="Device power in watts, for an energy estimate without a sensor."
-)
+@click.option("--warmup-seconds", default=2.0, help="Maximum warm-up time per process.")
+@click.option("--timeout", "timeout_s", default=120.0, help="Timeout for a response of a worker, in seconds.")
+@click.option("--layers/--no-layers", default=True, help="Time the layers in a separate pass.")
+@click.option("--layer-runs", default=30, help="Number of profiled inferences.")
+@click.option("--threshold", default=0.02, help="Smallest relative difference that is reported as one.")
+@click.option("--power-w", type=float, help="Device power in watts, for an energy estimate without a sensor.")
 @click.option(
     "--fail-on-fallback",
     type=PERCENT,
-    default=None,
     metavar="PCT",
     help="Maximum share of layer time in fallbacks, in percent; above it, exit code 3.",
 )
-@click.option("--on", "device", default="local", show_default=True, help="Device; local is this machine.")
+@click.option("--on", "device", default="local", help="Device; local is this machine.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
-@click.option(
-    "--plan", "plan_file", type=PATH, default=None, metavar="FILE", help="Plan file that replaces the options."
-)
+@click.option("--plan", "plan_file", type=PATH, metavar="FILE", help="Plan file that replaces the options.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan without measuring.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
 @click.pass_context
@@ -172,19 +124,12 @@ def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
         return read_plan(Path(given["plan_file"]))
     if not given["models"]:
         raise UsageError("no model is given", "a benchmark needs at least one model", "edgewright benchmark MODEL")
-    runtimes = [word for words in given["runtime"] for word in words]
+    runtimes = join_words(given["runtime"])
     paths = expand_folders(given["models"], runtimes)
     models = read_models(paths)
     candidates = pair_candidates([models[path] for path in paths], runtimes, given["options"])
-    plain = {name: given[name] for name in PLAN_OPTIONS if given[name] is not None}
-    return BenchmarkPlan(
-        candidates=candidates,
-        device=given["device"],
-        inputs=str(Path(given["inputs"]).absolute()) if given["inputs"] else None,
-        shapes=dict(given["shapes"]),
-        timeout_s=given["timeout_s"],
-        **plain,
-    )
+    inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
+    return make_plan(BenchmarkPlan, given, candidates=candidates, inputs=inputs)
 
 
 def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> BenchmarkOutcome:

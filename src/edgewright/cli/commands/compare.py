@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("items", nargs=-1, required=True, metavar="A B...")
-@click.option(
-    "--threshold",
-    type=float,
-    default=0.02,
-    show_default=True,
-    help="Smallest relative difference that is reported as one.",
-)
+@click.option("--threshold", default=0.02, help="Smallest relative difference that is reported as one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compare/1).")
 def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
     """Compare runs, or measure models now and compare them.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import find_task_folder
-from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words, make_plan
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ HEADERS = (
 @click.option(
     "--precision", type=WORDS, multiple=True, help="Precisions, comma-separated: fp32, fp16; default: the model's own."
 )
-@click.option(
-    "-o", "--output", type=PATH, default="artifacts", show_default=True, help="Output folder of the artifacts."
-)
+@click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder of the artifacts.")
 @click.option(
     "--shape",
     "shapes",
@@ -48,42 +46,27 @@ HEADERS = (
     metavar="NAME=SIZES",
     help="Shape of a dynamic input, such as x=1,3,224,224.",
 )
-@click.option("--weights", type=PATH, default=None, help="Weights of a torch model from FILE.py:FACTORY.")
+@click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option(
-    "-p",
-    "--option",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Compiler option, such as litert.io=source.",
+    "-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Compiler option, such as litert.io=source."
 )
 @click.option(
     "--check/--no-check",
     default=True,
-    show_default=True,
     help="Run the artifacts and compare their outputs with those of the source model.",
 )
-@click.option("--samples", type=int, default=8, show_default=True, help="Number of random inputs for the comparison.")
-@click.option(
-    "--inputs",
-    type=PATH,
-    default=None,
-    metavar="FILE.npz",
-    help="Inputs for the comparison, one array per model input.",
-)
+@click.option("--samples", default=8, help="Number of random inputs for the comparison.")
+@click.option("--inputs", type=PATH, metavar="FILE.npz", help="Inputs for the comparison, one array per model input.")
 @click.option(
     "--task",
     "task_file",
     type=PATH,
-    default=None,
     metavar="FILE.toml",
     help="Task whose labels and scaling are stored in the artifact.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
+@click.option("--seed", default=0, help="Seed of the random inputs.")
 @click.option("--bisect", is_flag=True, help="For a failed artifact, find the first layer with different outputs.")
-@click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Timeout of each step, in seconds."
-)
+@click.option("--timeout", "timeout_s", default=600.0, help="Timeout of each step, in seconds.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without compiling.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compile/1).")
 def compile(**given: Any) -> None:
@@ -109,23 +92,18 @@ def _make_plan(given: dict[str, Any]) -> CompilePlan:
     from edgewright.flows.tasks.flow import make_model_metadata
     from edgewright.schema.plan import CompilePlan
 
-    runtimes = [word for words in given["runtime"] for word in words]
-    names = _choose_runtimes(runtimes)
-    precisions = [word for words in given["precision"] for word in words]
+    names = _choose_runtimes(join_words(given["runtime"]))
+    precisions = join_words(given["precision"])
     inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
-    return CompilePlan(
+    return make_plan(
+        CompilePlan,
+        given,
         source=given["model"],
-        weights=given["weights"],
         cells=plan_cells(
             names, precisions, split_compile_options(given["options"], names), read_source_precision(given["model"])
         ),
-        shapes=dict(given["shapes"]),
-        check=given["check"],
-        samples=given["samples"],
         inputs=inputs,
         inputs_sha256=hash_npz(inputs),
-        seed=given["seed"],
-        timeout_s=given["timeout_s"],
         metadata=make_model_metadata(Path(given["task_file"]), given["model"], find_task_folder())
         if given["task_file"]
         else None,

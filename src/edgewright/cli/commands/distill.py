@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import check_code, read_task
-from edgewright.cli.parse import PATH
+from edgewright.cli.parse import PATH, make_plan
 from edgewright.cli.rendering.output import print_message
 from edgewright.cli.training import (
     add_distillation_options,
@@ -26,41 +26,27 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--teacher", default=None, metavar="MODEL", help="Teacher: FILE.py:FACTORY, or a model file; required.")
-@click.option("--teacher-weights", type=PATH, default=None, help="Weights of a torch teacher.")
-@click.option(
-    "--student", default=None, metavar="MODEL", help="Student: FILE.py:FACTORY, or auto:5x (5 times smaller); required."
-)
-@click.option("--student-weights", type=PATH, default=None, help="Initial weights of the student.")
-@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
-@click.option("--data", default=None, metavar="DATA", help="Training data, with or without labels; required.")
-@click.option(
-    "--val", default=None, metavar="DATA", help="Validation data, used only for the final evaluation; required."
-)
+@click.option("--teacher", metavar="MODEL", help="Teacher: FILE.py:FACTORY, or a model file; required.")
+@click.option("--teacher-weights", type=PATH, help="Weights of a torch teacher.")
+@click.option("--student", metavar="MODEL", help="Student: FILE.py:FACTORY, or auto:5x (5 times smaller); required.")
+@click.option("--student-weights", type=PATH, help="Initial weights of the student.")
+@click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
+@click.option("--data", metavar="DATA", help="Training data, with or without labels; required.")
+@click.option("--val", metavar="DATA", help="Validation data, used only for the final evaluation; required.")
 @add_distillation_options
 @click.option(
     "--transfer",
     type=click.Choice(("none", "features", "attention")),
     default="none",
-    show_default=True,
     help="Teacher's intermediate outputs that the student also matches.",
 )
-@click.option("--transfer-weight", type=float, default=1.0, show_default=True, help="Weight of the loss of --transfer.")
-@click.option("--runtime", default="onnxruntime", show_default=True, help="Runtime of the timing and the evaluation.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads per timed inference.")
+@click.option("--transfer-weight", default=1.0, help="Weight of the loss of --transfer.")
+@click.option("--runtime", default="onnxruntime", help="Runtime of the timing and the evaluation.")
+@click.option("--threads", default=1, help="Threads per timed inference.")
 @click.option(
-    "--control/--no-control",
-    default=True,
-    show_default=True,
-    help="Also train the same student without the teacher, as the control.",
+    "--control/--no-control", default=True, help="Also train the same student without the teacher, as the control."
 )
-@click.option(
-    "--max-drop",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Maximum metric drop against the control; above it, exit code 3.",
-)
+@click.option("--max-drop", default=0.0, help="Maximum metric drop against the control; above it, exit code 3.")
 @add_training_options
 @add_seed_options
 @add_result_options("edgewright.distil/1")
@@ -88,29 +74,13 @@ def _make_plan(given: dict[str, Any]) -> DistillPlan:
         if not given[name]:
             raise UsageError(f"{flag} is missing", "distillation requires it", "see docs/distill.md")
     task, code = read_task(given)
-    return DistillPlan(
-        teacher=given["teacher"],
-        teacher_weights=given["teacher_weights"],
-        student=given["student"],
-        student_weights=given["student_weights"],
+    return make_plan(
+        DistillPlan,
+        given,
         runtime=find_runtime(given["runtime"]).name,
         task=msgspec.to_builtins(task),
         code=code,
-        data=given["data"],
-        val=given["val"],
-        temperature=given["temperature"],
-        alpha=given["alpha"],
-        transfer=given["transfer"],
-        transfer_weight=given["transfer_weight"],
-        views=given["views"],
         settings=read_settings(given),
-        held_out=given["held_out"],
-        seeds=given["seeds"],
-        control=given["control"],
-        max_drop=given["max_drop"],
-        threads=given["threads"],
-        shapes=dict(given["shapes"]),
-        timeout_s=given["timeout_s"],
     )
 
 

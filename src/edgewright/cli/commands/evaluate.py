@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import allow_code, check_code, read_task
-from edgewright.cli.parse import INDICES, PATH, TAG, WORDS
+from edgewright.cli.parse import INDICES, PATH, TAG, WORDS, join_words, make_plan
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
@@ -34,36 +34,24 @@ MAX_SHOWN = 5
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
-@click.option(
-    "--data", default=None, metavar="DATA", help="Labeled dataset: folder, .zip, .npz, or FILE.py:function; required."
-)
+@click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
+@click.option("--data", metavar="DATA", help="Labeled dataset: folder, .zip, .npz, or FILE.py:function; required.")
 @click.option(
     "--runtime",
     type=WORDS,
     multiple=True,
     help="Runtimes, comma-separated; default: the default runtime of the format.",
 )
-@click.option("--samples", type=int, default=None, help="Number of samples, chosen by --seed; default: all.")
+@click.option("--samples", type=int, help="Number of samples, chosen by --seed; default: all.")
 @click.option(
-    "--leave-out",
-    type=int,
-    default=None,
-    help="Number of samples to exclude: those that --samples with this number chooses.",
+    "--leave-out", type=int, help="Number of samples to exclude: those that --samples with this number chooses."
 )
-@click.option("--indices", type=INDICES, default=None, metavar="LIST", help="Sample numbers, such as 0-99,200.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample choice.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads per inference.")
+@click.option("--indices", type=INDICES, metavar="LIST", help="Sample numbers, such as 0-99,200.")
+@click.option("--seed", default=0, help="Seed of the sample choice.")
+@click.option("--threads", default=1, help="Threads per inference.")
 @click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Runtime option.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=float,
-    default=120.0,
-    show_default=True,
-    help="Timeout for a response of a worker, in seconds.",
-)
-@click.option("--on", "device", default="local", show_default=True, help="Device; local is this machine.")
+@click.option("--timeout", "timeout_s", default=120.0, help="Timeout for a response of a worker, in seconds.")
+@click.option("--on", "device", default="local", help="Device; local is this machine.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
 @allow_code
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.evaluate/1).")
@@ -109,22 +97,16 @@ def _make_plan(given: dict[str, Any]) -> EvaluatePlan:
         )
     if given["data"] is None:
         raise UsageError("no data is given", "an evaluation needs labeled samples", example)
-    runtimes = [word for words in given["runtime"] for word in words]
+    runtimes = join_words(given["runtime"])
     task, code = read_task(given)
     paths = expand_folders(given["models"], runtimes)
     models = read_models(paths)
-    return EvaluatePlan(
+    return make_plan(
+        EvaluatePlan,
+        given,
         candidates=pair_candidates([models[path] for path in paths], runtimes, given["options"]),
-        device=given["device"],
         task=msgspec.to_builtins(task),
         code=code,
-        data=given["data"],
-        samples=given["samples"],
-        leave_out=given["leave_out"],
-        indices=given["indices"],
-        seed=given["seed"],
-        threads=given["threads"],
-        timeout_s=given["timeout_s"],
     )
 
 

@@ -25,16 +25,18 @@ if TYPE_CHECKING:
     help="Input file with one array per input of the source model.",
 )
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Output file.")
-@click.option(
-    "--runtime", default="", help="Runtime that reads the format; default: the default runtime of the format."
-)
+@click.option("--runtime", help="Runtime that reads the format; default: the default runtime of the format.")
 @click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Runtime option.")
-@click.option(
-    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Timeout for a response, in seconds."
-)
+@click.option("--timeout", "timeout_s", default=120.0, help="Timeout for a response, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.invocation/1).")
 def invoke(
-    artifact: str, inputs: str, output: str, runtime: str, options: tuple[str, ...], timeout_s: float, as_json: bool
+    artifact: str,
+    inputs: str,
+    output: str,
+    runtime: str | None,
+    options: tuple[str, ...],
+    timeout_s: float,
+    as_json: bool,
 ) -> None:
     """Run a model once on your inputs and write its outputs.
 
@@ -50,7 +52,7 @@ def invoke(
 
     check_output_path(Path(output))
     check_number("timeout_s", timeout_s)
-    info = choose_runtime(Path(artifact), runtime)
+    info = choose_runtime(Path(artifact), runtime or "")
     runtime_options = split_options(options, [info])[info.name]
     with closing(open_device("local")) as device, show_progress() as progress:
         progress(f"{Path(artifact).name} in {info.name}: running")

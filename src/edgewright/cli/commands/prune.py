@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import check_code, read_task
-from edgewright.cli.parse import PATH
+from edgewright.cli.parse import PATH, make_plan
 from edgewright.cli.rendering.output import print_message, print_table
 from edgewright.cli.training import (
     DISTILLATION_OPTIONS,
@@ -35,69 +35,48 @@ TRAINING_OPTIONS = ("control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("--weights", type=PATH, default=None, help="Weights of a torch model from FILE.py:FACTORY.")
-@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
-@click.option("--data", default="", metavar="DATA", help="Fine-tuning data. If omitted, the model is pruned only.")
-@click.option(
-    "--val", default=None, metavar="DATA", help="Validation data, used only for the final evaluation; required."
-)
+@click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
+@click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
+@click.option("--data", metavar="DATA", help="Fine-tuning data. If omitted, the model is pruned only.")
+@click.option("--val", metavar="DATA", help="Validation data, used only for the final evaluation; required.")
 @click.option(
     "--method",
     type=click.Choice(("structured", "unstructured")),
     default="structured",
-    show_default=True,
     help="Structured: channels, heads and neurons; unstructured: single weights.",
 )
 @click.option(
     "--importance",
     type=click.Choice(("l1", "l2", "bn-gamma", "taylor", "latency")),
-    default=None,
     help="Importance criterion; default: taylor with fine-tuning, else l2.",
 )
-@click.option("--target-speedup", type=float, default=None, metavar="N", help="Target speedup in the runtime.")
-@click.option("--target-bytes", default="", metavar="SIZE", help="Target size, such as 800kB, or 2x (half the size).")
-@click.option(
-    "--target-macs", default="", metavar="NUMBER", help="Target number of MACs, such as 15M, or 2x (half as many)."
-)
+@click.option("--target-speedup", type=float, metavar="N", help="Target speedup in the runtime.")
+@click.option("--target-bytes", metavar="SIZE", help="Target size, such as 800kB, or 2x (half the size).")
+@click.option("--target-macs", metavar="NUMBER", help="Target number of MACs, such as 15M, or 2x (half as many).")
 @click.option(
     "--max-drop",
-    type=float,
     default=1.0,
-    show_default=True,
     help="Maximum metric drop against source and control; above it, exit code 3. Without a target, the pruning budget.",
 )
-@click.option("--sparsity", type=float, default=0.8, show_default=True, help="Fraction of zero weights (unstructured).")
+@click.option("--sparsity", default=0.8, help="Fraction of zero weights (unstructured).")
 @click.option(
     "--scope",
     type=click.Choice(("global", "layer")),
     default="global",
-    show_default=True,
     help="Set of weights that are ranked together (unstructured).",
 )
+@click.option("--pattern", metavar="N:M", help="Sparsity pattern: N nonzero weights of each M (unstructured).")
+@click.option("--multiple", default=8, help="Number that channel counts are a multiple of.")
+@click.option("--rounds", default=1, help="Number of pruning steps with fine-tuning in between.")
+@click.option("--round-epochs", default=1.0, help="Fine-tuning epochs between two rounds.")
+@click.option("--runtime", default="onnxruntime", help="Runtime of the timing and the evaluation.")
+@click.option("--threads", default=1, help="Threads per timed inference.")
 @click.option(
-    "--pattern", default="", metavar="N:M", help="Sparsity pattern: N nonzero weights of each M (unstructured)."
-)
-@click.option(
-    "--multiple", type=int, default=8, show_default=True, help="Number that channel counts are a multiple of."
-)
-@click.option(
-    "--rounds", type=int, default=1, show_default=True, help="Number of pruning steps with fine-tuning in between."
-)
-@click.option(
-    "--round-epochs", type=float, default=1.0, show_default=True, help="Fine-tuning epochs between two rounds."
-)
-@click.option("--runtime", default="onnxruntime", show_default=True, help="Runtime of the timing and the evaluation.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads per timed inference.")
-@click.option(
-    "--control/--no-control",
-    default=True,
-    show_default=True,
-    help="Also train the unpruned network for the same steps, as the control.",
+    "--control/--no-control", default=True, help="Also train the unpruned network for the same steps, as the control."
 )
 @click.option(
     "--teach/--no-teach",
     default=True,
-    show_default=True,
     help="Use the source model as the teacher of the pruned network and the control.",
 )
 @add_distillation_options
@@ -156,37 +135,15 @@ def _make_plan(given: dict[str, Any]) -> PrunePlan:
                 f"{flag} is missing", "the evaluation of the result requires it", f"{flag} …, see docs/prune.md"
             )
     task, code = read_task(given)
-    return PrunePlan(
+    return make_plan(
+        PrunePlan,
+        given,
         source=given["model"],
-        weights=given["weights"],
         runtime=find_runtime(given["runtime"]).name,
         task=msgspec.to_builtins(task),
         code=code,
-        data=given["data"],
-        val=given["val"],
-        method=given["method"],
         importance=given["importance"] or ("taylor" if given["data"] and ".py:" in given["model"] else "l2"),
-        target_speedup=given["target_speedup"],
-        target_bytes=given["target_bytes"],
-        target_macs=given["target_macs"],
-        max_drop=given["max_drop"],
-        sparsity=given["sparsity"],
-        scope=given["scope"],
-        pattern=given["pattern"],
-        multiple=given["multiple"],
-        rounds=given["rounds"],
-        round_epochs=given["round_epochs"],
         settings=read_settings(given),
-        held_out=given["held_out"],
-        seeds=given["seeds"],
-        teach=given["teach"],
-        views=given["views"],
-        temperature=given["temperature"],
-        alpha=given["alpha"],
-        control=given["control"],
-        threads=given["threads"],
-        shapes=dict(given["shapes"]),
-        timeout_s=given["timeout_s"],
     )
 
 

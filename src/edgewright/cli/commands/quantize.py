@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import allow_code, check_code, read_task
-from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words, make_plan
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
 from edgewright.cli.training import (
     TRAINING_SETTINGS,
@@ -47,24 +47,18 @@ MAX_NODES = 10
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
-@click.option(
-    "--data", default=None, metavar="DATA", help="Dataset: folder, .zip, .npz, or FILE.py:function; required."
-)
+@click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
+@click.option("--data", metavar="DATA", help="Dataset: folder, .zip, .npz, or FILE.py:function; required.")
 @click.option(
     "--eval-data",
-    default=None,
     metavar="DATA",
     help="Evaluation dataset; default: the samples of --data that are not used for calibration.",
 )
-@click.option(
-    "--samples", type=int, default=100, show_default=True, help="Number of calibration samples; labels are not used."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample choice.")
+@click.option("--samples", default=100, help="Number of calibration samples; labels are not used.")
+@click.option("--seed", default=0, help="Seed of the sample choice.")
 @click.option(
     "--precision",
     default="w8a8",
-    show_default=True,
     metavar="WORD",
     help=f"Precision: {', '.join(QUANTIZED_PRECISIONS)}; int8 means w8a8.",
 )
@@ -73,15 +67,11 @@ MAX_NODES = 10
 )
 @click.option(
     "--max-drop",
-    type=float,
     default=1.0,
-    show_default=True,
     help="Maximum metric drop, in percentage points or the metric's unit; above it, exit code 3.",
 )
-@click.option("--recipe", type=PATH, default=None, metavar="FILE.toml", help="Quantization recipe to follow exactly.")
-@click.option(
-    "-o", "--output", type=PATH, default="artifacts", show_default=True, help="Output folder of the artifacts."
-)
+@click.option("--recipe", type=PATH, metavar="FILE.toml", help="Quantization recipe to follow exactly.")
+@click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder of the artifacts.")
 @click.option(
     "--shape",
     "shapes",
@@ -90,27 +80,22 @@ MAX_NODES = 10
     metavar="NAME=SIZES",
     help="Shape of a dynamic input; default: from the task.",
 )
-@click.option("--weights", type=PATH, default=None, help="Weights of a torch model from FILE.py:FACTORY.")
-@click.option(
-    "--measure/--no-measure", default=True, show_default=True, help="Benchmark the artifacts against the float model."
-)
+@click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
+@click.option("--measure/--no-measure", default=True, help="Benchmark the artifacts against the float model.")
 @click.option("--force", is_flag=True, help="Accept the choice of --precision auto even if it is slower than float.")
 @click.option("--integer-io", is_flag=True, help="Integer model inputs and outputs, where the runtime supports them.")
 @click.option("--qat", is_flag=True, help="Quantization-aware training on --data, evaluated on --eval-data.")
 @click.option(
     "--control/--no-control",
     default=True,
-    show_default=True,
     help="With --qat, also train the float model for the same steps, as the control.",
 )
 @add_training_options
 @click.option(
     "--report", is_flag=True, help="Show the quantization error of each operator, and operators in higher precision."
 )
-@click.option("--html", type=PATH, default=None, metavar="FILE", help="Path of an HTML report.")
-@click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Timeout of each step, in seconds."
-)
+@click.option("--html", type=PATH, metavar="FILE", help="Path of an HTML report.")
+@click.option("--timeout", "timeout_s", default=600.0, help="Timeout of each step, in seconds.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without quantizing.")
 @allow_code
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.quantize/1).")
@@ -160,29 +145,18 @@ def _make_plan(given: dict[str, Any]) -> QuantizePlan:
             f"supported precisions: {', '.join(QUANTIZED_PRECISIONS)}",
             "--precision w8a8",
         )
-    words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
+    words = join_words(given["runtime"]) or ["onnxruntime", "litert"]
     task, code = read_task(given)
-    return QuantizePlan(
+    return make_plan(
+        QuantizePlan,
+        given,
         source=given["model"],
-        weights=given["weights"],
         runtimes=tuple(dict.fromkeys(find_runtime(word).name for word in words)),
-        precision=word,  # type: ignore[arg-type] # one of QUANTIZED
+        precision=word,
         task=msgspec.to_builtins(task),
         code=code,
-        data=given["data"],
-        eval_data=given["eval_data"],
-        samples=given["samples"],
-        seed=given["seed"],
-        shapes=dict(given["shapes"]),
         recipe=write_recipe(read_recipe(Path(given["recipe"]))) if given["recipe"] is not None else "",
-        max_drop=given["max_drop"],
-        measure=given["measure"],
-        force=given["force"],
-        integer_io=given["integer_io"],
         qat=read_settings(given) if given["qat"] else None,
-        held_out=given["held_out"],
-        control=given["control"],
-        timeout_s=given["timeout_s"],
     )
 
 

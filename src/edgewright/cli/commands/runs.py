@@ -24,21 +24,15 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--model", default=None, help="Model name, or the first digits of its hash.")
-@click.option("--runtime", default=None, help="Runtime of the run.")
-@click.option("--device", default=None, help="Device name or id.")
+@click.option("--model", help="Model name, or the first digits of its hash.")
+@click.option("--runtime", help="Runtime of the run.")
+@click.option("--device", help="Device name or id.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag of the run; may be repeated.")
-@click.option("--state", type=click.Choice(get_args(RunState)), default=None, help="State of the run.")
-@click.option("--since", default=None, metavar="DATE", help="Earliest start date, such as 2026-11-01 (UTC).")
-@click.option("--until", default=None, metavar="DATE", help="Date before which the run started (UTC).")
-@click.option("--text", default=None, help="Text in a note, an error, or a name of a model, device or runtime.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, 1_000_000),
-    default=50,
-    show_default=True,
-    help="Maximum number of runs, newest first.",
-)
+@click.option("--state", type=click.Choice(get_args(RunState)), help="State of the run.")
+@click.option("--since", metavar="DATE", help="Earliest start date, such as 2026-11-01 (UTC).")
+@click.option("--until", metavar="DATE", help="Date before which the run started (UTC).")
+@click.option("--text", help="Text in a note, an error, or a name of a model, device or runtime.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, help="Maximum number of runs, newest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
     """List the runs, newest first."""
@@ -100,19 +94,13 @@ def show(run_id: str, as_json: bool) -> None:
 
 @runs.command("export")
 @click.argument("items", nargs=-1, metavar="ID... [FOLDER]")
-@click.option("--html", type=PATH, default=None, metavar="FILE", help="Path of an HTML report of one to eight runs.")
+@click.option("--html", type=PATH, metavar="FILE", help="Path of an HTML report of one to eight runs.")
+@click.option("--site", type=PATH, metavar="FOLDER", help="Folder for static pages; without ID, of all runs.")
+@click.option("--chrome-trace", type=PATH, metavar="FILE", help="Path of a layer trace for Perfetto.")
 @click.option(
-    "--site", type=PATH, default=None, metavar="FOLDER", help="Folder for static pages; without ID, of all runs."
+    "--model-explorer", type=PATH, metavar="FILE", help="Path of the layer times as Model Explorer node data."
 )
-@click.option("--chrome-trace", type=PATH, default=None, metavar="FILE", help="Path of a layer trace for Perfetto.")
-@click.option(
-    "--model-explorer",
-    type=PATH,
-    default=None,
-    metavar="FILE",
-    help="Path of the layer times as Model Explorer node data.",
-)
-@click.option("--csv", type=PATH, default=None, metavar="FILE", help="Path of a CSV table of the layers.")
+@click.option("--csv", type=PATH, metavar="FILE", help="Path of a CSV table of the layers.")
 def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
     """Export a run with its model to a folder that another machine can import, or export reports of runs."""
     from edgewright.cli.user_store import open_user_store
@@ -173,9 +161,9 @@ def import_command(folder: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
-@click.option("--on", "device", default="", help="Device; default: the device of the run.")
+@click.option("--on", "device", help="Device; default: the device of the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.rerun/1).")
-def rerun(run_id: str, device: str, as_json: bool) -> None:
+def rerun(run_id: str, device: str | None, as_json: bool) -> None:
     """Repeat a stored run with the same model, inputs and plan, and compare the two."""
     from edgewright.cli.rendering.tables import show_benchmark, show_comparisons
     from edgewright.cli.user_store import open_user_store
@@ -187,7 +175,7 @@ def rerun(run_id: str, device: str, as_json: bool) -> None:
     with closing(open_user_store()) as store:
         word = device or load_recorded_plan(store.load(run_id)).device
         with closing(open_device(word)) as opened, show_progress() as progress:
-            repeated = repeat(run_id, opened, store, progress, moved_to=device)
+            repeated = repeat(run_id, opened, store, progress, moved_to=device or "")
     comparisons = (repeated.comparison,) if repeated.comparison else ()
     report = make_report([repeated.original, *repeated.outcome.runs], comparisons)
     if as_json:
@@ -202,7 +190,7 @@ def rerun(run_id: str, device: str, as_json: bool) -> None:
 @runs.command()
 @click.argument("run_id", metavar="ID")
 @click.argument("tags", nargs=-1, type=TAG, metavar="[NAME=VALUE]...")
-@click.option("--note", default=None, help="New note of the run.")
+@click.option("--note", help="New note of the run.")
 @click.option("--remove", multiple=True, metavar="NAME", help="Tag to remove; may be repeated.")
 def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove: tuple[str, ...]) -> None:
     """Set tags or the note of a run, or remove tags."""

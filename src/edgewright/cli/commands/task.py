@@ -13,7 +13,7 @@ def task() -> None:
 
 @task.command("init")
 @click.argument("model", type=PATH, metavar="MODEL")
-@click.option("-o", "--output", type=PATH, default=None, metavar="FILE.toml", help="Output file; default: stdout.")
+@click.option("-o", "--output", type=PATH, metavar="FILE.toml", help="Output file; default: stdout.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(model: str, output: str | None, force: bool) -> None:
     """Propose a task from a model's signature.
@@ -37,7 +37,7 @@ def init(model: str, output: str | None, force: bool) -> None:
 
 @task.command("show")
 @click.argument("file", type=PATH, metavar="FILE.toml")
-@click.option("--model", type=PATH, default=None, help="Model to check the task against.")
+@click.option("--model", type=PATH, help="Model to check the task against.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole task as one JSON object (edgewright.task/1).")
 def show(file: str, model: str | None, as_json: bool) -> None:
     """Check a task file and show all its settings, including defaults."""

@@ -18,12 +18,8 @@ ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="Port; 0 chooses a free one."
-)
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; all but loopback require a key."
-)
+@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, help="Port; 0 chooses a free one.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on; all but loopback require a key.")
 @click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: only in a terminal.")
 @click.option(
     "--work-folder",
