@@ -63,6 +63,7 @@ def run_ours(count: int) -> dict[str, float]:
 
     from edgewright.flows.device_names import open_device
     from edgewright.flows.evaluate.flow import evaluate
+    from edgewright.flows.workspace import Workspace
     from edgewright.schema.plan import Candidate, EvaluatePlan
     from edgewright.store.store import open_store
     from edgewright.tasks.spec.task import Classification, ImageInput, Task
@@ -76,7 +77,7 @@ def run_ours(count: int) -> dict[str, float]:
     )
     with TemporaryDirectory() as home, closing(open_device("local")) as device, open_store(Path(home)) as store:
         began = cpu_seconds()
-        metric = evaluate(plan, device, store, lambda text: None).report.results[0].metric
+        metric = evaluate(plan, Workspace(device, store, lambda text: None)).report.results[0].metric
         spent = cpu_seconds() - began
     peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {

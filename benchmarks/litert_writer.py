@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.measuring import describe_machine, find_model
 from edgewright.devices.local import LocalDevice
 from edgewright.flows.benchmark.flow import benchmark
+from edgewright.flows.workspace import Workspace
 from edgewright.runtimes import litert, onnxruntime
 from edgewright.runtimes.contract import Array, Session
 from edgewright.runtimes.litert.writer import convert_onnx
@@ -115,7 +116,7 @@ def report_speed(model: Path, written: Path, home: Path) -> None:
 def compare_speed(candidates: tuple[Candidate, Candidate], home: Path) -> None:
     device = LocalDevice()
     with open_store(home) as store:
-        outcome = benchmark(BenchmarkPlan(candidates=candidates), device, store, lambda text: None, {})
+        outcome = benchmark(BenchmarkPlan(candidates=candidates), Workspace(device, store, lambda text: None), {})
     device.close()
     for run in outcome.runs:
         found = {metric.name: metric.value or 0.0 for metric in run.metrics}

@@ -39,6 +39,7 @@ from edgewright.flows.evaluate.flow import evaluate
 from edgewright.flows.evaluate.report import EvaluationReport
 from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport
+from edgewright.flows.workspace import Workspace
 from edgewright.quantization.recipe import Recipe, write_recipe
 from edgewright.schema.plan import Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.store.store import open_store
@@ -232,7 +233,7 @@ class Bench:
         def make() -> Quantization:
             watch = Stopwatch(f"{subject.name} {name}")
             with closing(open_device("local")) as device, open_store(self._folder / "home") as store:
-                report, error = quantize(plan, self._folder / name, device, store, watch)
+                report, error = quantize(plan, self._folder / name, Workspace(device, store, watch))
             watch.mark()
             return Quantization(
                 report=report, error=str(error or ""), whole=watch.between(0, -1), quantizer=watch.between(0, 1)
@@ -276,7 +277,7 @@ class Bench:
         def make() -> EvaluationReport:
             watch = Stopwatch(f"{self._subject.name} {name}")
             with closing(open_device("local")) as device, open_store(self._folder / "home") as store:
-                result = evaluate(plan, device, store, watch)
+                result = evaluate(plan, Workspace(device, store, watch))
             if result.error is not None:
                 print(f"{name}: {result.error}", file=sys.stderr)
             return result.report
@@ -303,7 +304,7 @@ class Bench:
         def make() -> CompileReport:
             watch = Stopwatch(f"{self._subject.name} fp32")
             with closing(open_device("local")) as device, open_store(self._folder / "home") as store:
-                return compile_all(plan, self._folder / "fp32", device, store, watch)[0]
+                return compile_all(plan, self._folder / "fp32", Workspace(device, store, watch))[0]
 
         report = once(self._folder / "fp32.json", CompileReport, make)
         return {cell.runtime: Path(cell.path) for cell in report.artifacts if cell.path}

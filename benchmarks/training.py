@@ -34,6 +34,7 @@ from edgewright.flows.prune.flow import prune
 from edgewright.flows.prune.report import PruneReport
 from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.quantize.report import QuantizeReport, Speedup
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
 from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan, QuantizePlan
 from edgewright.store.store import open_store
@@ -65,7 +66,8 @@ class Bench:
     """The parts, each stored as JSON in `out`."""
 
     def __init__(self, out: Path, device: Any, store: Any, seeds: int) -> None:
-        self._out, self._device, self._store, self._seeds = out, device, store, seeds
+        self._out, self._seeds = out, seeds
+        self.workspace = Workspace(device, store, self.progress)
         self._began = monotonic()
 
     def kept(self, name: str, kind: Any, make: Any) -> Any:
@@ -84,18 +86,14 @@ class Bench:
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2x", target_speedup=1.5,
             settings=PRUNE, seeds=self._seeds, views=VIEWS,
         )  # fmt: skip
-        found: PruneReport = self.kept(
-            "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.progress)
-        )
+        found: PruneReport = self.kept("prune", PruneReport, lambda: prune(plan, self._out / "prune", self.workspace))
         return found
 
     def zeros(self) -> PruneReport:
         plan = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, method="unstructured", settings=ZEROS
         )
-        found: PruneReport = self.kept(
-            "zeros", PruneReport, lambda: prune(plan, self._out / "zeros", self._device, self._store, self.progress)
-        )
+        found: PruneReport = self.kept("zeros", PruneReport, lambda: prune(plan, self._out / "zeros", self.workspace))
         return found
 
     def peer(self, macs: float) -> tuple[float, int, Speedup, PeerResult]:
@@ -114,7 +112,7 @@ class Bench:
             command = [sys.executable, "-m", "benchmarks.torch_pruning_once", str(out / "job.json")]
             subprocess.run(command, cwd=ROOT, check=True)
         peer = msgspec.json.decode((out / "result.json").read_bytes(), type=PeerResult)
-        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.progress)
+        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self.workspace)
         remove_file_exporter_metadata(out / "model.onnx")  # as ours are
         rows = evaluate_networks({"peer": out / "model.onnx"}, context)
         metric = rows["peer"].metric
@@ -131,7 +129,7 @@ class Bench:
     def export(self, to: Path) -> None:
         with TemporaryDirectory() as folder:
             plan = CompilePlan(source=FACTORY, weights=WEIGHTS, cells=(), shapes={"x": (1, 3, 32, 32)})
-            prepared = prepare_source(plan, Path(folder), self._device, bare=True)
+            prepared = prepare_source(plan, Path(folder), self.workspace.device, bare=True)
             to.write_bytes(Path(prepared.files["onnx"]).read_bytes())
 
     def distil(self) -> DistillReport:
@@ -142,7 +140,7 @@ class Bench:
         found: DistillReport = self.kept(
             "distil",
             DistillReport,
-            lambda: distill(plan, self._out / "distil", self._device, self._store, self.progress),
+            lambda: distill(plan, self._out / "distil", self.workspace),
         )
         return found
 
@@ -152,7 +150,7 @@ class Bench:
             max_drop=100.0, measure=False, qat={"epochs": 2.0},
         )  # fmt: skip
         found: QuantizeReport = self.kept(
-            "qat", QuantizeReport, lambda: quantize(plan, self._out / "qat", self._device, self._store, self.progress)
+            "qat", QuantizeReport, lambda: quantize(plan, self._out / "qat", self.workspace)
         )
         return found
 
@@ -165,7 +163,7 @@ class Bench:
         pruned: PruneReport = self.kept(
             "chain-prune",
             PruneReport,
-            lambda: prune(cut, self._out / "chain", self._device, self._store, self.progress),
+            lambda: prune(cut, self._out / "chain", self.workspace),
         )
         plan = DistillPlan(
             teacher=FACTORY, teacher_weights=WEIGHTS, student=pruned.module or "", student_weights=pruned.weights,
@@ -174,7 +172,7 @@ class Bench:
         distilled: DistillReport = self.kept(
             "chain-distil",
             DistillReport,
-            lambda: distill(plan, self._out / "chain", self._device, self._store, self.progress),
+            lambda: distill(plan, self._out / "chain", self.workspace),
         )
         small = QuantizePlan(
             source=distilled.model or "",
@@ -186,11 +184,11 @@ class Bench:
         )
         done: QuantizeReport = self.kept(
             "chain-quantize", QuantizeReport,
-            lambda: quantize(small, self._out / "chain", self._device, self._store, self.progress),
+            lambda: quantize(small, self._out / "chain", self.workspace),
         )  # fmt: skip
         whole = self.source()
         made = Path(done.artifacts[0].path or "")
-        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.progress)
+        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self.workspace)
         speed_comparison = compare_speed(whole, made, context, {})
         return distilled, done, speed_comparison.speedup, whole.stat().st_size
 

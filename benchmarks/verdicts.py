@@ -23,6 +23,7 @@ from edgewright.bench.verdict import CONFIDENCE, decide_verdict
 from edgewright.devices.connection import Connection
 from edgewright.devices.local import WORKER, LocalDevice
 from edgewright.flows.benchmark.flow import benchmark
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.schema.run import Comparison, Run
 from edgewright.store.store import open_store
@@ -66,7 +67,7 @@ def compare_often(plan: BenchmarkPlan, device: LocalDevice, times: int) -> list[
     for number in range(times):
         with TemporaryDirectory() as home, open_store(Path(home)) as store:
             began = perf_counter()
-            outcome = benchmark(plan, device, store, lambda text: None, {})
+            outcome = benchmark(plan, Workspace(device, store, lambda text: None), {})
             seconds = perf_counter() - began
         comparison: Comparison = outcome.comparisons[0]
         row = {"verdict": comparison.verdict, "ratio": comparison.ratio, "low": comparison.low, "high": comparison.high}

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from edgewright.devices.local import LocalDevice
 from edgewright.flows.benchmark.flow import benchmark
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.model import Model, Signature, TensorSpec
 from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.schema.run import DeviceRecord, Layer, Metric, Run, RunOutput, RunWarning, Series
@@ -181,4 +182,4 @@ def measured(store: Store, tmp_path: Path) -> str:
         warmup_seconds=0.01,
         layers=False,
     )
-    return benchmark(plan, LocalDevice(), store, lambda text: None, {}).runs[0].id
+    return benchmark(plan, Workspace(LocalDevice(), store, lambda text: None), {}).runs[0].id

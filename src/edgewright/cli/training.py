@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.code import allow_code
 from edgewright.cli.parse import PATH, SHAPE
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,19 +126,17 @@ def run_training_command(
     show: Callable[[Any], None],
 ) -> None:  # fmt: skip
     """Check the plan and print it (`--dry-run`), or run it and show the report; raise the error of a failed result."""
-    from contextlib import closing
     from pathlib import Path
 
-    from edgewright.cli.user_store import open_user_store
-    from edgewright.flows.device_names import open_device
+    from edgewright.cli.user_store import open_workspace
 
     if given["dry_run"]:
         check(plan)
         print_json(plan)
         return
     check_html_folder(given["html"])
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
-        report, error = run(plan, Path(given["output"]), device, store, progress)
+    with open_workspace() as workspace:
+        report, error = run(plan, Path(given["output"]), workspace)
     if given["as_json"]:
         print_json(report)
     else:

@@ -27,6 +27,7 @@ from edgewright.flows.benchmark.comparison import get_session_id
 from edgewright.flows.benchmark.flow import BenchmarkOutcome, benchmark
 from edgewright.flows.benchmark.report import BenchmarkReport, make_report
 from edgewright.flows.interrupts import defer_interrupts
+from edgewright.flows.workspace import Workspace
 from edgewright.runtimes import wire
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import Run
@@ -68,7 +69,7 @@ def put_failing(plan: BenchmarkPlan, position: int, how: str) -> BenchmarkPlan:
 
 
 def test_the_record_equals_what_was_reported(store: Store, model: str, device: QuickDevice) -> None:
-    outcome = benchmark(make_plan(model, model), device, store, ignore, {"who": "me"})
+    outcome = benchmark(make_plan(model, model), Workspace(device, store, ignore), {"who": "me"})
     assert outcome.error is None
     assert len(outcome.comparisons) == 1
     kept = all_runs(store)
@@ -86,7 +87,7 @@ def test_the_record_equals_what_was_reported(store: Store, model: str, device: Q
 
 
 def test_the_report_of_stored_runs_is_the_same(store: Store, model: str, device: QuickDevice) -> None:
-    outcome = benchmark(make_plan(model), device, store, ignore, {})
+    outcome = benchmark(make_plan(model), Workspace(device, store, ignore), {})
     report = make_report(outcome.runs, outcome.comparisons)
     again = make_report(all_runs(store), outcome.comparisons)
     assert again == report
@@ -94,7 +95,7 @@ def test_the_report_of_stored_runs_is_the_same(store: Store, model: str, device:
 
 
 def test_without_layers(store: Store, model: str, device: QuickDevice) -> None:
-    run = benchmark(make_plan(model, layers=False), device, store, ignore, {}).runs[0]
+    run = benchmark(make_plan(model, layers=False), Workspace(device, store, ignore), {}).runs[0]
     assert run.layers == ()
     assert "layers-missing" not in {warning.code for warning in run.warnings}
     assert len(device.started) == 3
@@ -104,7 +105,7 @@ def test_model_weights_and_inputs_are_kept(store: Store, tmp_path: Path, device:
     model = write_external(tmp_path / "m.onnx")
     inputs = tmp_path / "mine.npz"
     write_feeds(inputs, {"x": np.zeros((64, 128), np.float32)})
-    run = benchmark(make_plan(str(model), inputs=str(inputs)), device, store, ignore, {}).runs[0]
+    run = benchmark(make_plan(str(model), inputs=str(inputs)), Workspace(device, store, ignore), {}).runs[0]
     kept = {output.role: output for output in run.outputs}
     assert kept.keys() == {"model", "data:weights.bin", "inputs"}
     for role, path in {"model": model, "data:weights.bin": tmp_path / "weights.bin", "inputs": inputs}.items():
@@ -117,7 +118,7 @@ def test_an_input_may_be_called_file(store: Store, tmp_path: Path, device: Quick
     from tests.models.onnx_files import write_named
 
     model = write_named(tmp_path / "m.onnx", "file", "allow_pickle")
-    assert benchmark(make_plan(str(model)), device, store, ignore, {}).error is None
+    assert benchmark(make_plan(str(model)), Workspace(device, store, ignore), {}).error is None
 
 
 def test_pretended_trouble_brings_its_warnings(store: Store, model: str, device: QuickDevice) -> None:
@@ -128,7 +129,7 @@ def test_pretended_trouble_brings_its_warnings(store: Store, model: str, device:
         warmup_seconds=5.0,
         options={"throttle": "1.0", "fallback": "0.3", "latency-us": "400"},
     )
-    run = benchmark(plan, device, store, ignore, {}).runs[0]
+    run = benchmark(plan, Workspace(device, store, ignore), {}).runs[0]
     assert {"throttling", "fallback"} <= {warning.code for warning in run.warnings}
     share = next(metric.value for metric in run.metrics if metric.name == "layers.fallback_share")
     assert share == pytest.approx(0.3)
@@ -140,7 +141,7 @@ def test_load_is_compared_with_the_devices_own_processors(
     codes = []
     for load in (1.5, 2.5):  # of four
         monkeypatch.setattr(device, "system_state", lambda load=load: {"load1": load})
-        run = benchmark(make_plan(model, layers=False), device, store, ignore, {}).runs[0]
+        run = benchmark(make_plan(model, layers=False), Workspace(device, store, ignore), {}).runs[0]
         codes.append("background-load" in {warning.code for warning in run.warnings})
     assert codes == [False, True]
 
@@ -156,7 +157,7 @@ def test_what_is_wrong_beforehand_is_not_recorded(store: Store, tmp_path: Path, 
     ]
     for kind, plan in wrong:
         with pytest.raises(kind):
-            benchmark(plan, device, store, ignore, {})
+            benchmark(plan, Workspace(device, store, ignore), {})
     assert store.list_runs() == []
     assert device.started == []
 
@@ -166,7 +167,7 @@ def test_what_is_wrong_beforehand_is_not_recorded(store: Store, tmp_path: Path, 
 
 def test_a_failing_candidate_is_kept_with_its_log(store: Store, model: str, device: QuickDevice) -> None:
     plan = put_failing(make_plan(model, model, model), 1, "open")
-    outcome = benchmark(plan, device, store, ignore, {})
+    outcome = benchmark(plan, Workspace(device, store, ignore), {})
     assert isinstance(outcome.error, ModelRejected)
     assert [run.state for run in outcome.runs] == ["done", "failed", "done"]
     assert [as_json(run) for run in all_runs(store)] == [as_json(run) for run in outcome.runs]
@@ -182,7 +183,7 @@ def test_a_failing_candidate_is_kept_with_its_log(store: Store, model: str, devi
 
 
 def test_a_failing_reference_leaves_no_comparison(store: Store, model: str, device: QuickDevice) -> None:
-    outcome = benchmark(put_failing(make_plan(model, model), 0, "open"), device, store, ignore, {})
+    outcome = benchmark(put_failing(make_plan(model, model), 0, "open"), Workspace(device, store, ignore), {})
     assert outcome.comparisons == ()
     assert [run.state for run in outcome.runs] == ["failed", "done"]
 
@@ -191,7 +192,7 @@ def test_a_real_crash_is_kept_and_the_others_go_on(store: Store, model: str) -> 
     device = PretendDevice()
     try:
         plan = put_failing(make_plan(model, model, processes=2), 1, "segfault")
-        outcome = benchmark(plan, device, store, ignore, {})
+        outcome = benchmark(plan, Workspace(device, store, ignore), {})
     finally:
         device.close()
     assert isinstance(outcome.error, WorkerCrashed)
@@ -218,7 +219,7 @@ def test_a_device_that_is_gone_does_not_cost_the_record(
             raise DeviceUnreachable("the cable fell out") from None
 
     monkeypatch.setattr(device, "system_state", system_state)
-    outcome = benchmark(make_plan(model), device, store, ignore, {})
+    outcome = benchmark(make_plan(model), Workspace(device, store, ignore), {})
     assert isinstance(outcome.error, DeviceUnreachable)
     (run,) = all_runs(store)
     assert run.state == "failed"
@@ -227,7 +228,7 @@ def test_a_device_that_is_gone_does_not_cost_the_record(
 
 def test_an_unexpected_failure_keeps_what_was_measured(store: Store, model: str, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        benchmark(make_plan(model), QuickDevice(tmp_path, 9, ZeroDivisionError("ours")), store, ignore, {})
+        benchmark(make_plan(model), Workspace(QuickDevice(tmp_path, 9, ZeroDivisionError("ours")), store, ignore), {})
     (run,) = all_runs(store)
     assert (run.state, run.error) == ("failed", "ours")
     assert read_chunk_medians(run)
@@ -248,7 +249,7 @@ def test_no_run_is_lost_when_one_cannot_be_written(
         finish(self, run)
 
     monkeypatch.setattr(Store, "finish", finish_but_the_first)
-    outcome = benchmark(make_plan(model, model), device, store, ignore, {})
+    outcome = benchmark(make_plan(model, model), Workspace(device, store, ignore), {})
     assert isinstance(outcome.error, StoreFull)
     assert [bool(run.metrics) for run in outcome.runs] == [True, True]  # reported in any case
     assert len(set(seen)) == len(seen) == 2
@@ -262,7 +263,7 @@ def test_a_log_that_cannot_be_kept_costs_no_run(
         raise StoreFull("no space is left")
 
     monkeypatch.setattr(Store, "put_bytes", put_bytes)
-    outcome = benchmark(put_failing(make_plan(model, model), 1, "open"), device, store, ignore, {})
+    outcome = benchmark(put_failing(make_plan(model, model), 1, "open"), Workspace(device, store, ignore), {})
     assert [run.state for run in all_runs(store)] == ["done", "failed"]
     assert isinstance(outcome.error, ModelRejected)
 
@@ -316,7 +317,7 @@ def test_ctrl_c_in_a_worker(
 ) -> None:
     device = QuickDevice(tmp_path, number, KeyboardInterrupt(), breaks_on=question)
     with pytest.raises(Cancelled) as caught:
-        benchmark(make_plan(model, model, processes=2), device, store, ignore, {})
+        benchmark(make_plan(model, model, processes=2), Workspace(device, store, ignore), {})
     assert caught.value.exit_code == 130
     assert [len(read_chunk_medians(run)) for run in check_cancelled(store, finished)] == measured
     assert device.ended == len(device.started)
@@ -335,14 +336,14 @@ def test_ctrl_c_between_the_stages(
             raise KeyboardInterrupt
 
     with pytest.raises(Cancelled):
-        benchmark(make_plan(model, model, processes=2), device, store, progress, {})
+        benchmark(make_plan(model, model, processes=2), Workspace(device, store, progress), {})
     check_cancelled(store, finished)
 
 
 def test_ctrl_c_before_anything_is_recorded(store: Store, model: str, device: QuickDevice) -> None:
     device.system_state = interrupt  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        benchmark(make_plan(model), device, store, ignore, {})
+        benchmark(make_plan(model), Workspace(device, store, ignore), {})
     assert store.list_runs() == []
 
 
@@ -361,7 +362,7 @@ def test_ctrl_c_while_the_record_is_written_waits(
 
     monkeypatch.setattr(Store, "finish", finish_with_signal)
     with pytest.raises(KeyboardInterrupt):
-        benchmark(make_plan(model, model), device, store, ignore, {})
+        benchmark(make_plan(model, model), Workspace(device, store, ignore), {})
     assert [run.state for run in all_runs(store)] == ["done", "done"]
 
 
@@ -376,7 +377,7 @@ def test_a_thread_may_measure_too(store: Store, model: str, device: QuickDevice)
     from concurrent.futures import ThreadPoolExecutor
 
     def run_it(progress: Progress) -> BenchmarkOutcome:
-        return benchmark(make_plan(model), device, store, progress, {})
+        return benchmark(make_plan(model), Workspace(device, store, progress), {})
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run_it, ignore).result().error is None
@@ -391,7 +392,7 @@ def test_a_model_that_changes_while_it_is_measured_is_no_result(
         if "process 2" in text:
             changed.write_bytes(Path(model).read_bytes() + b"\x00")
 
-    outcome = benchmark(make_plan(str(changed), model), device, store, change, {})
+    outcome = benchmark(make_plan(str(changed), model), Workspace(device, store, change), {})
     assert [run.state for run in outcome.runs] == ["failed", "done"]
     assert isinstance(outcome.error, ModelUnreadable)
     assert "changed while it was measured" in outcome.error.what

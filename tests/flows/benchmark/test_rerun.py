@@ -11,6 +11,7 @@ from edgewright.bench.feeds import write_feeds
 from edgewright.errors import ModelRejected, RunNotFound, StoreError, UsageError
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.benchmark.rerun import load_recorded_plan, rerun
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import join_hashes
 from edgewright.schema.run import Run, RunOutput
 from edgewright.store.runs.ids import new_run_id
@@ -32,10 +33,10 @@ def test_from_the_record_alone(store: Store, tmp_path: Path, device: QuickDevice
     model, inputs = write_external(tmp_path / "m.onnx"), tmp_path / "i.npz"
     write_feeds(inputs, {"x": np.ones((64, 128), np.float32)})
     plan = make_plan(str(model), inputs=str(inputs), threads=2, processes=6)
-    (original,) = benchmark(plan, device, store, ignore, {"who": "me"}).runs
+    (original,) = benchmark(plan, Workspace(device, store, ignore), {"who": "me"}).runs
     for path in (model, inputs, tmp_path / "weights.bin"):
         path.unlink()
-    repeated = rerun(original.id[:20], device, store, ignore)
+    repeated = rerun(original.id[:20], Workspace(device, store, ignore))
     again = repeated.outcome.runs[0]
     assert repeated.original.id == original.id
     assert again.series == store.load(again.id).series
@@ -52,26 +53,26 @@ def test_from_the_record_alone(store: Store, tmp_path: Path, device: QuickDevice
 
 def test_a_rerun_can_be_repeated(store: Store, tmp_path: Path, device: QuickDevice) -> None:
     model = write_conv_net(tmp_path / "m.onnx", batch="N")
-    (first,) = benchmark(make_plan(str(model), shapes={"x": (2, 3, 8, 8)}), device, store, ignore, {}).runs
+    (first,) = benchmark(make_plan(str(model), shapes={"x": (2, 3, 8, 8)}), Workspace(device, store, ignore), {}).runs
     model.unlink()
-    second = rerun(first.id, device, store, ignore).outcome.runs[0]
-    third = rerun(second.id, device, store, ignore).outcome.runs[0]
+    second = rerun(first.id, Workspace(device, store, ignore)).outcome.runs[0]
+    third = rerun(second.id, Workspace(device, store, ignore)).outcome.runs[0]
     assert third.tags["rerun-of"] == second.id
     assert third.plan_hash == first.plan_hash
 
 
 def test_one_of_several_candidates(store: Store, tmp_path: Path, device: QuickDevice) -> None:
     a, b = write_conv_net(tmp_path / "a.onnx"), write_external(tmp_path / "b.onnx")
-    runs = benchmark(make_plan(str(a), str(b)), device, store, ignore, {}).runs
-    repeated = rerun(runs[1].id, device, store, ignore)
+    runs = benchmark(make_plan(str(a), str(b)), Workspace(device, store, ignore), {}).runs
+    repeated = rerun(runs[1].id, Workspace(device, store, ignore))
     assert len(repeated.outcome.runs) == 1
     assert repeated.outcome.runs[0].plan_hash == runs[1].plan_hash
 
 
 def test_a_failed_run_fails_again(store: Store, tmp_path: Path, device: QuickDevice) -> None:
     model = str(write_conv_net(tmp_path / "m.onnx"))
-    (failed,) = benchmark(make_plan(model, options={"fail": "open"}), device, store, ignore, {}).runs
-    repeated = rerun(failed.id, device, store, ignore)
+    (failed,) = benchmark(make_plan(model, options={"fail": "open"}), Workspace(device, store, ignore), {}).runs
+    repeated = rerun(failed.id, Workspace(device, store, ignore))
     assert isinstance(repeated.outcome.error, ModelRejected)
     assert repeated.comparison is None
 
@@ -80,15 +81,15 @@ def test_nothing_to_compare_with(store: Store, tmp_path: Path, device: QuickDevi
     """The original was stopped before its first sample; its repetition is whole."""
     broken = QuickDevice(tmp_path, 0, KeyboardInterrupt())
     with pytest.raises(Exception, match="Ctrl-C"):
-        benchmark(make_plan(str(write_conv_net(tmp_path / "m.onnx"))), broken, store, ignore, {})
-    repeated = rerun(store.list_runs()[0].id, device, store, ignore)
+        benchmark(make_plan(str(write_conv_net(tmp_path / "m.onnx"))), Workspace(broken, store, ignore), {})
+    repeated = rerun(store.list_runs()[0].id, Workspace(device, store, ignore))
     assert repeated.outcome.runs[0].state == "done"
     assert repeated.comparison is None
 
 
 def test_an_unknown_run(store: Store, device: QuickDevice) -> None:
     with pytest.raises(RunNotFound):
-        rerun("01ARZ3NDEKTSV4RRFFQ69G5FAV", device, store, ignore)
+        rerun("01ARZ3NDEKTSV4RRFFQ69G5FAV", Workspace(device, store, ignore))
 
 
 def test_what_is_no_benchmark() -> None:
@@ -108,11 +109,11 @@ def test_a_record_without_its_files(store: Store, tmp_path: Path, device: QuickD
     inputs = tmp_path / "i.npz"
     write_feeds(inputs, {"x": np.zeros((1, 3, 8, 8), np.float32)})
     plan = make_plan(str(write_conv_net(tmp_path / "m.onnx")), inputs=str(inputs))
-    (original,) = benchmark(plan, device, store, ignore, {}).runs
+    (original,) = benchmark(plan, Workspace(device, store, ignore), {}).runs
     only_model = tuple(output for output in original.outputs if output.role == "model")
     for changes in ({"outputs": ()}, {"model": None}, {"outputs": only_model}):
         with pytest.raises(StoreError):
-            rerun(store_foreign_run(original, store, **changes), device, store, ignore)
+            rerun(store_foreign_run(original, store, **changes), Workspace(device, store, ignore))
 
 
 @pytest.mark.parametrize("name", ["../escaped", "{}/escaped", "a/../../escaped", "..", "", "..\\escaped"])
@@ -123,7 +124,9 @@ def test_no_imported_file_leaves_its_folder(
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     name = name.format(place)
-    (original,) = benchmark(make_plan(str(write_conv_net(tmp_path / "m.onnx"))), device, store, ignore, {}).runs
+    (original,) = benchmark(
+        make_plan(str(write_conv_net(tmp_path / "m.onnx"))), Workspace(device, store, ignore), {}
+    ).runs
     model = original.outputs[0]
     data = RunOutput(role=f"data:{name}", sha256=model.sha256, bytes=model.bytes)
     assert original.model is not None
@@ -131,8 +134,8 @@ def test_no_imported_file_leaves_its_folder(
     heavy = msgspec.structs.replace(original.model, data_files=(name,), sha256=joined)
     changes = {"outputs": (msgspec.structs.replace(model, model_id=joined), data), "model": heavy}
     with pytest.raises(StoreError, match="contains a file named"):
-        rerun(store_foreign_run(original, store, **changes), device, store, ignore)
+        rerun(store_foreign_run(original, store, **changes), Workspace(device, store, ignore))
     renamed = msgspec.structs.replace(original.model, name=name)
     with pytest.raises(StoreError, match="contains a file named"):
-        rerun(store_foreign_run(original, store, model=renamed), device, store, ignore)
+        rerun(store_foreign_run(original, store, model=renamed), Workspace(device, store, ignore))
     assert list(place.iterdir()) == []

@@ -23,6 +23,7 @@ from edgewright.errors import (
 from edgewright.flows.compile.cells import plan_cells
 from edgewright.flows.compile.flow import CompileReport, compile_all
 from edgewright.flows.compile.publication import publish_artifact
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record, record_path
 from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.store.store import Store, open_store
@@ -58,7 +59,7 @@ def compile_here(
 ) -> tuple[CompileReport, EdgewrightError | None]:
     plan = CompilePlan(source=str(source), cells=cells or (cell("onnxruntime"),), samples=2, timeout_s=LONG_S)
     plan = msgspec.structs.replace(plan, **{"shapes": {"x": (1, 3, 8, 8)}, **fields})
-    return compile_all(plan, out, device, store, lambda text: None)
+    return compile_all(plan, out, Workspace(device, store, lambda text: None))
 
 
 def names_in(folder: Path) -> list[str]:
@@ -193,7 +194,7 @@ def test_wrong_numbers_fail_the_gate(tmp_path: Path, device: LocalDevice, store:
 def test_bisection_names_the_layer(tmp_path: Path, device: LocalDevice, store: Store) -> None:
     model = write_underflow(tmp_path / "m.onnx")
     plan = CompilePlan(source=str(model), cells=(cell("onnxruntime", "fp16"),), samples=2)
-    report, _ = compile_all(plan, tmp_path / "out", device, store, lambda text: None, bisect=True)
+    report, _ = compile_all(plan, tmp_path / "out", Workspace(device, store, lambda text: None), bisect=True)
     culprit = report.artifacts[0].culprit
     assert culprit is not None
     assert (culprit.node, culprit.op) == ("down", "Mul")

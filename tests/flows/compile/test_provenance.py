@@ -20,6 +20,7 @@ from edgewright.flows.benchmark.rerun import rerun
 from edgewright.flows.compile.flow import CellReport, compile_all
 from edgewright.flows.compile.publication import publish_artifact
 from edgewright.flows.stored_model import fetch_model, get_stored_model, make_file_name
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record, is_inside
 from edgewright.formats.files import join_hashes
 from edgewright.schema.artifact import Artifact
@@ -60,7 +61,7 @@ STRANGE_NAMES = [
 def compile_here(model: Path, out: Path, store: Store) -> CellReport:
     plan = CompilePlan(source=str(model), cells=(CompileCell(runtime="onnxruntime", precision="fp32"),), samples=2)
     with closing(LocalDevice()) as device:
-        report, error = compile_all(plan, out, device, store, lambda text: None)
+        report, error = compile_all(plan, out, Workspace(device, store, lambda text: None))
     assert error is None
     return report.artifacts[0]
 
@@ -76,7 +77,9 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kit")
     model = write_conv_net(folder / "m.onnx")
     with open_store(folder / "home") as store:
-        (measured,) = benchmark(make_plan(str(model)), QuickDevice(folder), store, lambda text: None, {}).runs
+        (measured,) = benchmark(
+            make_plan(str(model)), Workspace(QuickDevice(folder), store, lambda text: None), {}
+        ).runs
         store.export_run(measured.id, folder / "benchmark")
         made = compile_here(model, folder / "made", store)
         store.export_run(made.run_id or "", folder / "compile")
@@ -296,7 +299,7 @@ def test_an_output_that_says_to_be_another_model(forged: Callable[[str], Path], 
 
 @pytest.fixture
 def own(model: Path, tmp_path: Path, store: Store) -> Run:
-    return benchmark(make_plan(str(model)), QuickDevice(tmp_path), store, lambda text: None, {}).runs[0]
+    return benchmark(make_plan(str(model)), Workspace(QuickDevice(tmp_path), store, lambda text: None), {}).runs[0]
 
 
 @pytest.mark.parametrize("imported", [True, None])
@@ -371,7 +374,7 @@ def test_a_run_is_repeated_from_an_export(kit: Path, tmp_path: Path, store: Stor
     """Which has no folders: the model comes from the record."""
     run_id = store.import_run(kit / "benchmark")
     assert str(kit).encode() not in (kit / "benchmark/run.json").read_bytes()
-    again = rerun(run_id, QuickDevice(tmp_path), store, lambda text: None).outcome.runs[0]
+    again = rerun(run_id, Workspace(QuickDevice(tmp_path), store, lambda text: None)).outcome.runs[0]
     assert again.state == "done"
     assert not again.imported
     assert again.tags["rerun-of"] == run_id

@@ -17,6 +17,7 @@ from edgewright.flows.experiment import trainings
 from edgewright.flows.experiment.report import MetricDelta, NetworkReport
 from edgewright.flows.lineage import trace_lineage
 from edgewright.flows.prune.flow import prune
+from edgewright.flows.workspace import Workspace
 from edgewright.store.store import Store
 from edgewright.tasks.spec.task import Classification
 from edgewright.web.pages.training import render_training
@@ -37,7 +38,7 @@ def sides_of(report: DistillReport) -> dict[str, NetworkReport]:
 
 
 def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
-    report, error = distill(distil_plan(files, seeds=2), tmp_path / "out", device, store, ignore)
+    report, error = distill(distil_plan(files, seeds=2), tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     sides = sides_of(report)
     assert set(sides) == {"teacher", "control", "student"}
@@ -58,18 +59,20 @@ def test_a_pruned_and_distilled_network_keeps_its_lineage(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     weights = str(write_weights(tmp_path, files["source"]))
-    cut, _ = prune(prune_plan(files, weights=weights), tmp_path / "cut", device, store, ignore)
+    cut, _ = prune(prune_plan(files, weights=weights), tmp_path / "cut", Workspace(device, store, ignore))
     plan = distil_plan(
         files, teacher_weights=weights, student=cut.module or "", student_weights=cut.weights, control=False
     )
-    trained, error = distill(plan, tmp_path / "taught", device, store, ignore)
+    trained, error = distill(plan, tmp_path / "taught", Workspace(device, store, ignore))
     assert error is None
     run = store.load(trained.run_id or "")
     assert run.model is not None
     assert (run.model.name, run.model.path) == ("net_pruned.py", cut.module)
     steps = trace_lineage(run, store).made_from
     assert [(one.kind, one.name, one.run_id) for one in steps] == [("prune", "net.py", cut.run_id)]
-    alone, _ = distill(distil_plan(files, teacher_weights=weights), tmp_path / "alone", device, store, ignore)
+    alone, _ = distill(
+        distil_plan(files, teacher_weights=weights), tmp_path / "alone", Workspace(device, store, ignore)
+    )
     run = store.load(alone.run_id or "")
     assert run.model is not None
     assert run.model.name == "net.py"
@@ -77,7 +80,7 @@ def test_a_pruned_and_distilled_network_keeps_its_lineage(
 
 def test_a_student_of_the_teachers_family(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
     plan = distil_plan(files, student="auto:3x", control=False, transfer="attention")
-    report, error = distill(plan, tmp_path / "out", device, store, ignore)
+    report, error = distill(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     sides = sides_of(report)
     assert set(sides) == {"teacher", "student"}
@@ -104,28 +107,32 @@ def rename_output(model: str, name: str, to: Path) -> str:
 def test_a_student_gives_its_outputs_the_names_of_its_teacher(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
-    made, _ = distill(distil_plan(files, control=False), tmp_path / "made", device, store, ignore)
+    made, _ = distill(distil_plan(files, control=False), tmp_path / "made", Workspace(device, store, ignore))
     teacher = rename_output(made.model or "", "scores", tmp_path / "teacher.onnx")
     task = msgspec.structs.replace(TASK, output=Classification(name="scores", classes=4))
     plan = distil_plan(files, teacher=teacher, task=msgspec.to_builtins(task), control=False)
     for word in ("named", "unnamed"):
-        report, error = distill(plan, tmp_path / word, device, store, ignore)
+        report, error = distill(plan, tmp_path / word, Workspace(device, store, ignore))
         assert error is None
         assert [one.name for one in onnx.load(report.model or "").graph.output] == ["scores"]
         plan = msgspec.structs.replace(plan, task=msgspec.to_builtins(TASK))
     wrong = msgspec.structs.replace(TASK, output=Classification(name="logits", classes=4))
     with pytest.raises(ConfigError, match="the teacher: the model has no output 'logits'"):
-        distill(msgspec.structs.replace(plan, task=msgspec.to_builtins(wrong)), tmp_path / "no", device, store, ignore)
+        distill(
+            msgspec.structs.replace(plan, task=msgspec.to_builtins(wrong)),
+            tmp_path / "no",
+            Workspace(device, store, ignore),
+        )
 
 
 def test_a_teacher_in_a_file_and_data_without_labels(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
-    first, _ = distill(distil_plan(files, control=False), tmp_path / "first", device, store, ignore)
+    first, _ = distill(distil_plan(files, control=False), tmp_path / "first", Workspace(device, store, ignore))
     with np.load(files["data"]) as stored:
         np.savez(tmp_path / "bare.npz", images=stored["images"])
     plan = distil_plan(files, teacher=first.model, data=str(tmp_path / "bare.npz"))
-    report, error = distill(plan, tmp_path / "out", device, store, ignore)
+    report, error = distill(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     assert not report.labelled
     assert report.alpha == 1.0
@@ -139,7 +146,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     harm = MetricDelta(against="control", value=-3.0, low=-4.0, high=-2.0, over="samples", n=1, unit="points")
     monkeypatch.setattr(flow, "compute_mean_drop", lambda *_: 3.0)
     monkeypatch.setattr(flow, "compare_networks", lambda *_: harm)
-    report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", device, store, ignore)
+    report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "trained on the labels only" in error.why
     assert report.state == "refused"
@@ -148,7 +155,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     chance = msgspec.structs.replace(harm, low=-7.0, high=1.0)
     monkeypatch.setattr(flow, "compare_networks", lambda *_: chance)
     monkeypatch.setattr(trainings, "run_job", lambda *_, **__: pytest.fail("it trained again"))
-    report, error = distill(distil_plan(files, max_drop=2.0), tmp_path / "out", device, store, ignore)
+    report, error = distill(distil_plan(files, max_drop=2.0), tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     assert any("may be chance" in note for note in report.notes)
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".edgewright")]
@@ -172,7 +179,7 @@ def test_invalid_distillations(
     device: Device, store: Store,
 ) -> None:  # fmt: skip
     with pytest.raises(kind, match=words) as caught:
-        distill(distil_plan(files, **changes), tmp_path / "out", device, store, ignore)
+        distill(distil_plan(files, **changes), tmp_path / "out", Workspace(device, store, ignore))
     assert caught.value.try_this
 
 
@@ -181,4 +188,4 @@ def test_teacher_and_student_of_other_classes(
 ) -> None:
     student = files["small"].replace(":small", ":three_classes")
     with pytest.raises(UsageError, match="the teacher's output size is 4, the student's is 3"):
-        distill(distil_plan(files, student=student, alpha=1.0), tmp_path / "out", device, store, ignore)
+        distill(distil_plan(files, student=student, alpha=1.0), tmp_path / "out", Workspace(device, store, ignore))

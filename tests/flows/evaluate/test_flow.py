@@ -19,6 +19,7 @@ from edgewright.flows.evaluate import chunks as chunking
 from edgewright.flows.evaluate.chunks import ChunkPrefetcher
 from edgewright.flows.evaluate.flow import choose_samples, evaluate
 from edgewright.flows.evaluate.inference import Runner
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.plan import Candidate, EvaluatePlan
 from edgewright.schema.run import Run
 from edgewright.store.store import Store
@@ -78,7 +79,7 @@ def loaded(store: Store) -> list[Run]:
 @pytest.mark.usefixtures("small_chunks")
 def test_the_numbers_are_those_of_a_loop_by_hand(plan: EvaluatePlan, device: Device, store: Store) -> None:
     heard: list[str] = []
-    found = evaluate(plan, device, store, heard.append, {"for": "test"})
+    found = evaluate(plan, Workspace(device, store, heard.append), {"for": "test"})
     assert found.error is None
     report = found.report
     assert (report.samples, report.evaluated, report.metric, report.task) == (COUNT, COUNT, "top1", "small")
@@ -99,7 +100,7 @@ def test_the_numbers_are_those_of_a_loop_by_hand(plan: EvaluatePlan, device: Dev
 
 def test_the_record_has_every_sample(plan: EvaluatePlan, device: Device, store: Store) -> None:
     plan = msgspec.structs.replace(plan, leave_out=10, seed=3)
-    report = evaluate(plan, device, store, ignore, {"for": "test"}).report
+    report = evaluate(plan, Workspace(device, store, ignore), {"for": "test"}).report
     rest = split(COUNT, 10, 3)[1]
     runs = loaded(store)
     assert [run.id for run in runs] == [row.run_id for row in report.results]
@@ -133,7 +134,7 @@ def test_another_model_is_distinguished(plan: EvaluatePlan, device: Device, stor
     plan = msgspec.structs.replace(
         plan, candidates=(plan.candidates[0], Candidate(model=str(other), runtime="onnxruntime"))
     )
-    second = evaluate(plan, device, store, ignore).report.results[1]
+    second = evaluate(plan, Workspace(device, store, ignore)).report.results[1]
     with np.load(plan.data) as file:
         expected = score(PICTURES, {"y": outputs_of(other, file["x"])}, [int(label) for label in file["labels"]])
     assert second.metric is not None
@@ -161,7 +162,7 @@ def test_a_candidate_that_fails_does_not_stop_the_other(
         return run(self, stack)
 
     monkeypatch.setattr(Runner, "run", breaking)
-    found = evaluate(plan, device, store, ignore)
+    found = evaluate(plan, Workspace(device, store, ignore))
     assert isinstance(found.error, WorkerCrashed)
     states = [(row.state, row.evaluated, row.error) for row in found.report.results]
     assert states[broken] == ("failed", 20, "it died")
@@ -183,7 +184,7 @@ def test_ctrl_c_keeps_what_was_evaluated(plan: EvaluatePlan, device: Device, sto
 
     threads = active_count()
     with pytest.raises(Cancelled) as caught:
-        evaluate(plan, device, store, progress)
+        evaluate(plan, Workspace(device, store, progress))
     assert caught.value.exit_code == 130
     assert active_count() == threads
     runs = loaded(store)
@@ -210,7 +211,7 @@ def test_ctrl_c_between_two_candidates_drops_the_half_chunk(
 
     monkeypatch.setattr(Runner, "run", stopped)
     with pytest.raises(Cancelled):
-        evaluate(plan, device, store, ignore)
+        evaluate(plan, Workspace(device, store, ignore))
     for kept in loaded(store):
         assert {one.name: one.n for one in kept.metrics}["top1"] == 20
         assert [len(one.data) for one in kept.series] == [20, 20, 20]
@@ -225,7 +226,7 @@ def test_a_data_set_that_breaks_on_the_way(plan: EvaluatePlan, device: Device, s
     )
     plan = msgspec.structs.replace(plan, data=f"{tmp_path}/mine.py:load", code=(f"{tmp_path}/mine.py:load",))
     with pytest.raises(DataError, match="1 of 40 samples cannot be read"):
-        evaluate(plan, device, store, ignore)
+        evaluate(plan, Workspace(device, store, ignore))
     assert [(run.state, bool(run.error)) for run in loaded(store)] == [("failed", True)] * 2
 
 
@@ -253,7 +254,7 @@ def test_what_can_be_known_beforehand_starts_nothing(
     ]
     for change, kind, words in cases:
         with pytest.raises(kind, match=words):
-            evaluate(msgspec.structs.replace(plan, **change), device, store, ignore)
+            evaluate(msgspec.structs.replace(plan, **change), Workspace(device, store, ignore))
     assert loaded(store) == []
 
 
@@ -264,7 +265,7 @@ def test_a_missing_runtime_is_reported_for_its_candidate(
         raise RuntimeMissing("the runtime cannot be used here")
 
     monkeypatch.setattr(device, "start_worker", absent)
-    found = evaluate(plan, device, store, ignore)
+    found = evaluate(plan, Workspace(device, store, ignore))
     assert isinstance(found.error, RuntimeMissing)
     assert [row.metric for row in found.report.results] == [None, None]
 
@@ -304,7 +305,7 @@ def test_the_demos_digits(device: Device, store: Store) -> None:
         Candidate(model=str(get_digits_folder() / name), runtime="onnxruntime")
         for name in ("digits.onnx", "digits_int8.onnx")
     ]
-    first, second = evaluate(make_evaluation_plan(candidates), device, store, ignore).report.results
+    first, second = evaluate(make_evaluation_plan(candidates), Workspace(device, store, ignore)).report.results
     assert first.metric is not None
     assert first.metric.value == 533 / 539
     assert second.metric is not None
@@ -322,11 +323,13 @@ def test_an_artifact_is_fed_as_its_source(device: Device, store: Store, tmp_path
 
     source = get_digits_folder() / "digits.onnx"
     cells = (CompileCell(runtime="litert", precision="fp32"),)
-    report, _ = compile_all(CompilePlan(source=str(source), cells=cells), tmp_path / "out", device, store, ignore)
+    report, _ = compile_all(
+        CompilePlan(source=str(source), cells=cells), tmp_path / "out", Workspace(device, store, ignore)
+    )
     path = report.artifacts[0].path
     assert path is not None
     candidates = [Candidate(model=str(source), runtime="onnxruntime"), Candidate(model=path, runtime="litert")]
-    first, second = evaluate(make_evaluation_plan(candidates), device, store, ignore).report.results
+    first, second = evaluate(make_evaluation_plan(candidates), Workspace(device, store, ignore)).report.results
     assert first.metric == second.metric
     assert second.sqnr_db is not None
     assert second.sqnr_db > 60
@@ -347,7 +350,7 @@ def test_mobilenet_on_real_pictures(device: Device, store: Store) -> None:
         data=str(SHARED / "imagenet/imagenet_dev500.zip"),
         samples=60,
     )
-    found = evaluate(plan, device, store, ignore).report.results[0].metric
+    found = evaluate(plan, Workspace(device, store, ignore)).report.results[0].metric
     assert found is not None
     assert 0.75 < found.value <= 1.0
     assert found.n == 60
@@ -356,8 +359,8 @@ def test_mobilenet_on_real_pictures(device: Device, store: Store) -> None:
 def test_runs_of_two_days_are_paired_by_their_samples(plan: EvaluatePlan, device: Device, store: Store) -> None:
     some = msgspec.structs.replace(plan, candidates=plan.candidates[:1], indices=tuple(range(30)))
     others = msgspec.structs.replace(plan, candidates=plan.candidates[1:], indices=tuple(range(39, 9, -1)))
-    evaluate(some, device, store, ignore)
-    evaluate(others, device, store, ignore)
+    evaluate(some, Workspace(device, store, ignore))
+    evaluate(others, Workspace(device, store, ignore))
     a, b = loaded(store)
     (found,) = compare_evaluations([a, b])
     assert (found.n, found.difference, found.p, found.test, found.metric) == (20, 0.0, 1.0, "mcnemar", "top1")

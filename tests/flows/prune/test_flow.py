@@ -26,6 +26,7 @@ from edgewright.flows.experiment.setup import compute_key, read_settings
 from edgewright.flows.prune import flow as flow
 from edgewright.flows.prune.flow import prune
 from edgewright.flows.prune.report import PruneReport
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.plan import CompilePlan, PrunePlan
 from edgewright.store.store import Store
 from edgewright.tasks.spec.file import read_task
@@ -77,7 +78,7 @@ def test_a_control_that_costs_much_more_is_trained_by_itself(
 
     monkeypatch.setattr(flow, "train_networks", stop)
     with pytest.raises(UsageError, match="that far"):
-        prune(prune_plan(files, target_macs=target), tmp_path / "out", device, store, ignore)
+        prune(prune_plan(files, target_macs=target), tmp_path / "out", Workspace(device, store, ignore))
     assert seen == [similar_cost]
 
 
@@ -86,7 +87,7 @@ def test_a_module_becomes_smaller_beside_its_control(
 ) -> None:
     weights = str(write_weights(tmp_path, files["source"]))
     plan = prune_plan(files, weights=weights, rounds=2, teach=True, target_macs="", target_bytes="1.6x")
-    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     sides = sides_of(report)
     assert list(sides) == ["source", "control", "pruned"]
@@ -120,7 +121,7 @@ def test_a_module_becomes_smaller_beside_its_control(
 
 def test_alpha_1_leaves_the_labels_out(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
     plan = prune_plan(files, teach=True, temperature=2.0, alpha=1.0, control=False)
-    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     names = {curve.name for curve in report.curves["pruned"]}
     assert "loss.teacher" in names
@@ -143,7 +144,7 @@ def test_single_weights_are_zero_and_the_report_says_that_it_is_not_faster(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     plan = prune_plan(files, method="unstructured", sparsity=0.8, target_macs="")
-    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     pruned, source = sides_of(report)["pruned"], sides_of(report)["source"]
     assert pruned.macs == source.macs
@@ -156,7 +157,7 @@ def test_single_weights_are_zero_and_the_report_says_that_it_is_not_faster(
 def test_an_onnx_file_is_cut_without_torch_and_not_trained(
     digits: PrunePlan, tmp_path: Path, device: Device, store: Store
 ) -> None:
-    report, error = prune(digits, tmp_path / "out", device, store, ignore)
+    report, error = prune(digits, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     sides = sides_of(report)
     assert list(sides) == ["source", "pruned"]
@@ -168,7 +169,7 @@ def test_an_onnx_file_is_cut_without_torch_and_not_trained(
 
 def test_zeros_in_an_onnx_file(digits: PrunePlan, tmp_path: Path, device: Device, store: Store) -> None:
     plan = msgspec.structs.replace(digits, method="unstructured", target_bytes="", sparsity=0.5)
-    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     assert sides_of(report)["pruned"].zeros >= 0.45 * (sides_of(report)["pruned"].parameters or 0)
 
@@ -177,7 +178,7 @@ def test_a_loss_beyond_the_gate_keeps_the_model_back(
     digits: PrunePlan, tmp_path: Path, device: Device, store: Store
 ) -> None:
     plan = msgspec.structs.replace(digits, target_bytes="3x", max_drop=0.5)
-    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "more than --max-drop 0.5" in error.why
     assert report.state == "refused"
@@ -190,7 +191,7 @@ def test_a_budget_that_cannot_be_met_ends_with_exit_3(
     digits: PrunePlan, tmp_path: Path, device: Device, store: Store
 ) -> None:
     with pytest.raises(GateFailed, match="cannot be met") as caught:
-        prune(msgspec.structs.replace(digits, target_bytes="1000x"), tmp_path / "out", device, store, ignore)
+        prune(msgspec.structs.replace(digits, target_bytes="1000x"), tmp_path / "out", Workspace(device, store, ignore))
     assert caught.value.exit_code == 3
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -205,12 +206,12 @@ def test_what_was_trained_is_not_trained_again(
 
     monkeypatch.setattr(flow, "evaluate_networks", die)
     with pytest.raises(WorkerError, match="lights"):
-        prune(plan, out, device, store, ignore)
+        prune(plan, out, Workspace(device, store, ignore))
     assert len(left_in(out)) == 1
     monkeypatch.undo()
     out.rename(tmp_path / "elsewhere")  # as on another machine: no path is part of what is remembered
     monkeypatch.setattr(trainings, "run_job", lambda *_, **__: pytest.fail("it trained again"))
-    report, error = prune(plan, tmp_path / "elsewhere", device, store, ignore)
+    report, error = prune(plan, tmp_path / "elsewhere", Workspace(device, store, ignore))
     assert error is None
     assert report.state == "ok"
     assert left_in(tmp_path / "elsewhere") == []
@@ -262,7 +263,7 @@ def test_invalid_options_are_reported_at_once(
     changes: dict[str, Any], words: str, files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        prune(prune_plan(files, **changes), tmp_path / "out", device, store, ignore)
+        prune(prune_plan(files, **changes), tmp_path / "out", Workspace(device, store, ignore))
     assert words in str(caught.value.what) + str(caught.value.why)
     assert not (tmp_path / "out").exists()
 
@@ -286,7 +287,7 @@ def test_factories_that_build_nothing(
     store: Store,
 ) -> None:
     with pytest.raises(kind) as caught:
-        prune(prune_plan(files, source=str(tmp_path / factory)), tmp_path / "out", device, store, ignore)
+        prune(prune_plan(files, source=str(tmp_path / factory)), tmp_path / "out", Workspace(device, store, ignore))
     assert words in f"{caught.value.what} {caught.value.why}"
 
 
@@ -295,7 +296,7 @@ def test_weights_of_another_network_are_listed(
 ) -> None:
     torch.save({"first.weight": torch.zeros(16, 1, 3, 3), "stray": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(EdgewrightError) as caught:
-        prune(prune_plan(files, weights=str(tmp_path / "other.pt")), tmp_path / "out", device, store, ignore)
+        prune(prune_plan(files, weights=str(tmp_path / "other.pt")), tmp_path / "out", Workspace(device, store, ignore))
     words = f"{caught.value.what} {caught.value.why}"
     assert "stray" in words
     assert "second.weight" in words
@@ -306,7 +307,7 @@ def test_what_another_try_would_only_repeat_is_not_kept(
 ) -> None:
     plan = prune_plan(files, target_macs="5000x")
     with pytest.raises(GateFailed):
-        prune(plan, tmp_path / "out", device, store, ignore)
+        prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -321,15 +322,15 @@ def test_what_was_trained_is_kept_whatever_comes_after(
     with monkeypatch.context() as patch:
         patch.setattr(flow, "_evaluate_and_time", refuse)
         with pytest.raises(ModelNotConvertible, match="takes it not"):
-            prune(plan, tmp_path / "out", device, store, ignore)
+            prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     (kept,) = (tmp_path / "out").iterdir()
     assert [path.parent.name for path in kept.rglob("report.json")] == ["pruned-0"]
     with monkeypatch.context() as patch:
         patch.setattr(flow, "_evaluate_and_time", stopped)
         with pytest.raises(Cancelled, match="Ctrl-C") as caught:
-            prune(plan, tmp_path / "out", device, store, ignore)
+            prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert kept.name in caught.value.why
-    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     assert not kept.exists()
     assert report.run_id is not None
@@ -341,7 +342,7 @@ def stopped(*_: Any) -> Any:
 
 def test_a_network_without_weights_says_so(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
     bare = prune_plan(files, weights=None, control=False, max_drop=100.0)
-    report, error = prune(bare, tmp_path / "out", device, store, ignore)
+    report, error = prune(bare, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     assert any("no --weights were given" in note for note in report.notes)
 
@@ -352,11 +353,11 @@ def test_the_same_command_twice_at_once(
     plan = prune_plan(files)
 
     def again(*_: Any) -> Any:
-        return prune(plan, tmp_path / "out", device, store, ignore)
+        return prune(plan, tmp_path / "out", Workspace(device, store, ignore))
 
     monkeypatch.setattr(flow, "_make_networks", again)
     with pytest.raises(UsageError, match="already running"):
-        prune(plan, tmp_path / "out", device, store, ignore)
+        prune(plan, tmp_path / "out", Workspace(device, store, ignore))
 
 
 def test_other_models_and_the_same_data_twice(
@@ -364,11 +365,11 @@ def test_other_models_and_the_same_data_twice(
 ) -> None:
     with pytest.raises(ModelNotConvertible, match="already quantized"):
         prune(
-            msgspec.structs.replace(digits, source=str(DIGITS / "digits_int8.onnx")), tmp_path / "out", device, store,
-            ignore,
+            msgspec.structs.replace(digits, source=str(DIGITS / "digits_int8.onnx")), tmp_path / "out",
+            Workspace(device, store, ignore),
         )  # fmt: skip
     with pytest.raises(UsageError, match="the same dataset"):
-        prune(prune_plan(files, data=files["val"]), tmp_path / "out", device, store, ignore)
+        prune(prune_plan(files, data=files["val"]), tmp_path / "out", Workspace(device, store, ignore))
 
 
 def test_one_class_only(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
@@ -376,4 +377,4 @@ def test_one_class_only(files: dict[str, str], tmp_path: Path, device: Device, s
     with np.load(path) as stored:
         np.savez(path, images=stored["images"], labels=np.full(40, 2))
     with pytest.raises(ConfigError, match="belong to one class, 2"):
-        prune(prune_plan(files, data=str(path)), tmp_path / "out", device, store, ignore)
+        prune(prune_plan(files, data=str(path)), tmp_path / "out", Workspace(device, store, ignore))

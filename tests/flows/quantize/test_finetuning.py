@@ -12,6 +12,7 @@ from edgewright.devices.protocol import Device
 from edgewright.errors import DataError, EdgewrightError, UsageError
 from edgewright.flows.quantize import flow as flow
 from edgewright.flows.quantize.flow import quantize
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.plan import QuantizePlan
 from edgewright.store.store import Store
 from tests.flows.experiment.quadrants import TASK, ignore, write_training_files, write_weights
@@ -50,10 +51,10 @@ def test_a_graph_is_trained_and_stays_the_graph_it_was(
     plan: QuantizePlan, tmp_path: Path, device: Device, store: Store
 ) -> None:
     untrained = msgspec.structs.replace(plan, qat=None)
-    plain, error = quantize(untrained, tmp_path / "plain", device, store, ignore)
+    plain, error = quantize(untrained, tmp_path / "plain", Workspace(device, store, ignore))
     assert error is None
     assert plain.tuning is None
-    report, error = quantize(plan, tmp_path / "out", device, store, ignore)
+    report, error = quantize(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     tuned = report.tuning
     assert tuned is not None
@@ -85,13 +86,15 @@ def test_an_onnx_source_has_its_control_too(plan: QuantizePlan, tmp_path: Path, 
     still = msgspec.structs.replace(
         plan, source=source, weights=None, qat={"epochs": 1.0, "batch": 16, "lr": 1e-12, "threads": 1}
     )
-    report, error = quantize(still, tmp_path / "out", device, store, ignore)
+    report, error = quantize(still, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     assert report.tuning is not None
     assert report.tuning.control is not None
     assert report.reference is not None
     assert report.tuning.control.value == report.reference.value
-    report, _ = quantize(msgspec.structs.replace(still, control=False), tmp_path / "bare", device, store, ignore)
+    report, _ = quantize(
+        msgspec.structs.replace(still, control=False), tmp_path / "bare", Workspace(device, store, ignore)
+    )
     assert report.tuning is not None
     assert report.tuning.control is None
 
@@ -109,7 +112,7 @@ def test_other_threads_go_on_in_the_same_folder(
     for words in ({"threads": 1}, {"threads": 2, "checkpoint_s": 9.0}, {"threads": 1, "lr": 0.02}):
         changed = msgspec.structs.replace(plan, qat={**(plan.qat or {}), **words})
         with pytest.raises(UsageError, match="that far"):
-            quantize(changed, tmp_path / "out", device, store, ignore)
+            quantize(changed, tmp_path / "out", Workspace(device, store, ignore))
     assert seen[0] == seen[1] != seen[2]
 
 
@@ -127,7 +130,7 @@ def test_invalid_training_options_are_reported_at_once(
     device: Device, store: Store,
 ) -> None:  # fmt: skip
     with pytest.raises(kind) as caught:
-        quantize(msgspec.structs.replace(plan, **changes), tmp_path / "out", device, store, ignore)
+        quantize(msgspec.structs.replace(plan, **changes), tmp_path / "out", Workspace(device, store, ignore))
     assert words in f"{caught.value.what} {caught.value.why}"
 
 
@@ -136,5 +139,7 @@ def test_data_without_labels(plan: QuantizePlan, tmp_path: Path, device: Device,
         np.savez(tmp_path / "bare.npz", images=stored["images"])
     with pytest.raises(DataError, match="has no labels"):
         quantize(
-            msgspec.structs.replace(plan, data=str(tmp_path / "bare.npz")), tmp_path / "out", device, store, ignore
+            msgspec.structs.replace(plan, data=str(tmp_path / "bare.npz")),
+            tmp_path / "out",
+            Workspace(device, store, ignore),
         )

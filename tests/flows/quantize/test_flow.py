@@ -41,6 +41,7 @@ from edgewright.flows.quantize.report import (
     describe_costly_operators,
     find_gate_faults,
 )
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record
 from edgewright.quantization.job import FidelityReport, QuantizationJob, QuantizationReport, WeightNodeReport
 from edgewright.schema.plan import QuantizePlan
@@ -92,7 +93,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def run(plan: QuantizePlan, out: Path, device: Device, store: Store, heard: list[str] | None = None) -> QuantizeReport:
-    report, error = quantize(plan, out, device, store, heard.append if heard is not None else ignore)
+    report, error = quantize(plan, out, Workspace(device, store, heard.append if heard is not None else ignore))
     assert error is None
     return report
 
@@ -166,7 +167,9 @@ def test_a_gate_leaves_nothing_under_its_final_name(
 
     monkeypatch.setattr(flow, "run_quantizer", sabotaged)
     report, error = quantize(
-        msgspec.structs.replace(plan, max_drop=0.0, recipe="search = false"), tmp_path / "out", device, store, ignore
+        msgspec.structs.replace(plan, max_drop=0.0, recipe="search = false"),
+        tmp_path / "out",
+        Workspace(device, store, ignore),
     )
     assert isinstance(error, GateFailed)
     assert error.exit_code == 3
@@ -277,7 +280,7 @@ def test_bad_input_is_reported_and_leaves_nothing(
 ) -> None:
     change = {name: one(tmp_path) if callable(one) else one for name, one in change.items()}
     with pytest.raises(kind) as caught:
-        quantize(msgspec.structs.replace(plan, **change), tmp_path / "out", device, store, ignore)
+        quantize(msgspec.structs.replace(plan, **change), tmp_path / "out", Workspace(device, store, ignore))
     assert words in caught.value.what
     assert visible(tmp_path / "out") == []
 
@@ -291,7 +294,7 @@ def test_a_runtime_that_is_absent_stops_it_before_it_begins(
     monkeypatch.setattr(flow, "check_runs_here", absent)
     monkeypatch.setattr(flow, "run_quantizer", lambda *_: pytest.fail("it began"))
     with pytest.raises(RuntimeMissing):
-        quantize(plan, tmp_path / "out", device, store, ignore)
+        quantize(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert visible(tmp_path / "out") == []
 
 
@@ -319,7 +322,7 @@ def test_ctrl_c_keeps_what_was_found_and_the_next_try_takes_it(
             raise KeyboardInterrupt
 
     with pytest.raises((KeyboardInterrupt, Cancelled)):
-        quantize(plan, out, device, store, stop)
+        quantize(plan, out, Workspace(device, store, stop))
     (memory,) = out.iterdir()
     assert memory.name.startswith(".edgewright-quantize-")
     ranges = next(memory.glob("ranges-*"))
@@ -350,7 +353,7 @@ def test_a_killed_worker_is_reported_and_can_resume(
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", Watched)
         with pytest.raises(WorkerCrashed) as caught:
-            quantize(plan, tmp_path / "out", device, store, kill)
+            quantize(plan, tmp_path / "out", Workspace(device, store, kill))
     assert "ended by SIGKILL" in caught.value.what
     assert "same command again" in caught.value.try_this
     assert started[-1].returncode == -signal.SIGKILL
@@ -421,7 +424,7 @@ def test_a_model_that_needs_too_much_memory_is_not_begun(
     )
     onnx.save(model, plan.source)
     with pytest.raises(LimitReached, match="memory limit reached: the constant that") as caught:
-        quantize(plan, tmp_path / "out", device, store, ignore)
+        quantize(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert "3.60 GB is needed" in caught.value.why
 
 

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, show_progress
+from edgewright.cli.rendering.output import print_json
 
 if TYPE_CHECKING:
     from edgewright.flows.benchmark.flow import BenchmarkOutcome
@@ -134,14 +134,12 @@ def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
 
 def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> BenchmarkOutcome:
     """Run the plan on its device and store the runs."""
-    from contextlib import closing
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.cli.user_store import open_workspace
     from edgewright.flows.benchmark.flow import benchmark as run_benchmark
-    from edgewright.flows.device_names import open_device
 
-    with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, show_progress() as progress:
-        return run_benchmark(plan, device, store, progress, tags)
+    with open_workspace(plan.device) as workspace:
+        return run_benchmark(plan, workspace, tags)
 
 
 def _show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:

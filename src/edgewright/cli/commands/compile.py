@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.code import find_task_folder
 from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from edgewright.flows.compile.flow import CellReport, CompileReport
@@ -122,15 +122,13 @@ def _choose_runtimes(words: list[str]) -> list[str]:
 
 
 def _run(plan: CompilePlan, output: str, *, bisect: bool, as_json: bool) -> None:
-    from contextlib import closing
     from pathlib import Path
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.cli.user_store import open_workspace
     from edgewright.flows.compile.flow import compile_all
-    from edgewright.flows.device_names import open_device
 
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
-        report, error = compile_all(plan, Path(output), device, store, progress, bisect=bisect)
+    with open_workspace() as workspace:
+        report, error = compile_all(plan, Path(output), workspace, bisect=bisect)
     if as_json:
         print_json(report)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from edgewright.flows.benchmark.report import BenchmarkRow
@@ -49,14 +49,12 @@ def demo(copy: str | None, as_json: bool) -> None:
     if copy is not None:
         _copy(Path(copy), as_json=as_json)
         return
-    from contextlib import closing
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.cli.user_store import open_workspace
     from edgewright.flows.demo.flow import run_demo
-    from edgewright.flows.device_names import open_device
 
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
-        result, error = run_demo(device, store, progress)
+    with open_workspace() as workspace:
+        result, error = run_demo(workspace)
     if as_json:
         print_json(result)
     else:

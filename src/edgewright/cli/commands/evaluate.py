@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.code import allow_code, check_code, read_task
 from edgewright.cli.parse import INDICES, PATH, TAG, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from edgewright.flows.evaluate.report import EvaluationReport, EvaluationRow, PairedRow
@@ -61,16 +61,14 @@ def evaluate(**given: Any) -> None:
     A folder means all artifacts in it. The first row is the reference of agreement and difference. Every run is
     stored: see `edgewright runs`.
     """
-    from contextlib import closing
 
-    from edgewright.cli.user_store import open_user_store
-    from edgewright.flows.device_names import open_device
+    from edgewright.cli.user_store import open_workspace
     from edgewright.flows.evaluate.flow import evaluate as run_evaluation
 
     check_code(given)
     plan = _make_plan(given)
-    with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, show_progress() as progress:
-        result = run_evaluation(plan, device, store, progress, dict(given["tags"]))
+    with open_workspace(plan.device) as workspace:
+        result = run_evaluation(plan, workspace, dict(given["tags"]))
     if given["as_json"]:
         print_json(result.report)
     else:

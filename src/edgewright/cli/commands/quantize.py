@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.code import allow_code, check_code, read_task
 from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import print_json, print_message, print_table
 from edgewright.cli.training import (
     TRAINING_SETTINGS,
     add_training_options,
@@ -161,16 +161,14 @@ def _make_plan(given: dict[str, Any]) -> QuantizePlan:
 
 
 def _run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_json: bool) -> None:
-    from contextlib import closing
     from pathlib import Path
 
-    from edgewright.cli.user_store import open_user_store
-    from edgewright.flows.device_names import open_device
+    from edgewright.cli.user_store import open_workspace
     from edgewright.flows.quantize.flow import quantize as run_quantization
 
     check_html_folder(html)
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
-        report, error = run_quantization(plan, Path(output), device, store, progress)
+    with open_workspace() as workspace:
+        report, error = run_quantization(plan, Path(output), workspace)
     if as_json:
         print_json(report)
     else:

@@ -9,6 +9,7 @@ import click
 
 from edgewright.cli.parse import PATH, TAG
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.vocabulary import RunState
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def rerun(run_id: str, device: str | None, as_json: bool) -> None:
     with closing(open_user_store()) as store:
         word = device or load_recorded_plan(store.load(run_id)).device
         with closing(open_device(word)) as opened, show_progress() as progress:
-            repeated = repeat(run_id, opened, store, progress, moved_to=device or "")
+            repeated = repeat(run_id, Workspace(opened, store, progress), moved_to=device or "")
     comparisons = (repeated.comparison,) if repeated.comparison else ()
     report = make_report([repeated.original, *repeated.outcome.runs], comparisons)
     if as_json:

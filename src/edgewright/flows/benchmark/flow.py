@@ -31,6 +31,7 @@ from edgewright.flows.candidates import (
     read_models,
 )
 from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record, record_path
 from edgewright.formats.files import hash_file, hash_files, read_graph
 from edgewright.runtimes.table import find_runtime
@@ -39,8 +40,7 @@ from edgewright.schema.model import Model
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import Comparison, Metric, Run
 from edgewright.schema.vocabulary import RunState
-from edgewright.store.recording import Recording
-from edgewright.store.store import Store
+from edgewright.store.recording import Recording, RunStart
 from edgewright.system.temporary import TemporaryFolder
 
 LOG_BYTES = 64 * 1024
@@ -74,14 +74,11 @@ def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
     return plan, models
 
 
-def benchmark(
-    plan: BenchmarkPlan, device: Device, store: Store, progress: Progress, tags: Mapping[str, str]
-) -> BenchmarkOutcome:
+def benchmark(plan: BenchmarkPlan, workspace: Workspace, tags: Mapping[str, str]) -> BenchmarkOutcome:
     """Measure all candidates, interleaved, and record one run for each.
 
     Args:
         plan: may be incomplete; see `resolve_plan`.
-        progress: is called with one line of text per step.
         tags: put on every run.
 
     Raises:
@@ -89,14 +86,15 @@ def benchmark(
         EdgewrightError: before any measurement. An error of one candidate is in the outcome.
     """
     plan, models = resolve_plan(plan)
+    device = workspace.device
     if plan.device == "local":
         check_host(plan, device)
     with TemporaryFolder() as folder:
         all_measured = _prepare_candidates(plan, models, device, folder)
         session = BenchmarkSession(
-            plan=plan, device=device, store=store, all_measured=all_measured, before=device.system_state()
+            plan=plan, workspace=workspace, all_measured=all_measured, before=device.system_state()
         )
-        progress = store.publish_progress(progress)
+        progress = workspace.store.publish_progress(workspace.progress)
         with finish_on_interrupt(session.finish):
             session.begin(models, tags)
             measure(device, all_measured, plan, folder, progress)
@@ -191,30 +189,27 @@ class BenchmarkSession:
     def __init__(
         self,
         plan: BenchmarkPlan,
-        device: Device,
-        store: Store,
+        workspace: Workspace,
         all_measured: Sequence[CandidateProcesses],
         before: Mapping[str, float],
     ) -> None:
-        self._plan, self._device, self._store = plan, device, store
+        self._plan, self._workspace = plan, workspace
         self._all_measured, self._before = all_measured, before
         self._runs: list[Recording] = []
 
     def begin(self, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
         """Record one run per candidate with its model and inputs, so that a full disk fails before any measurement."""
-        facts, environment = self._device.facts(), self._device.environment()
+        described = self._workspace.describe_device()
         for candidate in self._plan.candidates:
             own = msgspec.structs.replace(self._plan, candidates=(candidate,))
-            run = self._store.recording(
-                "benchmark",
-                own,
-                parent_id=self._runs[0].id if self._runs else None,
-                model=models[candidate.model],
-                device=facts,
-                runtime=candidate.runtime,
-                environment=environment,
-                tags=dict(tags),
-            )
+            start: RunStart = {
+                **described,
+                "parent_id": self._runs[0].id if self._runs else None,
+                "model": models[candidate.model],
+                "runtime": candidate.runtime,
+                "tags": dict(tags),
+            }
+            run = self._workspace.store.recording("benchmark", own, **start)
             self._runs.append(run)
             _save_files(run, self._plan)
 
@@ -235,7 +230,7 @@ class BenchmarkSession:
     def _last_moment(self) -> Mapping[str, float]:
         """Return the final system state; a lost device does not prevent saving the measurements."""
         try:
-            return self._device.system_state()
+            return self._workspace.device.system_state()
         except EdgewrightError:
             return self._before
 

@@ -6,13 +6,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgewright.bench.session import Progress
 from edgewright.bench.summary import read_chunk_medians
-from edgewright.devices.protocol import Device
 from edgewright.errors import StoreError, UsageError
 from edgewright.flows.benchmark.comparison import compare_pair
 from edgewright.flows.benchmark.flow import BenchmarkOutcome, benchmark
 from edgewright.flows.stored_model import fetch_model
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import RESERVED_TAGS, Comparison, Run
 from edgewright.store.store import Store
@@ -44,19 +43,20 @@ def load_recorded_plan(run: Run) -> BenchmarkPlan:
     return plan
 
 
-def rerun(run_id: str, device: Device, store: Store, progress: Progress, *, moved_to: str = "") -> RerunResult:
+def rerun(run_id: str, workspace: Workspace, *, moved_to: str = "") -> RerunResult:
     """Restore model, inputs and plan from the store, measure again, and compare both runs.
 
     `moved_to` names `device` if it differs from the run's own.
 
     Raises RunNotFound, UsageError (not a benchmark), StoreError (the model's bytes are missing).
     """
+    store = workspace.store
     original = store.load(run_id)
     plan = load_recorded_plan(original)
     with TemporaryFolder() as folder:
         files = _fetch_files(original, store, folder)
         plan = msgspec.structs.replace(_relocate_plan(plan, files), device=moved_to or plan.device)
-        outcome = benchmark(plan, device, store, progress, _make_tags(original))
+        outcome = benchmark(plan, workspace, _make_tags(original))
     again = outcome.runs[0]
     known = outcome.error is None and read_chunk_medians(original)
     comparison = compare_pair(original, again, plan.threshold) if known else None

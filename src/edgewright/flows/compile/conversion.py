@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 
 from edgewright import __version__
 from edgewright.bench.feeds import Array
-from edgewright.bench.session import Progress
 from edgewright.devices.connection import make_missing_error
-from edgewright.devices.protocol import Device
 from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.flows.compile.publication import clear_folder, hash_artifact
 from edgewright.flows.compile.sources import PreparedSource, make_absolute
+from edgewright.flows.workspace import Workspace
 from edgewright.runtimes.table import Converter, RuntimeInfo
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
 from edgewright.schema.artifact import Artifact, SourceModel
 from edgewright.schema.plan import CompileCell, CompilePlan, encode_plan
-from edgewright.store.store import Store
 
 # What a converter may take beyond the time limit of one model: about half a second for each node.
 SECONDS_PER_BYTE = 2.5e-3
@@ -39,12 +37,10 @@ class CompileJob:
     source: SourceModel
     stack: Mapping[str, Array]
     reference: Mapping[str, NDArray[Any]]
-    device: Device
-    store: Store
+    workspace: Workspace
     locks: Mapping[str, str]
     out: Path
     work: Path
-    progress: Progress
 
 
 def _choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
@@ -118,7 +114,7 @@ def _run_converter(
         model_bytes=job.prepared.model.bytes,
     )
     log = job.work / f"{folder.name}.log"
-    with job.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:
+    with job.workspace.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:
         # What torch programs cost is the user's own code, which only --timeout ends.
         expected_s = inf if kind == "torch" else SECONDS_PER_BYTE * job.prepared.model.bytes
         compiled = worker.ask(Compile(request=request), Compiled, expected_s)

@@ -49,7 +49,9 @@ def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | N
     measured: dict[int, float] = {}
 
     def differs(position: int) -> bool:
-        job.progress(f"{find_runtime(cell.runtime).title} {cell.precision}: bisecting, {cut_points[position].node}")
+        job.workspace.progress(
+            f"{find_runtime(cell.runtime).title} {cell.precision}: bisecting, {cut_points[position].node}"
+        )
         numerics = _measure_subgraph(extractor, cut_points[position], position, cell, job)
         measured[position] = numerics.sqnr_db
         return bool(find_faults(numerics, cell.precision))
@@ -101,10 +103,10 @@ def _measure_subgraph(
     reference = (
         run_rounding_reference(rounding_reference, part)
         if rounding_reference
-        else run_reference(prepared, stack, job.device, job.plan.timeout_s)
+        else run_reference(prepared, stack, job.workspace.device, job.plan.timeout_s)
     )
     outputs, _ = infer(
-        read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.device,
+        read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.workspace.device,
         timeout_s=job.plan.timeout_s,
     )  # fmt: skip
     return compare_outputs(reference, outputs, None)

@@ -14,8 +14,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgewright.bench.numerics import compare_outputs
-from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import (
     EdgewrightError,
     GateFailed,
@@ -40,6 +38,7 @@ from edgewright.flows.compile.publication import (
 from edgewright.flows.compile.rounding_reference import find_numeric_faults, take_rounding_reference
 from edgewright.flows.compile.sources import describe_source, hash_source, make_stack, prepare_source, run_reference
 from edgewright.flows.evaluate.inference import infer
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import read_artifact
 from edgewright.formats.memory_estimate import check_file_memory
 from edgewright.limits import read_budget
@@ -49,7 +48,6 @@ from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.schema.run import Metric
 from edgewright.schema.vocabulary import Precision
 from edgewright.store.recording import utc_now
-from edgewright.store.store import Store
 from edgewright.system.disk import MIN_FREE_BYTES, attribute_to_full_disk
 
 SCHEMA = "edgewright.compile/1"
@@ -106,7 +104,7 @@ class CompileFailure(Exception):
 
 
 def compile_all(
-    plan: CompilePlan, out: Path, device: Device, store: Store, progress: Progress, *, bisect: bool = False
+    plan: CompilePlan, out: Path, workspace: Workspace, *, bisect: bool = False
 ) -> tuple[CompileReport, EdgewrightError | None]:
     """Compile every cell of the plan into the folder `out`; a failed cell does not stop the others.
 
@@ -118,7 +116,7 @@ def compile_all(
     """
     plan = complete_plan(plan)
     with open_work_folder(out) as work:
-        job = _make_job(plan, out, work, device, store, progress)
+        job = _make_job(plan, out, work, workspace)
         reports, errors = [], []
         for cell in plan.cells:
             one, error = _compile_cell(cell, job)
@@ -152,8 +150,9 @@ def complete_plan(plan: CompilePlan) -> CompilePlan:
     return msgspec.structs.replace(plan, source_sha256=hash_source(plan))
 
 
-def _make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: Store, progress: Progress) -> CompileJob:
+def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace) -> CompileJob:
     """Prepare the source and run it once for all cells."""
+    device, _, progress = workspace
     progress(f"{Path(plan.source).name}: reading")
     prepared = prepare_source(plan, work, device)
     stack = make_stack(prepared, plan)
@@ -165,7 +164,7 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: S
         _check_reference(reference)
     source = describe_source(prepared, reference)
     locks = device.environment().get("locks", {})
-    return CompileJob(plan, prepared, source, stack, reference, device, store, locks, out, work, progress)
+    return CompileJob(plan, prepared, source, stack, reference, workspace, locks, out, work)
 
 
 def _check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
@@ -231,9 +230,9 @@ def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, 
     folder = job.work / f"{cell.runtime}-{cell.precision}"
     folder.mkdir()
     stem = f"{Path(job.prepared.name).stem[:MAX_STEM_CHARS]}-{cell.runtime}-{cell.precision}"
-    if found := find_cached_artifact(key, job.out / f"{stem}{info.suffix}", job.store, folder):
+    if found := find_cached_artifact(key, job.out / f"{stem}{info.suffix}", job.workspace.store, folder):
         return *found, True
-    job.progress(f"{info.title} {cell.precision}: compiling")
+    job.workspace.progress(f"{info.title} {cell.precision}: compiling")
     compiled, lock = run_compiler(cell, info, job, folder, stem)
     rounding_reference = take_rounding_reference(compiled, folder, job)
     record = make_artifact_record(cell, info, compiled, folder, key, job, lock)
@@ -250,10 +249,12 @@ def _check_numerics(
         where = " and ".join("macOS" if name == "Darwin" else name for name in info.systems)
         reason = f"its outputs were not checked: {info.title} runs only on {where}"
         return msgspec.structs.replace(record, unchecked=reason)
-    job.progress(f"{info.title} {record.precision}: comparing outputs")
+    job.workspace.progress(f"{info.title} {record.precision}: comparing outputs")
     model = read_artifact(folder / record.main, record, record.key)
     try:
-        outputs, notes = infer(model, record, record.runtime, job.stack, job.device, timeout_s=job.plan.timeout_s)
+        outputs, notes = infer(
+            model, record, record.runtime, job.stack, job.workspace.device, timeout_s=job.plan.timeout_s
+        )
         numerics = compare_outputs(job.reference, outputs, None if job.plan.inputs else job.plan.seed)
     except (ValueError, KeyError) as error:
         what = f"{info.title} {record.precision} has different outputs than the source model"
@@ -300,9 +301,9 @@ def _record_run(report: CellReport, record: Artifact | None, started: str, job: 
     info = find_runtime(report.runtime)
     cell = next(c for c in job.plan.cells if (c.runtime, c.precision) == (report.runtime, report.precision))
     own = msgspec.structs.replace(job.plan, cells=(cell,))
-    with job.store.recording(
+    with job.workspace.recording(
         "compile", own, started_at=started, model=job.prepared.as_given(job.plan.source), runtime=report.runtime,
-        device=job.device.facts(), environment=job.device.environment(), plan_hash=hash_cell(cell, info, job),
+        plan_hash=hash_cell(cell, info, job),
     ) as run:  # fmt: skip
         if record is not None:
             store_artifact(run, record, job.out)

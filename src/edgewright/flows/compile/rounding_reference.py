@@ -34,7 +34,13 @@ def run_rounding_reference(rounding_reference: Path, job: CompileJob) -> Outputs
     """Return the reference's outputs in ONNX Runtime, without optimizations, on the check's inputs."""
     model = prepare_file(rounding_reference, {}, job.work).model
     outputs, _ = infer(
-        model, None, "onnxruntime", job.stack, job.device, options=WITHOUT_OPTIMIZATION, timeout_s=job.plan.timeout_s
+        model,
+        None,
+        "onnxruntime",
+        job.stack,
+        job.workspace.device,
+        options=WITHOUT_OPTIMIZATION,
+        timeout_s=job.plan.timeout_s,
     )
     return outputs
 

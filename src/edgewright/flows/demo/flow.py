@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, RuntimeMissing, UsageError
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.benchmark.report import BenchmarkReport, make_report
@@ -20,10 +18,10 @@ from edgewright.flows.evaluate.flow import evaluate
 from edgewright.flows.evaluate.report import EvaluationReport
 from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.quantize.report import QuantizedRow
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import TABLE, make_install_command
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
-from edgewright.store.store import Store
 from edgewright.system.files import make_output_error, write_atomically
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.metrics.metrics import Score
@@ -91,20 +89,20 @@ def _choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str],
     return ready, integers, left_out
 
 
-def _compile_demo(folder: Path, device: Device, store: Store, progress: Progress) -> tuple[list[Candidate], list[str]]:
+def _compile_demo(folder: Path, workspace: Workspace) -> tuple[list[Candidate], list[str]]:
     """Return the demo's artifacts, float and quantized, in every installed runtime; and what was left out, and why.
 
     Raises:
         RuntimeMissing: no runtime works.
     """
-    ready, integers, left_out = _choose_demo_runtimes(device.environment().get("locks", {}))
+    ready, integers, left_out = _choose_demo_runtimes(workspace.device.environment().get("locks", {}))
     made: list[CellReport | QuantizedRow] = []
     if ready:
         cells = tuple(CompileCell(runtime=name, precision="fp32") for name in ready)
         plan = CompilePlan(source=str(get_digits_folder() / MODEL), cells=cells)
-        made += compile_all(plan, folder, device, store, progress)[0].artifacts
+        made += compile_all(plan, folder, workspace)[0].artifacts
     if integers:
-        made += quantize(_make_quantize_plan(integers), folder, device, store, progress)[0].artifacts
+        made += quantize(_make_quantize_plan(integers), folder, workspace)[0].artifacts
     candidates = []
     for one in made:
         if one.path is None:
@@ -117,7 +115,7 @@ def _compile_demo(folder: Path, device: Device, store: Store, progress: Progress
     return candidates, left_out
 
 
-def run_demo(device: Device, store: Store, progress: Progress) -> tuple[DemoReport, EdgewrightError | None]:
+def run_demo(workspace: Workspace) -> tuple[DemoReport, EdgewrightError | None]:
     """Compile and quantize the model, evaluate each artifact on the held-out digits, then benchmark all, interleaved.
 
     Returns:
@@ -128,11 +126,11 @@ def run_demo(device: Device, store: Store, progress: Progress) -> tuple[DemoRepo
         EdgewrightError: an evaluation failed.
     """
     with TemporaryFolder() as folder:
-        candidates, left_out = _compile_demo(folder, device, store, progress)
-        evaluated = evaluate(make_evaluation_plan(candidates), device, store, progress, {"demo": "digits"})
+        candidates, left_out = _compile_demo(folder, workspace)
+        evaluated = evaluate(make_evaluation_plan(candidates), workspace, {"demo": "digits"})
         if evaluated.error is not None:
             raise evaluated.error
-        outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), device, store, progress, {"demo": "digits"})
+        outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), workspace, {"demo": "digits"})
     report = make_report(outcome.runs, outcome.comparisons)
     return DemoReport(
         accuracies=_read_scores(evaluated.report), benchmark=report, left_out=tuple(left_out)

@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
 from edgewright.flows.candidates import read_source_signature
 from edgewright.flows.compile.publication import copy_atomically, open_work_folder, raise_output_errors
@@ -54,11 +52,11 @@ from edgewright.flows.experiment.teacher_outputs import (
     count_views,
 )
 from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_source, train_networks
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import CompilePlan, DistillPlan
 from edgewright.store.recording import utc_now
-from edgewright.store.store import Store
 from edgewright.system.files import write_atomically
 from edgewright.training.job import DistillationSettings, TrainJob
 
@@ -72,9 +70,7 @@ class DistilledNetworks(NamedTuple):
     alpha: float
 
 
-def distill(
-    plan: DistillPlan, out: Path, device: Device, store: Store, progress: Progress
-) -> tuple[DistillReport, EdgewrightError | None]:
+def distill(plan: DistillPlan, out: Path, workspace: Workspace) -> tuple[DistillReport, EdgewrightError | None]:
     """Train the student into the folder `out`, record the run, and return the report and the failed gate.
 
     Raises any error that prevents the training.
@@ -83,7 +79,7 @@ def distill(
     check_plan(plan)
     teacher = hash_source(CompilePlan(source=plan.teacher, weights=plan.teacher_weights, cells=()))
     content = f"{teacher} {_hash_student(plan)}"
-    experiment = prepare_experiment(plan, content, "distil", out, device, store, progress, trains=True)
+    experiment = prepare_experiment(plan, content, "distil", out, workspace, trains=True)
     plan = msgspec.structs.replace(
         plan,
         teacher_sha256=teacher,
@@ -102,7 +98,7 @@ def distill(
                 report = _publish_student(report, plan, networks, out)
             try:
                 model = _describe_initial_model(plan, networks, teacher)
-                report = record_training("distil", report, plan, model, networks.trained, started, device, store)
+                report = record_training("distil", report, plan, model, networks.trained, started, workspace)
             except StoreError as unsaved:
                 error = error or unsaved
         if report.model is not None:  # a rejected result is kept, so that a changed gate does not require new training
@@ -155,7 +151,7 @@ def _open_teacher(plan: DistillPlan, experiment: Experiment, work: Path) -> tupl
             timeout_s=plan.timeout_s,
             shapes=experiment.shapes if is_torch(plan.teacher) or plan.teacher.endswith(".onnx") else {},
         ),
-        work, experiment.context.device, bare=True,
+        work, experiment.context.workspace.device, bare=True,
     )  # fmt: skip
     teacher = Path(prepared.files.get("onnx") or prepared.model.path)
     signature = read_source_signature(read_model(teacher))
@@ -176,7 +172,7 @@ def _train_student_and_control(
     logits, views = "", 0
     if module is None:
         logits, views = (
-            str(compute_file_outputs(plan, teacher, work, experiment, dataset, context.store)),
+            str(compute_file_outputs(plan, teacher, work, experiment, dataset, context.workspace.store)),
             count_views(plan.views, experiment),
         )
     elif plan.transfer == "none":
@@ -204,7 +200,7 @@ def _train_student_and_control(
         for network, how in sides.items()
     }
     # A teacher that runs inside the training loop makes a student's step much longer than the control's.
-    trained = train_networks(jobs, context.progress, similar_cost=teaching.teacher is None)
+    trained = train_networks(jobs, context.workspace.progress, similar_cost=teaching.teacher is None)
     return DistilledNetworks(teacher, student, dict(sorted(trained.items())), alpha)
 
 
@@ -251,9 +247,7 @@ def _evaluate_and_time(
     )
     context = experiment.context
     named = name_network_files(models, stem, work / "evaluated")
-    ready = convert_all_for_runtime(
-        named, context.runtime, work / "runnable", context.device, context.store, context.progress, context.timeout_s
-    )
+    ready = convert_all_for_runtime(named, context.runtime, work / "runnable", context.workspace, context.timeout_s)
     return evaluate_networks(ready, context), compare_speed(
         ready["teacher/0"], ready["student/0"], context, {"distil": "speed"}
     )

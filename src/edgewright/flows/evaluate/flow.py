@@ -12,7 +12,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
 from edgewright.flows.candidates import check_number, check_runs_here, read_models, read_source_signature
 from edgewright.flows.evaluate.chunks import Chunk, ChunkPrefetcher
@@ -29,13 +28,13 @@ from edgewright.flows.evaluate.report import (
     to_series,
 )
 from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record
 from edgewright.runtimes.table import check_options, find_runtime
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import EvaluatePlan
 from edgewright.schema.vocabulary import RunState
-from edgewright.store.recording import Recording
-from edgewright.store.store import Store
+from edgewright.store.recording import Recording, RunStart
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.metrics.metrics import (
     SampleResults,
@@ -73,13 +72,10 @@ class CandidateEvaluation:
     failure: EdgewrightError | None = None
 
 
-def evaluate(
-    plan: EvaluatePlan, device: Device, store: Store, progress: Progress, tags: Mapping[str, str] = {}
-) -> EvaluationResult:
+def evaluate(plan: EvaluatePlan, workspace: Workspace, tags: Mapping[str, str] = {}) -> EvaluationResult:
     """Evaluate all candidates of a plan, chunk by chunk on the same samples, and record one run for each.
 
     Args:
-        progress: is called with one line of text per step.
         tags: put on every run.
 
     Raises:
@@ -93,11 +89,11 @@ def evaluate(
         for candidate in plan.candidates:
             check_labels(data, task, read_source_signature(models[candidate.model]), indices)
         plan = msgspec.structs.replace(plan, data_fingerprint=data.fingerprint)
-        session = EvaluationSession(plan=plan, task=task, data=data, device=device, store=store, asked=len(indices))
+        session = EvaluationSession(plan=plan, task=task, data=data, workspace=workspace, asked=len(indices))
         with ExitStack() as workers, finish_on_interrupt(session.finish):
             session.begin(models, workers, tags)
             with ChunkPrefetcher(data, indices) as chunks:
-                session.run(chunks, store.publish_progress(progress))
+                session.run(chunks, workspace.store.publish_progress(workspace.progress))
         return session.finish("done")
 
 
@@ -147,35 +143,31 @@ def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
 class EvaluationSession:
     """The stored runs of one evaluation: created together and finished once, whatever their state."""
 
-    def __init__(
-        self, *, plan: EvaluatePlan, task: Task, data: Dataset, device: Device, store: Store, asked: int
-    ) -> None:
+    def __init__(self, *, plan: EvaluatePlan, task: Task, data: Dataset, workspace: Workspace, asked: int) -> None:
         self._plan, self._task, self._data = plan, task, data
-        self._device, self._store, self._asked = device, store, asked
+        self._workspace, self._asked = workspace, asked
         self._evaluations: list[CandidateEvaluation] = []
         self._began = monotonic()
 
     def begin(self, models: Mapping[str, Model], workers: ExitStack, tags: Mapping[str, str]) -> None:
         """Record one run for each candidate, and prepare its worker."""
-        facts, environment = self._device.facts(), self._device.environment()
+        described = self._workspace.describe_device()
         for candidate in self._plan.candidates:
             model = models[candidate.model]
             own = msgspec.structs.replace(self._plan, candidates=(candidate,))
-            run = self._store.recording(
-                "evaluate",
-                own,
-                parent_id=self._evaluations[0].run.id if self._evaluations else None,
-                model=model,
-                device=facts,
-                runtime=candidate.runtime,
-                environment=environment,
-                tags=dict(tags),
-            )
+            start: RunStart = {
+                **described,
+                "parent_id": self._evaluations[0].run.id if self._evaluations else None,
+                "model": model,
+                "runtime": candidate.runtime,
+                "tags": dict(tags),
+            }
+            run = self._workspace.store.recording("evaluate", own, **start)
             runner = Runner(
                 model,
                 find_record(Path(model.path)),
                 candidate.runtime,
-                self._device,
+                self._workspace.device,
                 options=candidate.options,
                 threads=self._plan.threads,
                 timeout_s=self._plan.timeout_s,

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError
 from edgewright.flows.benchmark.flow import BenchmarkOutcome, benchmark
 from edgewright.flows.candidates import find_native_runtime
@@ -16,6 +14,7 @@ from edgewright.flows.evaluate.report import EvaluationRow
 from edgewright.flows.experiment.trainings import run_training_worker
 from edgewright.flows.quantize.acceptance import PROCESSES, SECONDS
 from edgewright.flows.quantize.report import Speedup
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import ModelCosts, measure_costs
 from edgewright.formats.files import read_model
@@ -35,7 +34,7 @@ def inspect_module(job: InspectJob, context: "EvaluationContext") -> Path:
     out = Path(job.out)
     if not (out / "inspected.json").is_file():
         run_training_worker(
-            job, context.progress, title="inspecting the module", out=out, idle_timeout_s=context.timeout_s
+            job, context.workspace.progress, title="inspecting the module", out=out, idle_timeout_s=context.timeout_s
         )
     return out
 
@@ -60,7 +59,7 @@ def choose_network_runtime(path: Path, wanted: str) -> str:
 
 
 def convert_for_runtime(
-    path: Path, runtime: str, work: Path, device: Device, store: Store, progress: Progress, timeout_s: float
+    path: Path, runtime: str, work: Path, workspace: Workspace, timeout_s: float
 ) -> tuple[Path, EdgewrightError | None]:
     """Return the model in a format that the runtime reads: itself, or an artifact compiled into `work`."""
     model = read_model(path)
@@ -68,9 +67,7 @@ def convert_for_runtime(
         return path, None
     cells = (CompileCell(runtime=runtime, precision="fp32"),)
     work.mkdir(parents=True, exist_ok=True)
-    compiled, error = compile_all(
-        CompilePlan(source=str(path), cells=cells, timeout_s=timeout_s), work, device, store, progress
-    )
+    compiled, error = compile_all(CompilePlan(source=str(path), cells=cells, timeout_s=timeout_s), work, workspace)
     made = compiled.artifacts[0].path
     return (Path(made), None) if made else (path, error or EdgewrightError(compiled.artifacts[0].reason))
 
@@ -95,15 +92,13 @@ def convert_all_for_runtime(
     models: Mapping[str, Path],
     runtime: str,
     work: Path,
-    device: Device,
-    store: Store,
-    progress: Progress,
+    workspace: Workspace,
     timeout_s: float,
 ) -> dict[str, Path]:
     """Convert all networks, and return the files or the first error."""
     found = {}
     for name, path in models.items():
-        found[name], error = convert_for_runtime(path, runtime, work / name, device, store, progress, timeout_s)
+        found[name], error = convert_for_runtime(path, runtime, work / name, workspace, timeout_s)
         if error is not None:
             raise error
     return found
@@ -120,11 +115,13 @@ class EvaluationContext(NamedTuple):
     runtime: str
     threads: int
     timeout_s: float
-    device: Device
-    store: Store
-    progress: Progress
+    workspace: Workspace
     indices: tuple[int, ...] | None = None
     code: tuple[str, ...] = ()
+
+    def with_store(self, store: Store) -> "EvaluationContext":
+        """Return the context with another store, for evaluations that the user's store does not need."""
+        return self._replace(workspace=self.workspace._replace(store=store))
 
 
 def _make_candidates(models: Iterable[Path], context: EvaluationContext) -> tuple[Candidate, ...]:
@@ -142,9 +139,7 @@ def evaluate_networks(models: Mapping[str, Path], context: EvaluationContext) ->
             indices=context.indices,
             timeout_s=context.timeout_s,
         ),
-        context.device,
-        context.store,
-        context.progress,
+        context.workspace,
     )
     if result.error is not None:
         raise result.error
@@ -194,7 +189,7 @@ def benchmark_models(
         layers=False,
         timeout_s=context.timeout_s,
     )
-    return benchmark(plan, context.device, context.store, context.progress, tags)
+    return benchmark(plan, context.workspace, tags)
 
 
 def _get_median_us(outcome: BenchmarkOutcome, index: int) -> float:

@@ -6,17 +6,16 @@ from typing import TypeVar
 
 import msgspec
 
-from edgewright.devices.protocol import Device
 from edgewright.flows.compile.sources import hash_source
 from edgewright.flows.distill.report import DistillReport
 from edgewright.flows.experiment.report import make_curve_series, make_network_metrics
 from edgewright.flows.experiment.trainings import TrainedNetwork
 from edgewright.flows.prune.report import PruneReport
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
 from edgewright.schema.model import Model
 from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan
 from edgewright.schema.run import Metric
-from edgewright.store.store import Store
 from edgewright.training.loop.checkpoint import write_atomically
 
 Report = TypeVar("Report", PruneReport, DistillReport)
@@ -25,7 +24,7 @@ Report = TypeVar("Report", PruneReport, DistillReport)
 def record_training(
     kind: str, report: Report, plan: PrunePlan | DistillPlan, model: Model,
     trained: Mapping[str, Sequence[TrainedNetwork]],
-    started: str, device: Device, store: Store,
+    started: str, workspace: Workspace,
 ) -> Report:  # fmt: skip
     """Store the run, and set the id in the returned report and in the report file.
 
@@ -34,10 +33,7 @@ def record_training(
         model: that training started from, as the user named it.
         trained: by network, one for each seed.
     """
-    with store.recording(
-        kind, plan, started_at=started, model=model, runtime=plan.runtime,
-        device=device.facts(), environment=device.environment(),
-    ) as run:  # fmt: skip
+    with workspace.recording(kind, plan, started_at=started, model=model, runtime=plan.runtime) as run:
         if report.model is not None:
             path = Path(report.model)
             run.put_file(path, role="model", model_id=read_model(path).sha256)

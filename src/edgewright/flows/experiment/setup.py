@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgewright import __version__
-from edgewright.bench.session import Progress
 from edgewright.devices.protocol import Device
 from edgewright.errors import (
     Cancelled,
@@ -29,12 +28,12 @@ from edgewright.flows.compile.conversion import check_installed
 from edgewright.flows.compile.publication import raise_output_errors
 from edgewright.flows.experiment.control import EvaluationContext
 from edgewright.flows.experiment.dataset_cache import cache_dataset
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import hash_file
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.model import Signature
 from edgewright.schema.plan import DistillPlan, PrunePlan
 from edgewright.store.secret import load_folder_key
-from edgewright.store.store import Store
 from edgewright.system.locks import try_lock
 from edgewright.tasks.data.dataset import Dataset, open_dataset
 from edgewright.tasks.spec.check import check_labels, check_task
@@ -81,9 +80,7 @@ def prepare_experiment(
     content: str,
     verb: str,
     out: Path,
-    device: Device,
-    store: Store,
-    progress: Progress,
+    workspace: Workspace,
     *,
     trains: bool,
 ) -> Experiment:
@@ -97,7 +94,7 @@ def prepare_experiment(
     Raises UsageError, ConfigError, DataError, and RuntimeMissing.
     """
     settings = read_settings(plan)
-    _check_host(plan.runtime, device)
+    _check_host(plan.runtime, workspace.device)
     if trains:
         check_training_packages()
     task = msgspec.convert(plan.task, Task)
@@ -116,9 +113,9 @@ def prepare_experiment(
         if trained == val_fingerprint:
             why = "training data cannot serve as the test set"
             raise UsageError("--data and --val are the same dataset", why, "split the dataset into two")
-    key = compute_key(plan, content, trained, settings, load_folder_key(store.home))
+    key = compute_key(plan, content, trained, settings, load_folder_key(workspace.store.home))
     context = EvaluationContext(
-        plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, progress, code=plan.code
+        plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, workspace, code=plan.code
     )
     return Experiment(
         task, settings, shapes, out / f".edgewright-{verb}-{key}", None, (trained, val_fingerprint), context
@@ -148,7 +145,7 @@ def open_experiment_folder(experiment: Experiment, plan: TrainingPlan) -> Iterat
         try:
             dataset = cache_dataset(
                 partial(open_dataset, plan.data, experiment.task, plan.code), experiment.memory / "data",
-                held_out=plan.held_out, seed=experiment.settings.seed, progress=experiment.context.progress,
+                held_out=plan.held_out, seed=experiment.settings.seed, progress=experiment.context.workspace.progress,
             )  # fmt: skip
             yield experiment._replace(dataset=dataset)
         except (KeyboardInterrupt, Cancelled) as error:

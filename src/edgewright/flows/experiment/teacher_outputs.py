@@ -51,7 +51,7 @@ def compute_module_outputs(views: int, teacher: ModuleSource, experiment: Experi
                 settings=experiment.settings,
                 views=count_views(views, experiment), out=str(outputs_path),
             ),
-            experiment.context.progress,
+            experiment.context.workspace.progress,
             title="computing the teacher's outputs",
             out=experiment.memory / "asking",
         )  # fmt: skip
@@ -70,7 +70,7 @@ def compute_file_outputs(
         return outputs_path
     context = experiment.context
     path, error = convert_for_runtime(
-        teacher, context.runtime, work / "teacher", context.device, store, context.progress, context.timeout_s
+        teacher, context.runtime, work / "teacher", context.workspace._replace(store=store), context.timeout_s
     )
     if error is not None:
         raise error
@@ -85,7 +85,7 @@ def compute_file_outputs(
         model,
         record,
         choose_network_runtime(path, context.runtime),
-        context.device,
+        context.workspace.device,
         threads=context.threads,
         timeout_s=context.timeout_s,
     ) as runner:
@@ -121,7 +121,9 @@ def _compute_view_outputs(
         chosen = outputs[output_name]
         found.append(chosen.reshape(len(indices), *chosen.shape[2:]))
         done = start + len(indices)
-        experiment.context.progress(f"teacher outputs: view {view + 1} of {views}, {done} of {len(fit)} samples")
+        experiment.context.workspace.progress(
+            f"teacher outputs: view {view + 1} of {views}, {done} of {len(fit)} samples"
+        )
     return np.concatenate(found).astype(np.float32)
 
 

@@ -101,7 +101,7 @@ class NetworkTimer:
             if outcome.error is not None:
                 raise outcome.error
             found += [self._share(outcome, index) for index in range(1, len(outcome.runs))]
-            self._context.progress(f"timing the effect of each width: {len(found)} of {len(models)}")
+            self._context.workspace.progress(f"timing the effect of each width: {len(found)} of {len(models)}")
         return found
 
     def _share(self, outcome: BenchmarkOutcome, index: int) -> float:

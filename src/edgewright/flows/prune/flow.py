@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
 from edgewright.flows.compile.publication import copy_atomically, open_work_folder, raise_output_errors
 from edgewright.flows.compile.sources import (
@@ -55,10 +53,10 @@ from edgewright.flows.prune.budgets import parse_amount
 from edgewright.flows.prune.check import check_plan
 from edgewright.flows.prune.report import PruneReport, list_targets, make_module_name
 from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module, save_onnx
+from edgewright.flows.workspace import Workspace
 from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
 from edgewright.store.recording import utc_now
-from edgewright.store.store import Store
 from edgewright.system.files import write_atomically
 from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings, TrainJob
 from edgewright.training.slices import write_built_module
@@ -80,9 +78,7 @@ class PrunedNetworks(NamedTuple):
     module: ModuleSource | None = None
 
 
-def prune(
-    plan: PrunePlan, out: Path, device: Device, store: Store, progress: Progress
-) -> tuple[PruneReport, EdgewrightError | None]:
+def prune(plan: PrunePlan, out: Path, workspace: Workspace) -> tuple[PruneReport, EdgewrightError | None]:
     """Prune a model into the folder `out`, record the run, and return the report and the failed gate.
 
     Raises any error that prevents pruning, and GateFailed for a budget that cannot be met.
@@ -93,7 +89,7 @@ def prune(
     trains = ".py:" in plan.source and bool(plan.data)
     if not trains and plan.importance == "taylor":
         plan = msgspec.structs.replace(plan, importance="l2")
-    experiment = prepare_experiment(plan, content, "prune", out, device, store, progress, trains=trains)
+    experiment = prepare_experiment(plan, content, "prune", out, workspace, trains=trains)
     plan = msgspec.structs.replace(
         plan,
         source_sha256=content,
@@ -105,7 +101,7 @@ def prune(
             source=plan.source, weights=plan.weights, cells=(), timeout_s=plan.timeout_s,
             shapes=experiment.shapes if is_torch(plan.source) or plan.source.endswith(".onnx") else dict(plan.shapes),
         )  # fmt: skip
-        prepared = prepare_source(source, work, device, bare=True)
+        prepared = prepare_source(source, work, workspace.device, bare=True)
         check_float_onnx(prepared, "pruned")
         check_validation_data(experiment, prepared.model.signature)
         with open_experiment_folder(experiment, plan) if trains else nullcontext(experiment) as ready:
@@ -118,7 +114,7 @@ def prune(
                 report = _publish_pruned(report, plan, pruned, out)
             try:
                 model = prepared.as_given(plan.source)
-                report = record_training("prune", report, plan, model, pruned.trained, started, device, store)
+                report = record_training("prune", report, plan, model, pruned.trained, started, workspace)
             except StoreError as unsaved:
                 error = error or unsaved
         if report.model is not None:  # a rejected result is kept, so that a changed gate does not require new training
@@ -152,7 +148,9 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
     jobs["pruned"] = [
         _make_train_job("pruned", module, thinning, teaching, seed, plan, experiment, 0.0) for seed in seeds
     ]
-    trained = train_networks(jobs, experiment.context.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE)
+    trained = train_networks(
+        jobs, experiment.context.workspace.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE
+    )
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return PrunedNetworks(files, trained, result, module)
 
@@ -227,9 +225,7 @@ def _evaluate_and_time(
     )
     context = experiment.context
     named = name_network_files(models, get_stem(plan.source), work / "evaluated")
-    ready = convert_all_for_runtime(
-        named, context.runtime, work / "runnable", context.device, context.store, context.progress, context.timeout_s
-    )
+    ready = convert_all_for_runtime(named, context.runtime, work / "runnable", context.workspace, context.timeout_s)
     rows = evaluate_networks(ready, context)
     return rows, compare_speed(ready["source/0"], ready["pruned/0"], context, {"prune": "speed"})
 

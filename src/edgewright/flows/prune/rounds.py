@@ -167,7 +167,7 @@ class WidthSearch:
             left: groups that are not pruned.
             speedup: replaces the plan's budgets.
         """
-        plan, progress = self._plan, self._experiment.context.progress
+        plan, progress = self._plan, self._experiment.context.workspace.progress
         free = [group for group in groups.groups if group.name not in left]
         losses = tabulate_losses(free, scores, plan.multiple)
         kinds = ("time",) if speedup else _list_budget_kinds(plan)
@@ -177,7 +177,7 @@ class WidthSearch:
         with open_store(self._folder / "search") as store:
             timer = NetworkTimer(
                 self._onnx,
-                self._experiment.context._replace(store=store),
+                self._experiment.context.with_store(store),
                 self._folder / "timed",
                 self._make_converter(store),
             )
@@ -228,7 +228,7 @@ class WidthSearch:
 
         def ready(path: Path) -> Path:
             made, error = convert_for_runtime(
-                path, context.runtime, self._folder / "compiled" / path.stem, context.device, store, context.progress,
+                path, context.runtime, self._folder / "compiled" / path.stem, context.workspace._replace(store=store),
                 context.timeout_s,
             )  # fmt: skip
             if error is not None:
@@ -277,7 +277,7 @@ class PruningRounds:
                 break
             current, trained = self._train(number, module)
             lost = self._measure_drop(held, trained)
-            self._experiment.context.progress(
+            self._experiment.context.workspace.progress(
                 f"speed-up {speedup:g} ×: the metric drops by {lost:.2f} on the validation samples"
             )
             if lost > self._plan.max_drop:
@@ -356,7 +356,7 @@ class PruningRounds:
                 out=str(folder / "trained"),
                 memory=str(folder / "checkpoints"),
             ),
-            experiment.context.progress,
+            experiment.context.workspace.progress,
         )
         return msgspec.structs.replace(module, weights=str(trained.weights)), trained
 
@@ -369,7 +369,7 @@ class PruningRounds:
                 if experiment.dataset
                 else None
             )
-            context = experiment.context._replace(store=store, val=self._plan.data, indices=held)
+            context = experiment.context.with_store(store)._replace(val=self._plan.data, indices=held)
             row = evaluate_networks({"source": self._onnx}, context)["source"]
         return row.metric.value if row.metric else 0.0
 

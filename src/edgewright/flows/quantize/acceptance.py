@@ -6,9 +6,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from edgewright.bench.session import Progress
 from edgewright.bench.slowdown import compute_integer_share
-from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, StoreError
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.compile.cells import make_quantized_cell
@@ -25,12 +23,12 @@ from edgewright.flows.quantize.report import (
     describe_costly_operators,
     find_gate_faults,
 )
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
 from edgewright.quantization.job import QuantizationForm, QuantizationReport
 from edgewright.quantization.recipe import NodePrecision, Recipe
 from edgewright.schema.metrics import is_share
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
-from edgewright.store.store import Store
 from edgewright.tasks.spec.task import Task
 
 MIN_AGREEMENT = 0.9
@@ -60,9 +58,7 @@ def compile_graphs(
     setup: QuantizeSetup,
     quantized: QuantizerOutput | None,
     work: Path,
-    device: Device,
-    store: Store,
-    progress: Progress,
+    workspace: Workspace,
 ) -> tuple[list[CellReport], EdgewrightError | None]:
     """Compile one cell for each runtime, in the plan's order, from its own variant of the graph if there is one."""
     found: dict[str, CellReport] = {}
@@ -78,7 +74,7 @@ def compile_graphs(
             cells=tuple(make_quantized_cell(name, precision, integer_io=setup.plan.integer_io) for name in names),
             timeout_s=setup.plan.timeout_s,
         )
-        compiled, error = compile_all(source, work / "made", device, store, progress)
+        compiled, error = compile_all(source, work / "made", workspace)
         first = first or error
         found |= {cell.runtime: cell for cell in compiled.artifacts}
     return [found[name] for name in setup.plan.runtimes], first
@@ -88,9 +84,7 @@ def evaluate_accuracy(
     setup: QuantizeSetup,
     made: Mapping[str, Path],
     graphs: Mapping[str, Path],
-    device: Device,
-    store: Store,
-    progress: Progress,
+    workspace: Workspace,
 ) -> dict[str, EvaluationRow]:
     """Return rows by runtime; "" is the source in ONNX Runtime, other graphs have their own names."""
     plan = setup.plan
@@ -109,9 +103,7 @@ def evaluate_accuracy(
             seed=plan.seed,
             timeout_s=plan.timeout_s,
         ),
-        device,
-        store,
-        progress,
+        workspace,
     )
     rows = dict(zip(["", *made, *graphs], result.report.results, strict=True))
     if result.error is not None and (rows[""].state != "done" or isinstance(result.error, StoreError)):
@@ -127,14 +119,14 @@ class ArtifactSpeed(NamedTuple):
 
 
 def measure_speed(
-    setup: QuantizeSetup, made: Mapping[str, Path], work: Path, device: Device, store: Store, progress: Progress
+    setup: QuantizeSetup, made: Mapping[str, Path], work: Path, workspace: Workspace
 ) -> dict[str, ArtifactSpeed]:
     """Return the speed by runtime, without runtimes whose float artifact cannot be compiled or timed."""
     cells = tuple(CompileCell(runtime=name, precision="fp32") for name in made)
     if not cells:
         return {}
     exact = CompilePlan(source=setup.prepared.files["onnx"], cells=cells, check=False, timeout_s=setup.plan.timeout_s)
-    compiled, _ = compile_all(exact, work / "float", device, store, progress)
+    compiled, _ = compile_all(exact, work / "float", workspace)
     found = {}
     for cell in compiled.artifacts:
         if cell.path is None:
@@ -143,7 +135,7 @@ def measure_speed(
         timed = BenchmarkPlan(
             candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=setup.plan.timeout_s
         )
-        outcome = benchmark(timed, device, store, progress, {"quantize": "speed"})
+        outcome = benchmark(timed, workspace, {"quantize": "speed"})
         if outcome.error is None and outcome.comparisons:
             one = outcome.comparisons[0]
             speedup = Speedup(

@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 
 from edgewright import __version__
-from edgewright.bench.session import Progress
-from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError, WorkerError
 from edgewright.flows.candidates import check_number, check_runs_here
 from edgewright.flows.compile.conversion import check_installed
@@ -41,6 +39,7 @@ from edgewright.flows.quantize.finetuning import (
 from edgewright.flows.quantize.job import QuantizerOutput, run_quantizer
 from edgewright.flows.quantize.precision import choose_precision
 from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, list_notes, list_protected
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.formats.memory_estimate import check_file_memory
@@ -52,7 +51,6 @@ from edgewright.schema.plan import CompilePlan, QuantizePlan
 from edgewright.schema.run import Metric
 from edgewright.store.recording import utc_now
 from edgewright.store.secret import load_folder_key
-from edgewright.store.store import Store
 from edgewright.system.files import write_atomically
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.spec.check import check_labels, check_task
@@ -79,9 +77,7 @@ TARGET_FLIPS: dict[str, float] = {
 }
 
 
-def quantize(
-    plan: QuantizePlan, out: Path, device: Device, store: Store, progress: Progress
-) -> tuple[QuantizeReport, EdgewrightError | None]:
+def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[QuantizeReport, EdgewrightError | None]:
     """Quantize a model into the folder `out`, for all runtimes of the plan, and record the run.
 
     Returns the report, and the first gate that rejected an artifact, else the first other error of an artifact. A
@@ -90,31 +86,32 @@ def quantize(
     started, began = utc_now(), monotonic()
     with open_work_folder(out) as work:
         settings = check_finetuning(plan) if plan.qat is not None else None
-        setup = _prepare_quantization(plan, work, device, progress)
+        setup = _prepare_quantization(plan, work, workspace)
         if settings is not None:
             check_form(setup.form)
-        memory = out / f"{CACHE_PREFIX}-{_compute_key(setup, load_folder_key(store.home))}"
+        memory = out / f"{CACHE_PREFIX}-{_compute_key(setup, load_folder_key(workspace.store.home))}"
         quantized = None
         if setup.form != "float":
-            quantized = run_quantizer(_make_quantizer_job(setup, setup.form, work, memory), work, progress)
+            quantized = run_quantizer(_make_quantizer_job(setup, setup.form, work, memory), work, workspace.progress)
             quantized = _rename_graphs(quantized, Path(setup.prepared.name).stem, work)
         tuning = None
         if quantized is not None and settings is not None:
-            tuning = finetune(setup, settings, quantized, memory, work, progress)
+            tuning = finetune(setup, settings, quantized, memory, work, workspace.progress)
             quantized = tuning.after
-        report, error = _evaluate_artifacts(setup, quantized, tuning, work, out, device, store, progress)
+        report, error = _evaluate_artifacts(setup, quantized, tuning, work, out, workspace)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
-            report = _record_run(report, setup, quantized, started, device, store)
+            report = _record_run(report, setup, quantized, started, workspace)
         except StoreError as unsaved:  # the artifacts are published: a store error does not lose them
             error = error or unsaved
         _remove_folder(memory)
     return report, error
 
 
-def _prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progress: Progress) -> QuantizeSetup:
+def _prepare_quantization(plan: QuantizePlan, work: Path, workspace: Workspace) -> QuantizeSetup:
     """Read and check everything, and cache the calibration samples."""
     _check_plan(plan)
+    device, _, progress = workspace
     locks = device.environment().get("locks", {})
     for info in map(find_runtime, plan.runtimes):
         check_runs_here(info)
@@ -254,17 +251,15 @@ def _evaluate_artifacts(
     tuning: Finetuning | None,
     work: Path,
     out: Path,
-    device: Device,
-    store: Store,
-    progress: Progress,
+    workspace: Workspace,
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
     """Compile for every runtime, evaluate on held-out samples, time, and publish what passes."""
     plan = setup.plan
-    cells, error = compile_graphs(setup, quantized, work, device, store, progress)
+    cells, error = compile_graphs(setup, quantized, work, workspace)
     made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
-    evaluated = evaluate_accuracy(setup, made, tuning.graphs if tuning else {}, device, store, progress)
+    evaluated = evaluate_accuracy(setup, made, tuning.graphs if tuning else {}, workspace)
     reference = evaluated[""].metric if evaluated else None
-    speeds = measure_speed(setup, made, work, device, store, progress) if plan.measure else {}
+    speeds = measure_speed(setup, made, work, workspace) if plan.measure else {}
     findings = quantized.report if quantized else None
     kept = list_protected(findings)
     rows = []
@@ -315,14 +310,12 @@ def _record_run(
     setup: QuantizeSetup,
     quantized: QuantizerOutput | None,
     started: str,
-    device: Device,
-    store: Store,
+    workspace: Workspace,
 ) -> QuantizeReport:
     """Record the run: the source as its model; graph, recipe and report as its outputs."""
     metrics, series = [Metric(name="quantize.seconds", unit="s", value=report.seconds)], []
-    with store.recording(
+    with workspace.recording(
         "quantize", setup.plan, started_at=started, model=setup.prepared.as_given(setup.plan.source),
-        device=device.facts(), environment=device.environment(),
     ) as run:  # fmt: skip
         if quantized is not None and report.graph is not None:
             path = Path(report.graph)
