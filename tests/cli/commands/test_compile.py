@@ -84,7 +84,7 @@ def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: P
         (("--runtime", "litert", "-p", "io=sideways"), "does not support io=sideways"),
         (("--samples", "0"), "--samples 0"),
         (("--inputs", "absent.npz"), "file not found"),
-        (("--shape", "z=1"), "no input of this name"),
+        (("--shape", "z=1"), "no such input"),
         (("--shape", "x=1,3,9,9"), "does not fit"),
     ],
 )
