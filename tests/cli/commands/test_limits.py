@@ -68,13 +68,13 @@ def test_a_runtime_that_does_not_name_memory(call: Call, tmp_path: Path) -> None
 
 
 def test_a_model_that_runs_without_end(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "1")
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "2")
     result = call("compile", write_endless_loop(tmp_path / "m.onnx"), "--runtime", "ort,litert", "-o", tmp_path / "o")
     assert result.code == 6
     what, why, hint = result.error()
-    assert what == "time limit reached: m.onnx in onnxruntime, while running the model"
-    assert "1 s (EDGEWRIGHT_TIME_LIMIT)" in why
-    assert "EDGEWRIGHT_TIME_LIMIT=2" in hint
+    assert what.startswith("time limit reached: m.onnx")  # on a busy machine the limit is reached while it is read
+    assert "2 s (EDGEWRIGHT_TIME_LIMIT)" in why
+    assert "EDGEWRIGHT_TIME_LIMIT=4" in hint
 
 
 @pytest.mark.parametrize("command", [("benchmark", "--processes", "1"), ("invoke", "--inputs", "x.npz", "-o", "y.npz")])
@@ -82,12 +82,12 @@ def test_a_first_inference_without_end(
     command: tuple[str, ...], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "1")
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "2")
     write_feeds(Path("x.npz"), {"x": np.ones((1, 4), np.float32)})
     result = call(command[0], write_endless_loop(Path("m.onnx")), *command[1:])
     assert result.code == 6
     what, why, hint = result.error()
-    assert what.startswith("time limit reached: m.onnx in onnxruntime, while ")
-    assert why == "the time limit is 1 s (EDGEWRIGHT_TIME_LIMIT)"
-    assert "EDGEWRIGHT_TIME_LIMIT=2" in hint
+    assert what.startswith("time limit reached: m.onnx")
+    assert why == "the time limit is 2 s (EDGEWRIGHT_TIME_LIMIT)"
+    assert "EDGEWRIGHT_TIME_LIMIT=4" in hint
     assert not list(tmp_path.glob("y.npz*"))
