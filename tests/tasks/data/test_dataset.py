@@ -1,6 +1,7 @@
 """Datasets: all layouts, all errors, and never completely in memory."""
 
 import io
+import itertools
 import os
 import wave
 import zipfile
@@ -14,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.errors import ConfigError, DataError
+from edgewright.tasks.data import images
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
+from edgewright.tasks.data.feeding import make_feeds
+from edgewright.tasks.data.images import UnreadableSample
 from edgewright.tasks.spec.file import Task
 from edgewright.tasks.spec.functions import load_function
 from edgewright.tasks.spec.task import (
@@ -397,6 +401,14 @@ def wav(values: np.ndarray, rate: int = 8000, width: int = 2, channels: int = 1)
         file.setframerate(rate)
         file.writeframes(values.tobytes())
     return out.getvalue()
+
+
+def test_reading_a_sound_ends_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task(inputs=(AudioInput(name="s", sample_rate=8000, window=6),), output=Classification())
+    clock = itertools.count(0, 40)
+    monkeypatch.setattr(images, "monotonic", lambda: next(clock))
+    with pytest.raises(UnreadableSample, match="takes over 45 s, the time limit"):
+        make_feeds(wav(np.zeros(8, "<i2")), task)
 
 
 def test_sounds(tmp_path: Path) -> None:
