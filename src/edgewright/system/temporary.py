@@ -112,7 +112,7 @@ def _remove_if_stale(path: Path, now: float) -> None:
 
 def _make_folder(prefix: str) -> tuple[Path, IO[bytes]]:
     """Return a new folder and its open lock file."""
-    new = Path(tempfile.mkdtemp(prefix=NEW))
+    new, mark = Path(tempfile.mkdtemp(prefix=NEW)), None
     try:
         mark = (new / LOCK_FILE).open("wb")
         with suppress(OSError):  # without file system locks no process gets one, so the folder stays
@@ -122,6 +122,8 @@ def _make_folder(prefix: str) -> tuple[Path, IO[bytes]]:
         path = new.with_name(prefix + new.name.removeprefix(NEW))
         new.rename(path)
     except BaseException:
+        if mark is not None:
+            mark.close()
         shutil.rmtree(new, ignore_errors=True)
         raise
     return path, mark
