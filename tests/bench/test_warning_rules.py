@@ -166,6 +166,32 @@ def test_a_machine_that_becomes_faster_drifts_too() -> None:
     assert "faster than the first" in texts(case_of([make_samples([100.0 - 3 * k]) for k in range(9)]))["drift"]
 
 
+@pytest.mark.parametrize(("count", "drifts"), [(5, False), (6, True)])
+def test_drift_needs_two_processes_in_each_third(count: int, *, drifts: bool) -> None:
+    found = texts(case_of([make_samples([100.0 + 6 * k]) for k in range(count)]))
+    assert ("drift" in found) == drifts
+
+
+def test_drift_compares_the_ends_and_not_the_middle() -> None:
+    medians = [100.0] * 6 + [120.0, 121.0, 122.0]
+    assert "21% slower" in texts(case_of([make_samples([one]) for one in medians]))["drift"]
+
+
+def test_throttling_needs_nine_samples_and_compares_thirds() -> None:
+    walls = [100.0, 101.0, 102.0, 105.0, 105.0, 105.0, 110.0, 121.2, 130.0]
+    assert "took 20% longer" in texts(case_of([make_samples(walls)]))["throttling"]
+    assert "throttling" not in texts(case_of([make_samples(walls[1:])]))
+
+
+def test_one_process_takes_all_samples_that_p99_requires() -> None:
+    assert "try --runs 100 or more" in texts(case_of([make_samples(WALL)]))["too-few-samples"]
+
+
+def test_profiling_may_cost_a_quarter() -> None:
+    report = report_of(layer(0, "npu", 125.0), whole_us=125.0)
+    assert "profiling-cost" not in texts(case_of([make_samples([100.0] * 30)] * 10, report=report))
+
+
 def test_the_temperature_is_named_where_it_rose() -> None:
     def reading(degrees: float) -> Reading:
         return Reading(source="s", temperature_c=degrees)
@@ -173,7 +199,7 @@ def test_the_temperature_is_named_where_it_rose() -> None:
     hot = [(reading(40), reading(41), 1, 0.1), (reading(41), reading(63), 1, 0.2)]
     text = texts(case_of([make_samples(slowly(0.2), readings=hot)]))["throttling"]
     assert "the temperature rose to 63 °C" in text
-    cool = [(reading(40), reading(41), 1, 0.1), (reading(41), reading(41), 1, 0.2)]
+    cool = [(reading(40), reading(41), 1, 0.1), (reading(41), reading(42), 1, 0.2)]  # one degree is no evidence
     assert "temperature" not in texts(case_of([make_samples(slowly(0.2), readings=cool)]))["throttling"]
 
 

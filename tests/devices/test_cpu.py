@@ -95,6 +95,39 @@ def test_small_differences_of_boost_make_no_clusters(tmp_path: Path) -> None:
     assert "clusters" not in read_cpu_facts(tmp_path)
 
 
+def put_processors(root: Path, *cores: tuple[str, int]) -> None:
+    """ARM processors by part and highest frequency in MHz."""
+    blocks = [f"processor : {n}\nCPU implementer : 0x41\nCPU part : {part}" for n, (part, _) in enumerate(cores)]
+    write(root, "proc/cpuinfo", "\n\n".join(blocks))
+    for n, (_, mhz) in enumerate(cores):
+        write(root, f"{CPUS}/cpu{n}/cpufreq/cpuinfo_max_freq", str(mhz * 1000))
+
+
+@pytest.mark.parametrize(
+    ("cores", "clusters"),
+    [
+        ([("0xd05", 1000), ("0xd05", 860)], []),  # a difference of boost
+        ([("0xd05", 1000), ("0xd05", 840)], [[0], [1]]),
+        ([("0xd05", 840), ("0xd05", 1000), ("0xd05", 840)], [[1], [0, 2]]),
+        ([("0xd0b", 1000), ("0xd05", 1000)], [[0], [1]]),
+        ([("0xd0b", 1000), ("0xd0b", 1000), ("0xd05", 900), ("0xd05", 900)], [[0, 1], [2, 3]]),
+    ],
+)
+def test_clusters_are_kinds_or_speeds_fastest_first(
+    tmp_path: Path, cores: list[tuple[str, int]], clusters: list[list[int]]
+) -> None:
+    put_processors(tmp_path, *cores)
+    assert [one["cpus"] for one in read_cpu_facts(tmp_path).get("clusters", [])] == clusters
+
+
+def test_a_cache_of_unknown_size_is_left_out(tmp_path: Path) -> None:
+    plant_tree("laptop", tmp_path)
+    before = read_cpu_facts(tmp_path)["caches"]
+    write(tmp_path, f"{CPUS}/cpu0/cache/index9/level", "4")
+    write(tmp_path, f"{CPUS}/cpu0/cache/index9/shared_cpu_list", "0")
+    assert read_cpu_facts(tmp_path)["caches"] == before
+
+
 @pytest.mark.parametrize(
     ("path", "text", "name"),
     [

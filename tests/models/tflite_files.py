@@ -3,7 +3,7 @@
 A model is given as tensors and operators by name, so that a test reads like the graph it makes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "str": 5, "bool": 6, "int16": 7, "int8": 9}
+TYPES = {
+    "float32": 0,
+    "float16": 1,
+    "int32": 2,
+    "uint8": 3,
+    "int64": 4,
+    "str": 5,
+    "bool": 6,
+    "int16": 7,
+    "int8": 9,
+    "int4": 17,
+}
 
 
 class Tensor(NamedTuple):
@@ -65,6 +76,17 @@ def write_tflite(
     graph.operators = [_operator(schema, node, codes.index(node.op), place) for node in nodes]
     model.subgraphs = [graph]
     model.signatureDefs = [_names(schema, names, place) for names in signatures] or None
+    builder = import_module("flatbuffers").Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
+def alter_tflite(path: Path, change: Callable[[Any], None]) -> Path:
+    """Change a model in its file, as an object of the schema, to what `write_tflite` does not write."""
+    schema = import_module("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    change(model)
     builder = import_module("flatbuffers").Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     path.write_bytes(bytes(builder.Output()))

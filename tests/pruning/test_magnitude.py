@@ -1,5 +1,6 @@
 """Single weights at zero: the smallest over all layers, in each, or in a pattern; and what a package saves by it."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,12 @@ def test_the_smallest_of_all_layers() -> None:
 
 
 def test_the_smallest_of_each_layer() -> None:
-    for zeros, size in sparsify_graph(residual(), 0.5, scope="layer").zeros.values():
-        assert zeros == round(0.5 * size)
+    model = residual()
+    thinned = sparsify_graph(model, 0.5, scope="layer")
+    before, after = weights(model), weights(thinned.model)
+    for name, (zeros, size) in thinned.zeros.items():
+        assert zeros == round(0.5 * size) == (after[name] == 0).sum()
+        assert np.abs(before[name][after[name] == 0]).max() <= np.abs(before[name][after[name] != 0]).min()
 
 
 def test_two_of_four_along_the_input_channels() -> None:
@@ -49,6 +54,19 @@ def test_two_of_four_along_the_input_channels() -> None:
     assert ((blocks != 0).sum(-1) == 2).all()
     largest = np.sort(np.abs(before.reshape(4, 4, 4)), -1)[..., 2:]
     np.testing.assert_array_equal(np.sort(np.abs(blocks), -1)[..., 2:], largest)
+
+
+def test_either_matrix_of_a_product_counts_along_the_axis_that_is_summed() -> None:
+    """A vector and integers are no weights."""
+    net = Net()
+    product = net.op("MatMul", net.op("MatMul", net.weight("left", 8, 4), "x"), net.weight("right", 4, 8))
+    product = net.op("MatMul", product, net.weight("vector", 8))
+    net.op("MatMul", net.put("integers", np.ones((4, 4), np.int64)), "integers")
+    thinned = sparsify_graph(net.model({"x": (4, 4)}, product), 0.5, pattern="2:4")
+    assert set(thinned.zeros) == {"left", "right"}
+    after = weights(thinned.model)
+    assert ((after["left"] != 0).sum(1) == 2).all()
+    assert ((after["right"] != 0).sum(0) == 2).all()
 
 
 def test_a_rest_that_is_no_whole_block_stays() -> None:
@@ -86,4 +104,7 @@ def test_zeros_pack_well(tmp_path: Path) -> None:
     for share in (0.1, 0.9):
         onnx.save(sparsify_graph(model, share).model, tmp_path / "thin.onnx")
         sizes.append(measure_packed_bytes(tmp_path / "thin.onnx"))
+    data = (tmp_path / "thin.onnx").read_bytes()
+    packer = zlib.compressobj(9, wbits=-15)
+    assert sizes[1] == len(packer.compress(data) + packer.flush())
     assert sizes[1] < 0.5 * sizes[0] < (tmp_path / "thin.onnx").stat().st_size

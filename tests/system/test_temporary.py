@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from edgewright.system.locks import try_lock
-from edgewright.system.temporary import NEW, TemporaryFolder, create_sibling, remove_stale_folders
+from edgewright.system.temporary import (
+    NEW,
+    TemporaryFolder,
+    create_sibling,
+    remove_stale_folders,
+    remove_stale_folders_once,
+)
 
 KILLED = """
 import os, signal, sys
@@ -57,6 +63,8 @@ def test_what_is_not_known_to_be_ours_stays(temporary: Path, tmp_path: Path) -> 
     foreign.mkdir()
     (foreign / "in-use").touch()
     (foreign / "elsewhere").write_bytes(os.fsencode(kept))
+    (temporary / "another-ffffffff").mkdir()
+    (temporary / "another-ffffffff" / "in-use").touch()
     before = {path.name for path in temporary.iterdir()}
     remove_stale_folders()
     assert {path.name for path in temporary.iterdir()} == before - {"edgewright-eeeeeeee"}
@@ -102,3 +110,42 @@ def test_nothing_stays_beside_a_target(temporary: Path, tmp_path: Path) -> None:
         _ = 1 / 0
     assert list(tmp_path.iterdir()) == [temporary]
     assert list(temporary.iterdir()) == []
+
+
+def test_the_end_of_the_block_removes_a_folder_that_is_still_known(temporary: Path) -> None:
+    folder = TemporaryFolder("job")
+    with folder as path:
+        assert path.is_dir()
+    assert list(temporary.iterdir()) == []
+    folder.close()
+
+
+def test_a_new_folder_removes_what_was_left_once(temporary: Path) -> None:
+    for _ in range(2):
+        left = temporary / "edgewright-eeeeeeee"
+        left.mkdir()
+        (left / "in-use").touch()
+        remove_stale_folders_once.cache_clear()
+        TemporaryFolder().close()
+        assert not left.exists()
+    left.mkdir()
+    (left / "in-use").touch()
+    TemporaryFolder().close()
+    assert left.exists()
+
+
+def test_a_folder_that_cannot_get_its_name_is_an_error_and_does_not_stay(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="No space left"):
+        TemporaryFolder()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_long_suffix_is_cut(temporary: Path, tmp_path: Path) -> None:
+    with create_sibling(tmp_path / f"x.{'y' * 99}") as part:
+        assert part.suffix == f".{'y' * 19}"

@@ -181,3 +181,112 @@ def test_sixteen_bits_are_floats_within_their_bounds() -> None:
     x = np.array([[-99.0, -0.5, 0.5, -0.25]], np.float32)
     np.testing.assert_allclose(run(extracted.model, {"x": x}), [[-65.535, -0.5, 0.0, -0.25]], atol=1e-5)
     np.testing.assert_allclose(run(extracted.model, {"x": x}), run(model, {"x": x}), atol=1e-3)
+
+
+def params_of(scale: float, zero: int, kind: Any = np.uint8) -> ActivationQuantParams:
+    limits = np.iinfo(kind)
+    return ActivationQuantParams(float(np.float32(scale)), zero, int(limits.min), int(limits.max))
+
+
+def test_scales_may_come_from_constant_nodes() -> None:
+    """Nodes that nothing reads afterwards are left out; a Constant without a tensor stays what it is."""
+    model = rounded(
+        [
+            node("Constant", [], ["x_scale"], "scale", value=constant("", 0.1)),
+            node("Constant", [], ["one"], "one", value_float=1.0),
+            *quantize("x"),
+            node("Add", ["x_dq", "one"], ["y"], "add"),
+        ],
+        {"x": (0.1, 128)},
+    )
+    del model.graph.initializer[0]
+    model.opset_import.insert(0, onnx.helper.make_opsetid("com.microsoft", 1))
+    extracted = extract_float_model(model)
+    assert [one.name for one in extracted.model.graph.node] == ["one", "add"]
+    assert extracted.input_params == {("add", 0): params_of(0.1, 128)}
+    np.testing.assert_allclose(run(extracted.model, {"x": np.ones((1, 4), np.float32)}), [[2.0] * 4])
+
+
+def test_a_tensor_that_is_rounded_twice_is_one_tensor() -> None:
+    again = [
+        node("QuantizeLinear", ["x_dq", "x_scale", "x_zero"], ["again_q"], "again"),
+        node("DequantizeLinear", ["again_q", "x_scale", "x_zero"], ["again_dq"], "back"),
+    ]
+    extracted = extract_float_model(
+        rounded([*quantize("x"), *again, node("Neg", ["again_dq"], ["y"], "neg")], {"x": (0.1, 128)})
+    )
+    assert [list(one.input) for one in extracted.model.graph.node] == [["x"]]
+    assert extracted.output_params == {"x": params_of(0.1, 128)}
+
+
+def test_output_and_bound_have_their_quantization_parameters() -> None:
+    """Who reads a tensor besides its output, or the output's bound, still reads it."""
+    product = node("MatMul", ["x", "w"], ["n"], "product")
+    model = rounded([product, *quantize("n"), node("Neg", ["n_dq"], ["m"], "neg")], {"n": (0.1, 128)}, "n_dq")
+    model.graph.initializer.append(constant("w", np.eye(4)))
+    extracted = extract_float_model(model)
+    (clip,) = [one for one in extracted.model.graph.node if one.op_type == "Clip"]
+    assert extracted.output_params == {"n": params_of(0.1, 128), "n_dq": params_of(0.1, 128)}
+    assert clip.name == "n_quantize"
+    x = np.array([[-99.0, -1.0, 1.0, 99.0]], np.float32)
+    np.testing.assert_allclose(run(extracted.model, {"x": x}), [[-12.8, -1.0, 1.0, 12.7]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "bounded"),
+    [
+        (node("Clip", ["x", "least"], ["n"], "clip"), False),
+        (node("Clip", ["x"], ["n"], "clip"), True),
+        (node("Clip", ["x", "less"], ["n"], "clip"), True),
+        (node("Clip", ["x"], ["n"], "clip", max=6.0, min=0.0), False),
+        (node("Clip", ["x"], ["n"], "clip", max=6.0), True),
+        (node("Relu", ["x"], ["n"], "relu"), False),
+        (node("Neg", ["x"], ["n"], "neg"), True),
+    ],
+    ids=["limit", "no limit", "negative limit", "attribute", "other attribute", "relu", "neg"],
+)
+def test_only_what_may_be_negative_is_bounded_at_zero(source: Any, *, bounded: bool) -> None:
+    model = rounded([source, *quantize("n"), node("Neg", ["n_dq"], ["y"], "back")], {"n": (0.1, 0)})
+    model.graph.initializer.extend([constant("least", 0.0), constant("less", -1.0)])
+    clips = [one.name for one in extract_float_model(model).model.graph.node if one.op_type == "Clip"]
+    assert ("n_quantize" in clips) == bounded
+
+
+def test_weights_are_scaled_along_their_axis() -> None:
+    """The default axis is 1; a vector has none of that number, and its scales go along the only one."""
+    model = rounded(
+        [
+            node("DequantizeLinear", ["w", "w_scales"], ["w_dq"], "weights"),
+            node("DequantizeLinear", ["b", "w_scales"], ["b_dq"], "bias"),
+            node("Gemm", ["x", "w_dq", "b_dq"], ["y"], "gemm"),
+        ],
+        {},
+    )
+    scales = [0.1, 0.2, 0.3, 0.4]
+    stored = np.arange(16).reshape(4, 4)
+    model.graph.initializer.extend(
+        [constant("w", stored, np.uint8), constant("b", [1, 2, 3, 4], np.uint8), constant("w_scales", scales)]
+    )
+    extracted = extract_float_model(model)
+    assert {name: one.axis for name, one in extracted.weights.items()} == {"w_dq": 1, "b_dq": 1}
+    made = {one.name: onnx.numpy_helper.to_array(one) for one in extracted.model.graph.initializer}
+    np.testing.assert_allclose(made["w_dq"], stored * np.array(scales), rtol=1e-6)
+    np.testing.assert_allclose(made["b_dq"], [0.1, 0.4, 0.9, 1.6], rtol=1e-6)
+
+
+def test_computed_and_differing_and_blockwise_parameters_are_refused() -> None:
+    quantizer, dequantizer = quantize("x")
+    end = node("Identity", ["x_dq"], ["y"], "same")
+    computed = node("Identity", ["x_zero"], ["zero"], "zero")
+    for nodes, why in (
+        ([computed, node("QuantizeLinear", ["x", "x_scale", "zero"], ["x_q"], "q")], "its zero point is computed"),
+        ([quantizer, node("DequantizeLinear", ["x_q", "other_scale", "x_zero"], ["x_dq"], "d")], "differs from that"),
+        ([quantizer, node("DequantizeLinear", ["x_q", "x_scale", "other_zero"], ["x_dq"], "d")], "differs from that"),
+        (
+            [node("QuantizeLinear", ["x", "x_scale", "x_zero"], ["x_q"], "q", block_size=2), dequantizer],
+            "it has blockwise scales",
+        ),
+    ):
+        with pytest.raises(ModelNotConvertible) as refused:
+            extract_float_model(rounded([*nodes, end], {"x": (0.1, 100), "other": (0.2, 101)}))
+        assert why in refused.value.why

@@ -1,8 +1,10 @@
 """The TFLite reader: against LiteRT itself, and against broken files."""
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
-from edgewright.formats.tflite.reader import name_tensors, read_graph, read_precision, read_signature
+from edgewright.formats.tflite.reader import invert_names, name_tensors, read_graph, read_precision, read_signature
 from edgewright.schema.model import GraphNode, Quantization, TensorSpec
 from tests.models.tflite_files import (
     Names,
     Node,
     Tensor,
+    alter_tflite,
     write_convnet,
     write_dense,
     write_int8_convnet,
@@ -130,6 +133,44 @@ def test_without_compute_operators_the_tensors_decide(tmp_path: Path) -> None:
     assert read_precision(tmp_path / "m.tflite") == "w8a8"
 
 
+def test_an_output_that_is_the_first_tensor_counts_too(tmp_path: Path) -> None:
+    tensors = [Tensor("y", (1,), "int8"), Tensor("x", (1,))]
+    write_tflite(tmp_path / "m.tflite", tensors, [Node("QUANTIZE", ("x",), ("y",))], ["x"], ["y"])
+    assert read_precision(tmp_path / "m.tflite") == "w8a8"
+
+
+@pytest.mark.parametrize(("activation", "precision"), [("float32", "w4"), ("int8", "w4a8"), ("uint8", "w4a8")])
+def test_precision_of_four_bit_weights(tmp_path: Path, activation: str, precision: str) -> None:
+    tensors = [Tensor("x", (1, 2), activation), Tensor("w", (2, 2), "int4", np.zeros(2, np.uint8), (1.0,))]
+    tensors.append(Tensor("y", (1, 2), activation))
+    nodes = [Node("FULLY_CONNECTED", ("x", "w", ""), ("y",))]
+    assert read_precision(write_tflite(tmp_path / "m.tflite", tensors, nodes, ["x"], ["y"])) == precision
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "precision"),
+    [(0, 10**9, "fp32"), (1, 10**9, "fp32"), (8, 0, "fp32"), (8, 2, "w8a8-dynamic")],
+    ids=["none", "placeholder", "empty", "data"],
+)
+def test_weights_may_lie_behind_the_flatbuffer(tmp_path: Path, offset: int, size: int, precision: str) -> None:
+    def move(model: Any) -> None:
+        model.buffers[1].data, model.buffers[1].offset, model.buffers[1].size = None, offset, size
+
+    assert read_precision(alter_tflite(write_dense(tmp_path / "m.tflite", "int8"), move)) == precision
+
+
+def test_a_scale_without_a_zero_point_has_zero(tmp_path: Path) -> None:
+    def drop(model: Any) -> None:
+        model.subgraphs[0].tensors[0].quantization.zeroPoint = None
+
+    (x,) = read_signature(alter_tflite(write_int8_convnet(tmp_path / "m.tflite"), drop)).inputs
+    assert x.quantization == Quantization(scale=float(np.float32(0.05)), zero_point=0)
+
+
+def test_of_two_names_the_first_in_the_alphabet_counts() -> None:
+    assert invert_names([("b", 1), ("a", 1), ("c", 1), ("", 2)]) == {1: "a"}
+
+
 def write_two_dense(path: Path, first: str, second: str) -> None:
     """Two FULLY_CONNECTED side by side with int8 weights and the given activations."""
     stored = np.zeros((2, 2), np.int8)
@@ -173,6 +214,60 @@ def test_what_is_no_model_is_reported_in_three_lines(tmp_path: Path, content: by
     assert "m.tflite" in caught.value.what
     assert why in caught.value.why
     assert caught.value.try_this
+
+
+def set_code(model: Any) -> None:
+    model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = -1
+
+
+def set_placeholder(model: Any) -> None:
+    model.operatorCodes[0].builtinCode = model.operatorCodes[0].deprecatedBuiltinCode = 127
+
+
+def set_input(model: Any) -> None:
+    model.subgraphs[0].operators[0].inputs = [0, -2]
+
+
+def set_type(model: Any) -> None:
+    model.subgraphs[0].tensors[0].type = 99
+
+
+def set_buffer(model: Any) -> None:
+    model.buffers = model.buffers[:1]
+    model.subgraphs[0].tensors[0].buffer = 1
+
+
+def set_shape(model: Any) -> None:
+    model.subgraphs[0].tensors[0].shapeSignature = [-2, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (set_code, "operator code -1 is unknown"),
+        (set_placeholder, "operator code 127 is unknown"),
+        (set_input, "it refers to tensor -2"),
+        (set_type, "tensor type 99 is unknown"),
+        (set_buffer, "it refers to buffer 1, but has 1 buffers"),
+        (set_shape, "the shape of a tensor is impossible"),
+    ],
+)
+def test_values_that_the_schema_does_not_know_are_refused(
+    tmp_path: Path, change: Callable[[Any], None], why: str
+) -> None:
+    with pytest.raises(ModelUnreadable) as caught:
+        read_signature(alter_tflite(write_sum(tmp_path / "m.tflite"), change))
+    assert why in caught.value.why
+
+
+def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("edgewright.formats.tflite.reader.mmap.mmap", fail)
+    with pytest.raises(ModelUnreadable) as caught:
+        read_signature(write_sum(tmp_path / "m.tflite"))
+    assert caught.value.why == "Input/output error"
 
 
 @pytest.fixture(scope="module")

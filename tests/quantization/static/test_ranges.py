@@ -43,6 +43,9 @@ def test_a_percentile_cuts_the_same_share_off_both_ends() -> None:
     positive = compute_percentile_range(seen(np.linspace(0, 100, 10_001)), 99.0)
     assert positive.low == 0.0
     assert positive.high == pytest.approx(99)
+    negative = compute_percentile_range(seen(np.linspace(-100, 0, 10_001)), 99.0)
+    assert negative.low == pytest.approx(-99)
+    assert negative.high == 0.0
     assert compute_percentile_range(TensorValues(0.0, 0.0, np.zeros(0, np.float32)))[:2] == (0.0, 0.0)
 
 
@@ -50,6 +53,8 @@ def test_least_squares_is_the_best_of_its_own_tries() -> None:
     values = bell_with_a_stray()
     found = compute_mse_range(values, UINT8)
     assert found.high < 50.0
+    assert compute_mse_range(seen(-values.some), UINT8).low > -50.0
+    assert found.low / values.low == pytest.approx(found.high / values.high)  # the same share of both ends
     whole = compute_mean_squared_error(values.some, compute_quant_params(values.low, values.high, UINT8))
     assert compute_mean_squared_error(values.some, compute_quant_params(found.low, found.high, UINT8)) < whole
     even = seen(np.linspace(0, 1, 256))
@@ -62,6 +67,32 @@ def test_entropy_leaves_the_stray_out_and_an_even_spread_whole() -> None:
     assert even.low == 0.0
     assert even.high == pytest.approx(1.0)
     assert compute_entropy_range(seen(np.zeros(5)))[:2] == (0.0, 0.0)
+
+
+def test_entropy_takes_the_cut_with_the_least_divergence() -> None:
+    values = bell_with_a_stray()
+    counts, edges = np.histogram(np.abs(values.some), bins=2048, range=(0.0, values.high))
+    best = min(range(128, 2049, 16), key=lambda cut: compute_divergence(counts, cut))
+    assert compute_entropy_range(values)[:2] == (values.low, edges[best])
+
+
+@pytest.mark.parametrize("cut", [128, 144, 1000, 2048])
+def test_the_divergence_is_that_of_a_loop_over_the_levels(cut: int) -> None:
+    counts = np.random.default_rng(5).poisson(1.0, 2048)
+    true, quantized = [float(count) for count in counts[:cut]], [0.0] * cut
+    for level in range(128):
+        bins = range(level * cut // 128, (level + 1) * cut // 128)
+        filled = [place for place in bins if counts[place]]
+        for place in filled:
+            quantized[place] = sum(int(counts[one]) for one in bins) / len(filled)
+    true[-1] += float(counts[cut:].sum())
+    p, q = np.array(true) / sum(true), np.array(quantized) / sum(quantized)
+    expected = sum(a * np.log(a / max(b, 1e-12)) for a, b in zip(p, q, strict=True) if a > 0)
+    assert compute_divergence(counts, cut) == pytest.approx(expected)
+
+
+def test_no_values_have_no_error() -> None:
+    assert compute_mean_squared_error(np.zeros(0), compute_quant_params(0.0, 1.0, UINT8)) == 0.0
 
 
 def test_the_divergence_of_what_the_levels_represent_is_zero() -> None:

@@ -263,11 +263,37 @@ def test_every_format(form: Any, box: list[float]) -> None:
     assert score(task, outputs, true).value == pytest.approx(1.0)
 
 
+def test_objectness_is_a_factor_of_the_score() -> None:
+    rows = [[10, 10, 50, 50, 0.9, 0.8], [60, 60, 90, 90, 0.5, 0.9]]  # 0.72 and, where nothing is, 0.45
+    found = score(boxes_task(objectness=True), {"o": outputs_of(rows)}, [TRUE[0][:1]])
+    assert found.value == pytest.approx(1.0)
+
+
+def test_the_outputs_of_one_sample_may_be_a_matrix() -> None:
+    rows = np.array([[[10, 10, 50, 50, 0.9, 0.0], [100, 20, 180, 90, 0.1, 0.8]]], np.float32)
+    assert score(boxes_task(), {"o": rows}, TRUE).value == pytest.approx(1.0)
+
+
+def test_a_true_box_is_found_once_and_by_its_class() -> None:
+    true = [np.array([[0, 10, 10, 50, 50], [0, 100, 20, 180, 90]], float)]
+    rows = [[10, 10, 50, 50, 0.9, 0.0], [10, 10, 50, 50, 0.8, 0.0], [100, 20, 180, 90, 0.7, 0.0]]
+    found = score(boxes_task(nms_iou=1.0), {"o": outputs_of(rows)}, true)
+    assert found.value == pytest.approx((51 * 1 + 50 * 2 / 3) / 101)  # the second is false
+    other = [[10, 10, 50, 50, 0.0, 0.9], [100, 20, 180, 90, 0.7, 0.0]]
+    assert score(boxes_task(), {"o": outputs_of(other)}, true).value == pytest.approx(51 / 101)
+
+
+def test_an_overlap_of_just_the_limit_is_kept() -> None:
+    corners = np.array([[0, 0, 2, 1], [0, 0, 1, 1]], float)
+    for limit, kept in ((0.5, [0, 1]), (0.49, [0])):
+        assert apply_nms(corners, np.array([0.9, 0.8]), np.zeros(2), Boxes(nms_iou=limit)).tolist() == kept
+
+
 def test_no_object_is_not_known_and_bad_outputs_are_reported() -> None:
     assert np.isnan(score(boxes_task(), {"o": outputs_of([[1, 1, 2, 2, 0.9]])}, [np.zeros((0, 5))]).value)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="has no boxes"):
         score(boxes_task(), {"o": np.zeros((1, 1, 5, 3))}, TRUE)
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="have no scores"):
         score(boxes_task(), {"o": np.zeros((1, 1, 5, 4))}, TRUE)
     with pytest.raises(DataError):
         score(boxes_task(), {"o": outputs_of([[1, 1, 2, 2, 0.9]])}, [3])

@@ -78,6 +78,44 @@ def test_a_kernel_that_aborts_ends_only_its_own_process(tmp_path: Path, monkeypa
         check_file(checked, "numbers")
 
 
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("pass", "exited with code 0: it printed nothing"),
+        ("sys.exit('line\\nof text')", "exited with code 1: line of text"),
+        ("os.kill(os.getpid(), 40)", "was ended by signal 40: it printed nothing"),
+    ],
+)
+def test_an_end_without_an_answer_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, words: str
+) -> None:
+    checked = use_trial(f"import os, sys\nprint('file', flush=True)\n{end}\n", tmp_path, monkeypatch)
+    with pytest.raises(ModelRejected) as caught:
+        check_file(checked, "numbers")
+    assert caught.value.why == f"its process {words}"
+
+
+def test_a_source_that_ends_the_process_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = (
+        "import json, sys\n"
+        "print('source', flush=True)\n"
+        "if json.load(open(sys.argv[1]))['source']:\n    sys.exit(3)\n"
+        "print('file\\n{}')\n"
+    )
+    assert check_file(use_trial(trial, tmp_path, monkeypatch), "numbers").note == (
+        "ONNX Runtime exited with code 3 on the source"
+    )
+
+
+def use_trial(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> CheckedFile:
+    """Replace the trial's module."""
+    (folder / "trial_of_the_test.py").write_text(text)
+    monkeypatch.setattr(check, "TRIAL_MODULE", "trial_of_the_test")
+    monkeypatch.syspath_prepend(str(folder))
+    source = write_scaled(folder / "a.onnx", 1.0)
+    return make_subject(source, convert_onnx(source, check="none").data)
+
+
 def test_where_the_source_cannot_run_the_file_is_only_loaded(tmp_path: Path) -> None:
     """An embedding of two rows is asked for others by every input that ONNX Runtime is tried with."""
     nodes = [node("Add", ["x", "far"], ["i"]), node("Gather", ["t", "i"], ["y"])]
