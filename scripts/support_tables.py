@@ -91,14 +91,14 @@ def write_table(runtime: str, outcomes: Mapping[str, Outcome]) -> str:
             grouped[probe.op].append((probe, outcomes[probe.name]))
     versions = {name: version(name).partition("+")[0] for name in TABLE[runtime].compile_tools if name != "onnx"}
     source = "measured with " + ", ".join(f"{name} {number}" for name, number in versions.items())
-    operators, refused = {}, {}
+    operators, rejected = {}, {}
     # LiteRT's writer is asked itself, by a dry run.
     for op, tried in sorted(grouped.items()) if runtime != "litert" else []:
         if any(outcome.ok for _, outcome in tried):
             operators[op] = derive(runtime, op, tried)
         else:
-            refused[op] = shorten(op, tried[0][1].why)
-    operators |= {op: rule for op, rule in find_untried(runtime).items() if op not in {**operators, **refused}}
+            rejected[op] = shorten(op, tried[0][1].why)
+    operators |= {op: rule for op, rule in find_untried(runtime).items() if op not in {**operators, **rejected}}
     table = {
         "schema": "edgewright.support/1",
         "runtime": runtime,
@@ -111,7 +111,7 @@ def write_table(runtime: str, outcomes: Mapping[str, Outcome]) -> str:
         "note": NOTES.get(runtime, ""),
         "pairs": PAIRS.get(runtime, ""),
         "operators": operators,
-        "refused": refused,
+        "refused": rejected,
         "units": [complete(runtime, unit, grouped, source) for unit in UNITS[runtime]],
     }
     kept = {key: value for key, value in table.items() if value not in (None, "", {}, [])}
@@ -185,9 +185,11 @@ def derive(runtime: str, op: str, tried: Sequence[tuple[Probe, Outcome]]) -> dic
             rule["need"] = need
     if computed:
         rule["computed"] = computed
-    refuse = [condition for probe, ok in by_kind["attribute"] if not ok and (condition := as_condition(base, probe))]
-    if refuse and first.ok:
-        rule["refuse"] = refuse
+    conditions = [
+        condition for probe, ok in by_kind["attribute"] if not ok and (condition := as_condition(base, probe))
+    ]
+    if conditions and first.ok:
+        rule["refuse"] = conditions
     if base.main:
         rule["main"] = base.main
     if text := rewrites(runtime).get(op):
@@ -210,12 +212,12 @@ def limit_ranks(own: int, tried: Sequence[tuple[Probe, bool]], *, is_base_taken:
     """Return the accepted values, without rejected ones and those above the highest accepted one if a higher one was
     rejected."""
     taken = [int(probe.change[1]) for probe, ok in tried if ok]
-    refused = [int(probe.change[1]) for probe, ok in tried if not ok]
-    if not refused:
+    rejected = [int(probe.change[1]) for probe, ok in tried if not ok]
+    if not rejected:
         return {}
-    (taken if is_base_taken or not taken else refused).append(own)
-    highest = max(taken) if max(refused) > max(taken) else MOST_RANKS
-    return {"ranks": [rank for rank in range(highest + 1) if rank not in refused]}
+    (taken if is_base_taken or not taken else rejected).append(own)
+    highest = max(taken) if max(rejected) > max(taken) else MOST_RANKS
+    return {"ranks": [rank for rank in range(highest + 1) if rank not in rejected]}
 
 
 def difference(base: Probe, probe: Probe) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""The words that the glossary replaces are gone from identifiers and from everything that a user reads."""
+"""The words that the glossary replaces are gone from identifiers, from the source's texts and from the pages."""
 
 import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +12,8 @@ import pytest
 from tests.paths import ROOT
 
 SOURCE = ROOT / "src" / "edgewright"
-TEXTS = ("cli", "web", "report", "errors.py")
+ATTRIBUTE = re.compile(r"^ +\w+(, \w+)*: ", re.MULTILINE)
+CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
 class Replaced(NamedTuple):
@@ -32,25 +33,40 @@ def read_replaced() -> Replaced:
 
 
 REPLACED = read_replaced()
+PHRASES = re.compile(rf"\b(?:{'|'.join(map(re.escape, REPLACED.phrases))})\b", re.IGNORECASE)
 
 
 def find_phrases(text: str) -> list[str]:
-    return [one for one in REPLACED.phrases if re.search(rf"\b{re.escape(one)}\b", text, re.IGNORECASE)]
+    return [one.lower() for one in PHRASES.findall(text)]
 
 
 def read_texts() -> Iterator[tuple[str, str]]:
-    """Every string of the code that speaks to users (help texts are docstrings), templates and scripts."""
-    paths = [
-        path for name in TEXTS for path in ([SOURCE / name] if name.endswith(".py") else (SOURCE / name).rglob("*"))
-    ]
-    for path in sorted(paths):
+    """Yield every text of the source (help texts are docstrings), templates and scripts.
+
+    A string without a space is a name or a key. An attribute's name in a docstring is none of our words either.
+    """
+    for path in sorted(SOURCE.rglob("*")):
         where = path.relative_to(SOURCE).as_posix()
         if path.suffix == ".py":
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    yield f"{where}:{node.lineno}", node.value
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                    yield f"{where}:{node.lineno}", ATTRIBUTE.sub("", node.value)
         elif path.suffix in {".html", ".js"} and ".min." not in path.name:
             yield where, path.read_text(encoding="utf-8")
+
+
+def read_comments() -> Iterator[tuple[str, str]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+            if token.type == tokenize.COMMENT:
+                yield f"{path.relative_to(SOURCE).as_posix()}:{token.start[0]}", token.string
+
+
+def read_pages() -> Iterator[tuple[str, str]]:
+    """Yield README, CONTRIBUTING and the documentation without code, whose names are those of files and keys."""
+    for path in sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]):
+        if path.name != "glossary.md":
+            yield path.relative_to(ROOT).as_posix(), CODE.sub("", path.read_text(encoding="utf-8"))
 
 
 def read_names(text: str) -> Iterator[str]:
@@ -68,8 +84,11 @@ def test_the_table_is_read() -> None:
     assert find_phrases("The Twin of a model") == ["twin"]
 
 
-def test_no_text_has_a_replaced_word() -> None:
-    assert [f"{where}: {found}" for where, text in read_texts() if (found := find_phrases(text))] == []
+@pytest.mark.parametrize("read", [read_texts, read_comments, read_pages])
+def test_no_text_has_a_replaced_word(read: Callable[[], Iterator[tuple[str, str]]]) -> None:
+    texts = list(read())
+    assert len(texts) > 10
+    assert [f"{where}: {found}" for where, text in texts if (found := find_phrases(text))] == []
 
 
 @pytest.mark.parametrize("folder", ["src", "benchmarks", "scripts", "tests"])

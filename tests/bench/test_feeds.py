@@ -25,7 +25,7 @@ def signature(**inputs: tuple[str, tuple[int | str, ...]]) -> Signature:
 ONE = signature(x=("float32", (2, 3)))
 
 
-def refusal(call: Any, *arguments: Any) -> InputError:
+def catch_error(call: Any, *arguments: Any) -> InputError:
     with pytest.raises(InputError) as caught:
         call(*arguments)
     assert caught.value.exit_code == 2
@@ -44,7 +44,7 @@ def test_fixed_shapes_need_nothing() -> None:
 @pytest.mark.parametrize("shape", [("N", 3, "", "W"), ("batch",), (1, "seq"), ("", "")])
 def test_free_sizes_are_named_and_the_hint_works(shape: tuple[int | str, ...]) -> None:
     free = signature(image=("float32", shape))
-    error = refusal(resolve_shapes, free, {})
+    error = catch_error(resolve_shapes, free, {})
     assert "'image'" in error.what
     for size in shape:
         assert str(size) in error.what + error.why
@@ -62,7 +62,7 @@ def test_a_default_of_the_file_is_taken_and_may_be_changed() -> None:
 
 @pytest.mark.parametrize("given_shape", [(2,), (2, 3, 1), (2, 4), ()])
 def test_contradictions(given_shape: tuple[int, ...]) -> None:
-    assert "[2, 3]" in refusal(resolve_shapes, ONE, {"x": given_shape}).why
+    assert "[2, 3]" in catch_error(resolve_shapes, ONE, {"x": given_shape}).why
 
 
 # Made inputs
@@ -85,7 +85,7 @@ def test_made_inputs_are_seeded() -> None:
 
 @pytest.mark.parametrize("dtype", ["str", "bfloat16", "unknown", "complex64", "int4"])
 def test_what_cannot_be_made_up(dtype: str) -> None:
-    error = refusal(make_feeds, signature(x=(dtype, (1,))), {"x": (1,)}, 0)
+    error = catch_error(make_feeds, signature(x=(dtype, (1,))), {"x": (1,)}, 0)
     assert dtype in error.why + error.what
     assert "--inputs" in error.try_this
 
@@ -98,7 +98,7 @@ def test_absurd_sizes(shape: tuple[int, ...]) -> None:
 
 def test_too_many_axes() -> None:
     shape = (1,) * 65
-    assert "65 axes" in refusal(make_feeds, signature(x=("int8", shape)), {"x": shape}, 0).what
+    assert "65 axes" in catch_error(make_feeds, signature(x=("int8", shape)), {"x": shape}, 0).what
 
 
 def test_inputs_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,25 +153,25 @@ def test_good_inputs(tmp_path: Path) -> None:
     ],
 )
 def test_inputs_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
-    assert words in refusal(read_feeds, write(tmp_path / "i.npz", **arrays), ONE).what
+    assert words in catch_error(read_feeds, write(tmp_path / "i.npz", **arrays), ONE).what
 
 
 def test_a_hint_names_the_cast(tmp_path: Path) -> None:
-    assert "astype('float32')" in refusal(read_feeds, write(tmp_path / "i.npz", x=np.zeros((2, 3))), ONE).try_this
+    assert "astype('float32')" in catch_error(read_feeds, write(tmp_path / "i.npz", x=np.zeros((2, 3))), ONE).try_this
 
 
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
     single = tmp_path / "single.npy"
     np.save(single, np.zeros((2, 3), np.float32))
-    assert "a single array" in refusal(read_feeds, single, ONE).why
+    assert "a single array" in catch_error(read_feeds, single, ONE).why
     pickled = tmp_path / "pickled.npz"
     pickled.write_bytes(pickle.dumps({"x": 1}))
-    assert "not a readable .npz" in refusal(read_feeds, pickled, ONE).what
+    assert "not a readable .npz" in catch_error(read_feeds, pickled, ONE).what
     empty = tmp_path / "empty.npz"
     empty.write_bytes(b"")
-    assert "not a readable .npz" in refusal(read_feeds, empty, ONE).what
-    assert "not a readable .npz" in refusal(read_feeds, tmp_path, ONE).what
-    assert "file not found" in refusal(read_feeds, tmp_path / "absent.npz", ONE).what
+    assert "not a readable .npz" in catch_error(read_feeds, empty, ONE).what
+    assert "not a readable .npz" in catch_error(read_feeds, tmp_path, ONE).what
+    assert "file not found" in catch_error(read_feeds, tmp_path / "absent.npz", ONE).what
 
 
 def test_a_header_with_an_absurd_size(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_header_with_an_absurd_size(tmp_path: Path) -> None:
         archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
     path = tmp_path / "huge.npz"
     path.write_bytes(file.getvalue())
-    assert "not a readable .npz" in refusal(read_feeds, path, ONE).what
+    assert "not a readable .npz" in catch_error(read_feeds, path, ONE).what
 
 
 def zipped(compressed: bool) -> bytes:
@@ -196,7 +196,7 @@ def test_every_truncation(tmp_path: Path, compressed: bool) -> None:
     whole, path = zipped(compressed), tmp_path / "cut.npz"
     for size in range(0, len(whole), 7):
         path.write_bytes(whole[:size])
-        refusal(read_feeds, path, ONE)
+        catch_error(read_feeds, path, ONE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)

@@ -86,12 +86,12 @@ def test_a_counter_that_falls_without_a_range_is_unknown_from_then_on(tmp_path: 
 def test_unreadable_rapl_says_how_to_allow_it(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Path.read_text
 
-    def refuse(self: Path, *args: str | None, **kwargs: str | None) -> str:
+    def fail(self: Path, *args: str | None, **kwargs: str | None) -> str:
         if self.name == "energy_uj":
             raise PermissionError(13, "Permission denied", str(self))
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_text", fail)
     write(laptop, f"{BATTERY}/status", "Full")
     reading = find_sensors(laptop).read()
     assert (reading.energy_uj, reading.power_uw) == (None, None)

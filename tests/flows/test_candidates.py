@@ -43,7 +43,7 @@ def pairs(*arguments: Any) -> list[tuple[str, str]]:
     return [(candidate.model, candidate.runtime) for candidate in pair_candidates(*arguments)]
 
 
-def refusal(kind: type[EdgewrightError], call: Any, *arguments: Any) -> EdgewrightError:
+def catch_error(kind: type[EdgewrightError], call: Any, *arguments: Any) -> EdgewrightError:
     with pytest.raises(kind) as caught:
         call(*arguments)
     assert caught.value.exit_code == 2
@@ -71,13 +71,13 @@ def test_a_model_may_race_itself() -> None:
 
 
 def test_a_model_that_no_runtime_reads() -> None:
-    error = refusal(UsageError, pair_candidates, [ONNX, LITE], ["litert"], [])
+    error = catch_error(UsageError, pair_candidates, [ONNX, LITE], ["litert"], [])
     assert "a.onnx" in error.what
     assert "--runtime onnxruntime" in error.try_this
 
 
 def test_a_runtime_that_reads_no_model() -> None:
-    error = refusal(UsageError, pair_candidates, [ONNX], ["onnxruntime", "litert"], [])
+    error = catch_error(UsageError, pair_candidates, [ONNX], ["onnxruntime", "litert"], [])
     assert "litert" in error.what
     assert "tflite" in error.why
 
@@ -85,7 +85,7 @@ def test_a_runtime_that_reads_no_model() -> None:
 def test_an_unknown_runtime_lists_the_known() -> None:
     assert (
         "onnxruntime, litert, ncnn, mnn, openvino,"
-        in refusal(UsageError, pair_candidates, [ONNX], ["tensorflow"], []).why
+        in catch_error(UsageError, pair_candidates, [ONNX], ["tensorflow"], []).why
     )
 
 
@@ -121,7 +121,7 @@ def test_an_option_for_one_runtime_and_in_any_writing() -> None:
     ],
 )
 def test_options_that_are_wrong(word: str, words: str) -> None:
-    error = refusal(UsageError, options, word)
+    error = catch_error(UsageError, options, word)
     assert words in f"{error.what} {error.why}"
 
 
@@ -136,7 +136,7 @@ def test_every_number_has_bounds(name: str) -> None:
         check_plan(replace(plan, **{name: good}))
     flag = f"--{name.removesuffix('_s').replace('_', '-')}"
     for bad in (low - 1, -1, high * 2, float("nan"), float("inf"), float("-inf")):
-        error = refusal(UsageError, check_plan, replace(plan, **{name: bad}))
+        error = catch_error(UsageError, check_plan, replace(plan, **{name: bad}))
         assert flag in error.what
         assert flag in error.try_this
 
@@ -154,7 +154,7 @@ def test_every_number_has_bounds(name: str) -> None:
     ],
 )
 def test_plans_that_no_benchmark_can_have(changes: dict[str, Any]) -> None:
-    refusal(UsageError, check_plan, replace(make_plan(), **changes))
+    catch_error(UsageError, check_plan, replace(make_plan(), **changes))
 
 
 # Plan files
@@ -192,12 +192,12 @@ def test_a_resolved_plan_is_a_plan_file(tmp_path: Path) -> None:
 def test_plan_files_that_are_none(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "plan.json"
     file.write_bytes(text)
-    refusal(UsageError, read_plan, file)
+    catch_error(UsageError, read_plan, file)
 
 
 def test_plan_files_that_are_not_there(tmp_path: Path) -> None:
-    assert "--dry-run" in refusal(ConfigError, read_plan, tmp_path / "absent.json").try_this
-    refusal(ConfigError, read_plan, tmp_path)
+    assert "--dry-run" in catch_error(ConfigError, read_plan, tmp_path / "absent.json").try_this
+    catch_error(ConfigError, read_plan, tmp_path)
 
 
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
@@ -228,10 +228,12 @@ def test_a_plan_for_another_model_or_other_inputs(tmp_path: Path) -> None:
     plan, _ = resolve_plan(make_plan(model, inputs=str(tmp_path / "i.npz")))
     assert len(plan.inputs_sha256) == 64
     wrong = replace(plan, candidates=(replace(plan.candidates[0], model_sha256="0" * 64),))
-    assert "not the model in the plan" in refusal(ConfigError, resolve_plan, wrong).what
+    assert "not the model in the plan" in catch_error(ConfigError, resolve_plan, wrong).what
     write_feeds(tmp_path / "i.npz", {"x": np.ones((1, 3, 8, 8), np.float32)})
-    assert "differs from the inputs in the plan" in refusal(ConfigError, resolve_plan, plan).what
-    assert "differs from the inputs in the plan" in refusal(ConfigError, resolve_plan, replace(plan, inputs=None)).what
+    assert "differs from the inputs in the plan" in catch_error(ConfigError, resolve_plan, plan).what
+    assert (
+        "differs from the inputs in the plan" in catch_error(ConfigError, resolve_plan, replace(plan, inputs=None)).what
+    )
 
 
 @pytest.mark.parametrize("runtime", ["litert", "ncnn", "torch"])
@@ -239,7 +241,7 @@ def test_a_plan_whose_runtime_does_not_read_its_model(tmp_path: Path, runtime: s
     """A plan of an imported run may name any runtime; one of torch would run what it is given as code."""
     plan = make_plan(str(write_conv_net(tmp_path / "m.onnx")))
     other = replace(plan, candidates=(replace(plan.candidates[0], runtime=runtime, options={}),))
-    assert "is not supported by" in refusal(UsageError, resolve_plan, other).what
+    assert "is not supported by" in catch_error(UsageError, resolve_plan, other).what
 
 
 # Inputs and shapes
@@ -247,15 +249,15 @@ def test_a_plan_whose_runtime_does_not_read_its_model(tmp_path: Path, runtime: s
 
 def test_shapes_and_inputs_that_fit_no_model(tmp_path: Path) -> None:
     model = str(write_conv_net(tmp_path / "m.onnx", batch="N"))
-    assert "dynamic dimensions (N)" in refusal(InputError, resolve_plan, make_plan(model)).what
-    error = refusal(InputError, resolve_plan, make_plan(model, shapes={"y": (1, 3, 8, 8)}))
+    assert "dynamic dimensions (N)" in catch_error(InputError, resolve_plan, make_plan(model)).what
+    error = catch_error(InputError, resolve_plan, make_plan(model, shapes={"y": (1, 3, 8, 8)}))
     assert "no model has this input" in error.what
     assert "x" in error.why
-    refusal(InputError, resolve_plan, make_plan(model, shapes={"x": (1, 4, 8, 8)}))
+    catch_error(InputError, resolve_plan, make_plan(model, shapes={"x": (1, 4, 8, 8)}))
     with pytest.raises(LimitReached, match="input"):
         resolve_plan(make_plan(model, shapes={"x": (1 << 50, 3, 8, 8)}))
-    refusal(InputError, resolve_plan, make_plan(model, inputs=str(tmp_path / "absent.npz")))
-    refusal(InputError, resolve_plan, make_plan(model, inputs=str(tmp_path)))
+    catch_error(InputError, resolve_plan, make_plan(model, inputs=str(tmp_path / "absent.npz")))
+    catch_error(InputError, resolve_plan, make_plan(model, inputs=str(tmp_path)))
 
 
 def test_only_free_sizes_are_sent_to_the_runtime(tmp_path: Path) -> None:

@@ -216,9 +216,9 @@ def test_a_recurrent_layer_step_by_step_gives_the_same(case: Case, tmp_path: Pat
 def test_a_gru_that_resets_before_the_product_is_written_step_by_step_alone(tmp_path: Path) -> None:
     path, feeds = write_case(recurrent("GRU", "forward", 3, True, linear_before_reset=0), tmp_path / "m.onnx")
     assert_close(path, feeds, unroll=True)
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         run_network(path, feeds)
-    assert "GRU ('the_node')" in refused.value.why
+    assert "GRU ('the_node')" in caught.value.why
 
 
 def test_shapes_are_folded(tmp_path: Path) -> None:
@@ -280,9 +280,9 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     path = write_onnx(
         tmp_path / "m.onnx", [node("NonZero", ["x"], ["y"], "places")], [value("x", [4])], [value("y", None, "INT64")]
     )
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         run_network(path, {"x": floats(4)})
-    assert "NonZero ('places')" in refused.value.why
+    assert "NonZero ('places')" in caught.value.why
 
 
 def test_a_shape_that_only_a_run_shows_is_rejected(tmp_path: Path) -> None:
@@ -292,9 +292,9 @@ def test_a_shape_that_only_a_run_shows_is_rejected(tmp_path: Path) -> None:
         [value("x", [4]), value("s", [2], "INT64")],
         [value("y", None)],
     )
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         run_network(path, {"x": floats(4), "s": ints(2, 2)})
-    assert "Reshape ('fold')" in refused.value.why
+    assert "Reshape ('fold')" in caught.value.why
 
 
 def test_sixteen_bits_of_a_rounded_graph_are_floats_within_their_bounds(tmp_path: Path) -> None:

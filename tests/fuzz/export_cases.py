@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.cases import Case
-from tests.fuzz.spoil_bytes import spoil
+from tests.fuzz.damage_bytes import damage
 
 Chance = random.Random
 Place = tuple[str | int, ...]
@@ -47,14 +47,14 @@ def fill(case: Case, chance: Chance, seeds: Path) -> None:
     names = []
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         try:
-            names.append(spoil_record(record, chance))
+            names.append(damage_record(record, chance))
         except (LookupError, TypeError, AttributeError):  # what an earlier change left has no such place
             names.append("nothing left to change")
     if chance.random() < 0.5:
         match_outputs(record)
     text = json.dumps(record).encode("utf-8", "surrogatepass")
     if chance.random() < 0.08:
-        name, text = spoil(text, chance)
+        name, text = damage(text, chance)
         names.append(name)
     files["run.json"] = text
     sums = [line for line in files["SHA256SUMS"].decode().splitlines() if not line.endswith("  run.json")]
@@ -67,11 +67,11 @@ def fill(case: Case, chance: Chance, seeds: Path) -> None:
         case.commands.append(["runs", "import", "export"])
 
 
-def spoil_record(record: dict[str, Any], chance: Chance) -> str:
+def damage_record(record: dict[str, Any], chance: Chance) -> str:
     """Change one place of the record; its name."""
     figures = [(*place,) for place, _ in walk(record["run"]) if place and place[0] in ("series", "metrics", "layers")]
     if figures and chance.random() < 0.5:
-        return spoil_figures(record["run"], chance)
+        return damage_figures(record["run"], chance)
     tops = [key for key in ("run", "artefacts", "schema") for _ in range({"run": 12}.get(key, 1)) if key in record]
     top = chance.choice(tops)
     branch: Any = record[top] if top != "schema" else record
@@ -91,7 +91,7 @@ def spoil_record(record: dict[str, Any], chance: Chance) -> str:
     return f"{'.'.join(map(str, place))} = {str(holder[place[-1]])[:30]!r}"
 
 
-def spoil_figures(run: dict[str, Any], chance: Chance) -> str:
+def damage_figures(run: dict[str, Any], chance: Chance) -> str:
     kind = chance.choice([key for key in ("series", "metrics", "layers") if run.get(key)])
     row = chance.choice(run[kind])
     value: Any = chance.choice(FIGURES)

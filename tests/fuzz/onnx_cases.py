@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.fuzz.cases import Case
-from tests.fuzz.spoil_bytes import spoil
+from tests.fuzz.damage_bytes import damage
 
 Model = Any
 Chance = random.Random
@@ -78,8 +78,8 @@ def choose_commands(number: int) -> list[list[str]]:
 def mutate(data: bytes, chance: Chance) -> tuple[list[str], bytes]:
     """Return the names of the mutations, and the mutated file."""
     if chance.random() > 0.65:
-        name, spoiled = spoil(data, chance)
-        return [name], spoiled
+        name, damaged = damage(data, chance)
+        return [name], damaged
     model = onnx.ModelProto.FromString(data)
     names = []
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
@@ -91,7 +91,7 @@ def mutate(data: bytes, chance: Chance) -> tuple[list[str], bytes]:
             names[-1] += " refused"
     out = model.SerializeToString()
     if chance.random() < 0.1:
-        name, out = spoil(out, chance)
+        name, out = damage(out, chance)
         names.append(name)
     return names, out
 

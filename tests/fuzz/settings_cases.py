@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.fuzz.cases import Case
-from tests.fuzz.spoil_bytes import spoil
+from tests.fuzz.damage_bytes import damage
 
 Chance = random.Random
 
@@ -67,24 +67,24 @@ def fill(case: Case, chance: Chance, seeds: Path) -> None:
     evaluate = ["evaluate", "digits.onnx", "--task", "task.toml", "--samples", "5", "--data"]
     match what:
         case "config":
-            how, case.files["edgewright.toml"] = spoil_settings(CONFIG, chance)
+            how, case.files["edgewright.toml"] = damage_settings(CONFIG, chance)
             case.commands = [["benchmark", "digits.onnx", "--dry-run"], ["compile", "digits.onnx", "--dry-run"]]
         case "task":
-            how, case.files["task.toml"] = spoil_settings(case.files["task.toml"].decode(), chance)
+            how, case.files["task.toml"] = damage_settings(case.files["task.toml"].decode(), chance)
             case.commands = [["task", "show", "task.toml"], [*evaluate, "small.npz"]]
         case "recipe":
-            how, case.files["recipe.toml"] = spoil_settings(RECIPE, chance)
+            how, case.files["recipe.toml"] = damage_settings(RECIPE, chance)
             case.commands = [["quantize", "digits.onnx", "--task", "task.toml", "--data", "small.npz", "--recipe",
                               "recipe.toml", "--runtime", "onnxruntime", "--no-measure", "-o", "{out}"]]  # fmt: skip
         case _:
             name = chance.choice(("small.npz", "inputs.npz"))
-            how, case.files["bad.npz"] = spoil_arrays(case.files[name], name, chance)
+            how, case.files["bad.npz"] = damage_arrays(case.files[name], name, chance)
             invoke = ["invoke", "digits.onnx", "--inputs", "bad.npz", "-o", "{out}/o.npz"]
             case.commands = [[*evaluate, "bad.npz"] if name == "small.npz" else invoke, [":arrays", "bad.npz"]]
     case.label = f"{what}: {how}"
 
 
-def spoil_settings(text: str, chance: Chance) -> tuple[str, bytes]:
+def damage_settings(text: str, chance: Chance) -> tuple[str, bytes]:
     """Change a value, a key or the bytes of a TOML file."""
     lines = text.splitlines()
     keys = [i for i, line in enumerate(lines) if re.match(r"\w+ = ", line)]
@@ -109,15 +109,15 @@ def spoil_settings(text: str, chance: Chance) -> tuple[str, bytes]:
             return lines[-1][:20], "\n".join(lines).encode()
         case "empty":
             return "empty", b""
-    return spoil(text.encode(), chance)
+    return damage(text.encode(), chance)
 
 
-def spoil_arrays(data: bytes, name: str, chance: Chance) -> tuple[str, bytes]:
+def damage_arrays(data: bytes, name: str, chance: Chance) -> tuple[str, bytes]:
     """Change bytes of an .npz, or write one whose headers lie."""
     array, shape = ("images.npy", (16, 8, 8)) if name == "small.npz" else ("image.npy", (1, 1, 8, 8))
     match chance.choice(("bytes", "bytes", "bytes", "header", "header", "member", "values", "dtype")):
         case "bytes":
-            return spoil(data, chance)
+            return damage(data, chance)
         case "header":
             sizes, dtype = chance.choice((str(shape), *SHAPES)), chance.choice(DTYPES)
             header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {sizes}, }}\n".encode()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.cases import KINDS, choose_cases
+from tests.fuzz.damage_bytes import damage
 from tests.fuzz.forking import own_module
 from tests.fuzz.pool import run_cases
-from tests.fuzz.spoil_bytes import spoil
 from tests.paths import ROOT
 
 CASES = 200  # a fixed part of each kind
@@ -35,7 +35,7 @@ def test_cases_are_mixed_and_numbered_from_the_start() -> None:
 
 
 def test_bytes_are_damaged_alike_by_the_same_seed() -> None:
-    found = [spoil(b"a model of some bytes" * 9, random.Random(7)) for _ in range(2)]
+    found = [damage(b"a model of some bytes" * 9, random.Random(7)) for _ in range(2)]
     assert found[0] == found[1]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fuzz.cases import Case
-from tests.fuzz.spoil_bytes import spoil
+from tests.fuzz.damage_bytes import damage
 
 INTEGERS = (0, 1, -1, 4, 6, 8, 16, 255, 65535, 2**24, 10**6, 2**31 - 1, -(2**31))
 
@@ -17,7 +17,7 @@ def fill(case: Case, chance: random.Random, seeds: Path) -> None:
     source = chance.choice(sorted((seeds / "tflite").glob("*.tflite")))
     data = source.read_bytes()
     change = chance.choice(
-        (change_words, change_words, change_offsets, change_offsets, change_tables, change_tables, spoil)
+        (change_words, change_words, change_offsets, change_offsets, change_tables, change_tables, damage)
     )
     how, data = change(data, chance)
     case.label = f"{source.stem}: {how}"

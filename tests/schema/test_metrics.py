@@ -11,7 +11,7 @@ from edgewright.web.pages.comparison import make_figure_rows
 def test_every_metric_of_a_task_has_a_direction() -> None:
     for name in BUILTIN_METRICS:
         assert METRICS[name].better
-        assert METRICS[name].judges == "task"
+        assert METRICS[name].basis == "task"
 
 
 @pytest.mark.parametrize(

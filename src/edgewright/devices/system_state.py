@@ -40,7 +40,7 @@ def _read_load(root: Path) -> dict[str, float]:
 
 
 def _read_pressure(root: Path) -> dict[str, float]:
-    """Pressure stall information; absent on kernels built or booted without it."""
+    """Return pressure stall information; empty on kernels built or booted without it."""
     kinds = ("cpu", "memory", "io")
     return _drop_unknown({f"psi_{kind}_some_avg10": _read_some_avg10(root / "proc/pressure" / kind) for kind in kinds})
 

@@ -29,22 +29,22 @@ def find_peak_memory(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | 
     last = _last_reads(graph, buffers)
     live = sum(graph.tensors[name].bytes() or 0 for name in {buffers[n] for n in graph.inputs if n in buffers})
     peak, at = live, ""
-    born = {buffers[n] for n in graph.inputs if n in buffers}
+    allocated = {buffers[n] for n in graph.inputs if n in buffers}
     for step, node in enumerate(graph.computing()):
-        for name in _fresh_buffers(node, buffers, born):
+        for name in _fresh_buffers(node, buffers, allocated):
             live += graph.tensors[name].bytes() or 0
         if live > peak:
             peak, at = live, node.name
         for name in last.get(step, ()):
-            live -= (graph.tensors[name].bytes() or 0) if name in born else 0
+            live -= (graph.tensors[name].bytes() or 0) if name in allocated else 0
     return peak, at
 
 
-def _fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) -> Iterator[str]:
+def _fresh_buffers(node: TypedNode, buffers: Mapping[str, str], allocated: set[str]) -> Iterator[str]:
     for name in node.outputs:
         buffer = buffers.get(name)
-        if buffer is not None and buffer not in born:
-            born.add(buffer)
+        if buffer is not None and buffer not in allocated:
+            allocated.add(buffer)
             yield buffer
 
 
@@ -74,8 +74,8 @@ def _find_reused_input(
     kept = {*graph.inputs, *graph.outputs}
     for name in activations:
         of = shown.get(name, name)
-        dies_here = readers.get(of) == node.name and kept.isdisjoint((name, of, home[name]))
-        if dies_here and result is not None and graph.tensors[home[name]].bytes() == result:
+        last_use = readers.get(of) == node.name and kept.isdisjoint((name, of, home[name]))
+        if last_use and result is not None and graph.tensors[home[name]].bytes() == result:
             return name
     return ""
 

@@ -168,7 +168,7 @@ def _propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]
     return [(x[0], state[0], x[1], hidden), state, state][: len(node.output)]
 
 
-# Normalisation
+# Normalization
 
 
 def _propagate_batch_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:

@@ -163,12 +163,12 @@ def write_recipe(recipe: Recipe) -> str:
     plain = msgspec.to_builtins(recipe)
     lines = [f"{key} = {_format_toml_value(value)}" for key, value in plain.items() if key != "rules"]
     for rule in plain["rules"]:
-        said = {
+        fields = {
             key: value
             for key, value in rule.items()
             if value not in (None, "", [], ()) and (key, value) != ("nodes", "*")
         }
-        lines += ["", "[[rules]]", *(f"{key} = {_format_toml_value(value)}" for key, value in said.items())]
+        lines += ["", "[[rules]]", *(f"{key} = {_format_toml_value(value)}" for key, value in fields.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -142,22 +142,22 @@ def ensure_opset(model: Any, opset: int) -> Any:
 
 
 def _load(files: dict[str, str]) -> list[dict[str, Any]]:
-    """Samples as feeds; the arrays stay on disk until they are read."""
+    """Return the samples as feeds; the arrays stay on disk until they are read."""
     stacks = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
     count = len(next(iter(stacks.values()), ()))
     return [{name: np.ascontiguousarray(stack[place]) for name, stack in stacks.items()} for place in range(count)]
 
 
 def _describe(
-    network: FloatNetwork, asked: Recipe, outcome: QuantizedNetwork, fitted: int, checked: int
+    network: FloatNetwork, recipe: Recipe, outcome: QuantizedNetwork, fitted: int, checked: int
 ) -> QuantizationReport:
     return QuantizationReport(
-        precision=asked.precision,
+        precision=recipe.precision,
         fitted_on=fitted,
         checked_on=checked,
         first=_report_fidelity(outcome.first),
         final=_report_fidelity(outcome.fidelity),
-        sites=tuple(_describe_weight_node(network, asked, outcome, name) for name in network.weight_nodes),
+        sites=tuple(_describe_weight_node(network, recipe, outcome, name) for name in network.weight_nodes),
         tensors=tuple(_describe_tensor(outcome, name, values) for name, values in outcome.values.items()),
         integer_operators=len(outcome.operators),
         operators=len(network.nodes),
@@ -169,7 +169,7 @@ def _report_fidelity(one: Fidelity) -> FidelityReport:
 
 
 def _describe_weight_node(
-    network: FloatNetwork, asked: Recipe, outcome: QuantizedNetwork, name: str
+    network: FloatNetwork, recipe: Recipe, outcome: QuantizedNetwork, name: str
 ) -> WeightNodeReport:
     weight_node, precision = network.weight_nodes[name], outcome.precisions[name]
     seen, stored = outcome.sensitivity.get(name), outcome.stored.get(name)
@@ -179,7 +179,7 @@ def _describe_weight_node(
         node=name,
         op=weight_node.op,
         precision=precision,
-        kept="" if precision == asked.precision else why or "set by the recipe",
+        kept="" if precision == recipe.precision else why or "set by the recipe",
         sqnr_db=seen.both.sqnr_db if seen else None,
         weights_db=seen.weights.sqnr_db if seen else None,
         input_db=seen.inputs.sqnr_db if seen else None,

@@ -10,15 +10,15 @@ class MetricInfo(NamedTuple):
         title: what a page or a report calls it; "" for one that is not listed there.
         unit: its unit; `share` for a value from 0 to 1, "" where the recorded metric names its own.
         better: whether a higher or a lower value is better; "" if neither is.
-        judges: what the metric is computed on: `task` for samples of a task, `outputs` for outputs compared with those
-            of a reference, "" for what is measured once or per process.
+        basis: `task` for a metric of a task's samples, `outputs` for a comparison with a reference's outputs, "" for a
+            value that is measured once or per process.
         is_mean: whether it is a mean over samples, so that two runs can be compared sample by sample.
     """
 
     title: str
     unit: str = ""
     better: Literal["higher", "lower", ""] = ""
-    judges: Literal["task", "outputs", ""] = ""
+    basis: Literal["task", "outputs", ""] = ""
     is_mean: bool = False
 
 

@@ -150,7 +150,7 @@ def _is_sqlite(address: URL) -> bool:
 
 
 def _make_engine(address: URL, busy_timeout_s: float, *, exclusive: bool = False) -> Engine:
-    """Connect. With `exclusive`, SQLite is locked for this process and needs no shared-memory file."""
+    """Return an engine. With `exclusive`, SQLite is locked for this process and needs no shared-memory file."""
     if _is_sqlite(address):
         assert address.database is not None  # noqa: S101 - `_parse_address` checks it
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)

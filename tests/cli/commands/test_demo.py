@@ -58,9 +58,9 @@ def test_its_files_are_copied_and_never_overwritten(call: Call, tmp_path: Path) 
     }
     (folder / "task.toml").write_text("mine")
     (folder / "heldout.npz").unlink()
-    refused = call("demo", "--copy", folder)
-    assert refused.code == 2
-    assert f"{folder / 'task.toml'} already exists" in refused.error()[0]
+    second = call("demo", "--copy", folder)
+    assert second.code == 2
+    assert f"{folder / 'task.toml'} already exists" in second.error()[0]
     assert (folder / "task.toml").read_text() == "mine"
     assert not (folder / "heldout.npz").exists()
     assert call("runs", "list").rows() == []

@@ -147,9 +147,9 @@ def test_an_artifact_that_leads_out_of_its_folder(forged: Callable[[str], Path],
     folder, data = forged("compile"), b"#!/bin/sh\n"
     sha256 = hashlib.sha256(data).hexdigest()
     forge_artifact(folder, lambda one: replace(one, files={**one.files, name: sha256}), {name: data})
-    with pytest.raises(ImportRejected) as refusal:
+    with pytest.raises(ImportRejected) as caught:
         store.import_run(folder)
-    assert refusal.value.exit_code == 2
+    assert caught.value.exit_code == 2
     assert store.list_runs() == []
 
 

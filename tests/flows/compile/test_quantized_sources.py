@@ -93,7 +93,7 @@ def test_the_gate_fails_if_the_rounding_reference_differs(
     pytest.importorskip("pnnx", reason="pnnx is not installed")
     from edgewright.flows.compile import flow as flow
 
-    def spoil(compiled: object, folder: Path, job: object) -> Path | None:
+    def damage(compiled: object, folder: Path, job: object) -> Path | None:
         reference = take_rounding_reference(compiled, folder, job)  # type: ignore[arg-type]
         assert reference is not None
         model = onnx.load(str(reference))
@@ -102,7 +102,7 @@ def test_the_gate_fails_if_the_rounding_reference_differs(
         onnx.save(model, str(reference))
         return reference
 
-    monkeypatch.setattr(flow, "take_rounding_reference", spoil)
+    monkeypatch.setattr(flow, "take_rounding_reference", damage)
     result = call("compile", write_mobile_qdq(tmp_path), "--runtime", "ncnn", "-o", tmp_path / "out", "--json")
     assert result.code == 3
     assert "against the source graph rounded as this runtime rounds" in result.json()["artifacts"][0]["reason"]

@@ -316,11 +316,11 @@ def test_what_was_trained_is_kept_whatever_comes_after(
 ) -> None:
     plan = prune_plan(files, control=False)
 
-    def refuse(*_: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise ModelNotConvertible("the runtime takes it not", "so")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "_evaluate_and_time", refuse)
+        patch.setattr(flow, "_evaluate_and_time", fail)
         with pytest.raises(ModelNotConvertible, match="takes it not"):
             prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     (kept,) = (tmp_path / "out").iterdir()

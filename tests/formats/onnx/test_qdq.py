@@ -136,10 +136,10 @@ def test_float_weights_that_are_rounded_in_the_graph_become_integers(tmp_path: P
     ids=["integers", "moved"],
 )  # fmt: skip
 def test_what_cannot_be_decomposed_is_rejected_by_name(nodes: list[Any], kind: Any, why: str) -> None:
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         extract_float_model(rounded(nodes, {"x": (0.1, 100)}, kind=kind))
-    assert why in refused.value.why
-    assert "QDQ form" in refused.value.try_this
+    assert why in caught.value.why
+    assert "QDQ form" in caught.value.try_this
 
 
 def test_integers_as_inputs_and_outputs_are_rejected(tmp_path: Path) -> None:
@@ -148,22 +148,22 @@ def test_integers_as_inputs_and_outputs_are_rejected(tmp_path: Path) -> None:
         extract_float_model(model)
     nodes, constants = quantized_constant("w", 1, 4)
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("w_q", [1, 4], "INT8")], [value("w_dq", None)], constants[1:])
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         extract_float_model(onnx.load(str(path)))
-    assert "not the output of a QuantizeLinear" in refused.value.why
+    assert "not the output of a QuantizeLinear" in caught.value.why
 
 
 def test_an_activation_with_many_scales_and_half_scales_are_rejected() -> None:
     model = rounded([*quantize("x"), node("Identity", ["x_dq"], ["y"], "same")], {"x": (0.1, 100)})
     scale = next(one for one in model.graph.initializer if one.name == "x_scale")
     scale.CopyFrom(constant("x_scale", [0.1] * 4))
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         extract_float_model(model)
-    assert "more than one scale" in refused.value.why
+    assert "more than one scale" in caught.value.why
     scale.CopyFrom(constant("x_scale", 0.1, np.float16))
-    with pytest.raises(ModelNotConvertible) as refused:
+    with pytest.raises(ModelNotConvertible) as caught:
         extract_float_model(model)
-    assert "its scale is float16" in refused.value.why
+    assert "its scale is float16" in caught.value.why
     model.opset_import[0].version = 10
     with pytest.raises(ModelNotConvertible, match="cannot be extracted"):
         extract_float_model(model)

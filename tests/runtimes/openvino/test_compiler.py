@@ -196,9 +196,9 @@ def test_only_a_quantized_model_becomes_int8(tmp_path: Path) -> None:
     floats, float_folder = compile_onnx(write_residual_net(tmp_path / "f.onnx"))
     assert compiled.notes == floats.notes == ()
     assert (folder / "q.bin").stat().st_size * 3 < (float_folder / "f.bin").stat().st_size
-    with pytest.raises(NotConvertible, match="the model is fp32") as refused:
+    with pytest.raises(NotConvertible, match="the model is fp32") as caught:
         compile_onnx(tmp_path / "f.onnx", "w8a8")
-    assert "w8a8" in refused.value.hint
+    assert "w8a8" in caught.value.hint
 
 
 @pytest.mark.parametrize("size", [5, 6, 7])
@@ -232,13 +232,13 @@ def test_unknown_operators_are_named_with_their_nodes(tmp_path: Path) -> None:
         node("Bar", ["b"], ["y"], "last", domain="mine"),
     ]
     source = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [2])], [value("y", [2])])
-    with pytest.raises(NotConvertible) as refused:
+    with pytest.raises(NotConvertible) as caught:
         compile_onnx(source)
-    lines = str(refused.value).splitlines()
+    lines = str(caught.value).splitlines()
     assert any("Foo" in line and "'first, strange'" in line for line in lines)
     assert any("Bar" in line and "'last'" in line for line in lines)
-    assert "Neg" not in str(refused.value)
-    assert refused.value.hint
+    assert "Neg" not in str(caught.value)
+    assert caught.value.hint
     assert not list((tmp_path / "m-fp32").iterdir())
 
 

@@ -277,9 +277,9 @@ def nested(depth: int) -> object:
 )
 def test_values_that_no_page_can_show(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     rewrite(folder, lambda content: change(content["run"]))
-    with pytest.raises(ImportRejected) as refusal:
+    with pytest.raises(ImportRejected) as caught:
         read_folder(folder)
-    assert refusal.value.exit_code == 2
+    assert caught.value.exit_code == 2
 
 
 def test_the_same_run_from_several_at_once(folder: Path, open_again: Callable[[], Store]) -> None:

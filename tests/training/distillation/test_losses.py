@@ -68,7 +68,7 @@ def ask(folder: Path, teacher: ModuleSource, views: int = 3, augment: Augment | 
     return np.load(folder / "logits.npy")
 
 
-def refuse(job: TrainJob, kind: type[EdgewrightError] = UsageError) -> EdgewrightError:
+def run_rejected(job: TrainJob, kind: type[EdgewrightError] = UsageError) -> EdgewrightError:
     with pytest.raises(kind) as caught:
         train(job)
     assert caught.value.try_this
@@ -245,24 +245,24 @@ def test_stages_are_the_last_parts_of_each_size() -> None:
 
 def test_what_a_teacher_cannot_distill_is_rejected(tmp_path: Path, teacher_weights: Path) -> None:
     teacher = teacher_of(tmp_path, teacher_weights)
-    classes = refuse(
+    classes = run_rejected(
         make_job(tmp_path, SETTINGS, module=source(tmp_path, "five"), teaching=DistillationSettings(teacher=teacher))
     )
     assert "the teacher has 4 classes, the student 5" in classes.what
     ask(tmp_path, teacher, views=1, augment=None)
     cached = DistillationSettings(logits=str(tmp_path / "logits.npy"), views=1)
-    assert "student 5" in refuse(make_job(tmp_path, module=source(tmp_path, "five"), teaching=cached)).what
+    assert "student 5" in run_rejected(make_job(tmp_path, module=source(tmp_path, "five"), teaching=cached)).what
     flat = DistillationSettings(teacher=teacher, transfer="attention")
-    assert "no stage" in refuse(make_job(tmp_path, module=source(tmp_path, "flat"), teaching=flat)).what
+    assert "no stage" in run_rejected(make_job(tmp_path, module=source(tmp_path, "flat"), teaching=flat)).what
     looks = msgspec.structs.replace(cached, transfer="features")
-    assert "teacher module is missing" in refuse(make_job(tmp_path, teaching=looks)).what
-    assert "alpha of 2" in refuse(make_job(tmp_path, teaching=msgspec.structs.replace(cached, alpha=2.0))).what
+    assert "teacher module is missing" in run_rejected(make_job(tmp_path, teaching=looks)).what
+    assert "alpha of 2" in run_rejected(make_job(tmp_path, teaching=msgspec.structs.replace(cached, alpha=2.0))).what
     cold = msgspec.structs.replace(cached, temperature=0.0)
-    assert "temperature of 0" in refuse(make_job(tmp_path, teaching=cold)).what
+    assert "temperature of 0" in run_rejected(make_job(tmp_path, teaching=cold)).what
     none = msgspec.structs.replace(make_data(tmp_path), labels="")
-    assert "no labels" in refuse(make_job(tmp_path, data=none, teaching=cached)).what
+    assert "no labels" in run_rejected(make_job(tmp_path, data=none, teaching=cached)).what
     many = msgspec.structs.replace(cached, views=2)
-    assert "1 views of 120" in refuse(make_job(tmp_path, teaching=many), DataError).what
+    assert "1 views of 120" in run_rejected(make_job(tmp_path, teaching=many), DataError).what
 
 
 def test_losses_are_those_of_the_papers() -> None:

@@ -46,7 +46,7 @@ def weights_of(job: TrainJob) -> dict[str, Any]:
     return dict(load_file(Path(job.out) / "weights.safetensors"))
 
 
-def refuse(job: TrainJob, kind: type[EdgewrightError] = UsageError) -> EdgewrightError:
+def run_rejected(job: TrainJob, kind: type[EdgewrightError] = UsageError) -> EdgewrightError:
     with pytest.raises(kind) as caught:
         train(job)
     assert caught.value.what
@@ -178,17 +178,17 @@ def test_a_loss_that_is_no_number_is_reported_with_the_step_and_the_samples(tmp_
 
 def test_a_gradient_that_is_not_finite_is_reported_too(tmp_path: Path) -> None:
     settings = Settings(epochs=3, batch=16, lr=1e30, precision="fp32", threads=1, warmup=0.0)
-    assert "is no" not in refuse(make_job(tmp_path, settings), TrainingDiverged).what
+    assert "is no" not in run_rejected(make_job(tmp_path, settings), TrainingDiverged).what
 
 
 def test_labels_that_do_not_fit_are_rejected(tmp_path: Path) -> None:
     high = make_data(tmp_path, labels=np.full(160, 4))
-    assert "4 classes" in refuse(make_job(tmp_path, data=high), DataError).why
+    assert "4 classes" in run_rejected(make_job(tmp_path, data=high), DataError).why
     numbers = make_job(tmp_path, task=make_task(Regression(), metric="mae"))
-    assert "4 outputs" in refuse(numbers, DataError).what
-    assert "no labels" in refuse(make_job(tmp_path, data=msgspec.structs.replace(high, labels=""))).what
+    assert "4 outputs" in run_rejected(numbers, DataError).what
+    assert "no labels" in run_rejected(make_job(tmp_path, data=msgspec.structs.replace(high, labels=""))).what
     none = msgspec.structs.replace(high, fit=())
-    assert "nothing to train on" in refuse(make_job(tmp_path, data=none), DataError).what
+    assert "nothing to train on" in run_rejected(make_job(tmp_path, data=none), DataError).what
 
 
 @pytest.mark.parametrize(
@@ -201,13 +201,13 @@ def test_settings_that_cannot_be_trained_with_never_come_to_a_job(name: str, val
 
 def test_a_module_that_does_not_take_the_samples_is_reported(tmp_path: Path) -> None:
     job = make_job(tmp_path, module=source(tmp_path, "tokens"))
-    assert "TypeError" in refuse(job, InputError).why
+    assert "TypeError" in run_rejected(job, InputError).why
 
 
 @pytest.mark.parametrize("output", [Boxes(), Embedding()])
 def test_outputs_without_a_loss_are_rejected(tmp_path: Path, output: Any) -> None:
     metric = "map" if isinstance(output, Boxes) else "top1"
-    error = refuse(make_job(tmp_path, task=make_task(output, metric=metric)))
+    error = run_rejected(make_job(tmp_path, task=make_task(output, metric=metric)))
     assert "classification, regression and next-token" in error.why
 
 
@@ -215,7 +215,7 @@ def test_a_metric_of_ones_own_runs_where_it_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def half(outputs, labels):\n    return [0.5] * len(labels)\n")
     spec = f"{tmp_path}/own.py:half"
     job = make_job(tmp_path, Settings(epochs=1, batch=16, precision="fp32", threads=1), make_task(metric=spec))
-    assert "not allowed to run" in refuse(job, ConfigError).what
+    assert "not allowed to run" in run_rejected(job, ConfigError).what
     assert train(msgspec.structs.replace(job, code=(spec,))).metric == 0.5
 
 

@@ -89,7 +89,7 @@ def evaluate(plan: EvaluatePlan, workspace: Workspace, tags: Mapping[str, str] =
         for candidate in plan.candidates:
             check_labels(data, task, read_source_signature(models[candidate.model]), indices)
         plan = msgspec.structs.replace(plan, data_fingerprint=data.fingerprint)
-        session = EvaluationSession(plan=plan, task=task, data=data, workspace=workspace, asked=len(indices))
+        session = EvaluationSession(plan=plan, task=task, data=data, workspace=workspace, requested=len(indices))
         with ExitStack() as workers, finish_on_interrupt(session.finish):
             session.begin(models, workers, tags)
             with ChunkPrefetcher(data, indices) as chunks:
@@ -143,9 +143,9 @@ def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
 class EvaluationSession:
     """The stored runs of one evaluation: created together and finished once, whatever their state."""
 
-    def __init__(self, *, plan: EvaluatePlan, task: Task, data: Dataset, workspace: Workspace, asked: int) -> None:
+    def __init__(self, *, plan: EvaluatePlan, task: Task, data: Dataset, workspace: Workspace, requested: int) -> None:
         self._plan, self._task, self._data = plan, task, data
-        self._workspace, self._asked = workspace, asked
+        self._workspace, self._requested = workspace, requested
         self._evaluations: list[CandidateEvaluation] = []
         self._began = monotonic()
 
@@ -184,7 +184,7 @@ class EvaluationSession:
     def run(self, chunks: ChunkPrefetcher, progress: Progress) -> None:
         """Run every chunk through every candidate that has not failed."""
         title = f"evaluate {len(self._evaluations)} candidate{'s' if len(self._evaluations) > 1 else ''}"
-        progress(f"{title}: 0 of {self._asked} samples")
+        progress(f"{title}: 0 of {self._requested} samples")
         done, began = 0, monotonic()
         for chunk in chunks:
             reference: dict[str, Array] | None = None
@@ -194,8 +194,8 @@ class EvaluationSession:
             if all(evaluation.failure is not None for evaluation in self._evaluations):
                 return
             done += len(chunk.indices)
-            left = (self._asked - done) * (monotonic() - began) / done
-            progress(f"{title}: {done} of {self._asked} samples, {left:.0f} s left")
+            left = (self._requested - done) * (monotonic() - began) / done
+            progress(f"{title}: {done} of {self._requested} samples, {left:.0f} s left")
 
     def _run_chunk(
         self, evaluation: CandidateEvaluation, chunk: Chunk, reference: dict[str, Array] | None
@@ -306,7 +306,7 @@ class EvaluationSession:
             metric=self._task.metric,
             data=self._plan.data,
             data_fingerprint=self._plan.data_fingerprint,
-            samples=self._asked,
+            samples=self._requested,
             evaluated=max((row.evaluated for row in rows), default=0),
             seconds=monotonic() - self._began,
             skipped=tuple(

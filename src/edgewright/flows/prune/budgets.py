@@ -54,13 +54,13 @@ def tabulate_times(
 
     If there are many widths, some are measured and the others interpolated. `now` is the share that `model` takes.
     """
-    asked = [(group, width) for group in free for width in choose_timed_widths(group, multiple, len(free))]
-    cuts = [select_units(groups, scores, {group.name: width}) for group, width in asked]
+    pairs = [(group, width) for group in free for width in choose_timed_widths(group, multiple, len(free))]
+    cuts = [select_units(groups, scores, {group.name: width}) for group, width in pairs]
     shares = timer.shares([prune_graph(model, groups, keep) for keep in cuts])
     table: dict[str, dict[int, float]] = {}
     for group in free:
         known = [
-            (width, max(0.0, now - share)) for (one, width), share in zip(asked, shares, strict=True) if one is group
+            (width, max(0.0, now - share)) for (one, width), share in zip(pairs, shares, strict=True) if one is group
         ]
         known.append((group.size, 0.0))
         known.sort()

@@ -32,12 +32,14 @@ class SubmodelExtractor:
 
     def cut_points(self) -> list[CutPoint]:
         """Return every float tensor that depends on an input, in the order in which they are computed."""
-        alive = {value.name for value in self._model.graph.input} - {one.name for one in self._model.graph.initializer}
+        computed = {value.name for value in self._model.graph.input} - {
+            one.name for one in self._model.graph.initializer
+        }
         found: list[CutPoint] = []
         for node in self._model.graph.node:
-            if not any(name in alive for name in node.input):
+            if not any(name in computed for name in node.input):
                 continue
-            alive.update(node.output)
+            computed.update(node.output)
             found += [CutPoint(name, node.name, node.op_type) for name in node.output if self._is_float(name)]
         return found
 

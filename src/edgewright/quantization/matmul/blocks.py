@@ -148,8 +148,8 @@ def descend_coordinates(rows: Array, h: Array, blocks: BlockQuantParams, stored:
     for _ in range(PASSES):
         moved = False
         for column in range(rows.shape[1]):
-            wish = np.rint(pull[:, column] / (h[column, column] * entry_scales[:, column]))
-            move = np.clip(stored[:, column] + wish, blocks.low, blocks.high) - stored[:, column]
+            optimum = np.rint(pull[:, column] / (h[column, column] * entry_scales[:, column]))
+            move = np.clip(stored[:, column] + optimum, blocks.low, blocks.high) - stored[:, column]
             (changed,) = np.nonzero(move)
             if len(changed):
                 moved = True

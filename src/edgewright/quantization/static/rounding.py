@@ -125,8 +125,8 @@ def _descend_coordinates(rows: Array, h: Array, row_params: RowQuantParams, stor
     for _ in range(PASSES):
         moved = False
         for column in range(rows.shape[2]):
-            wish = np.rint(pull[:, :, column] / (h[:, None, column, column] * row_params.scale))
-            step = np.clip(stored[:, :, column] + wish, row_params.low, row_params.high) - stored[:, :, column]
+            optimum = np.rint(pull[:, :, column] / (h[:, None, column, column] * row_params.scale))
+            step = np.clip(stored[:, :, column] + optimum, row_params.low, row_params.high) - stored[:, :, column]
             if step.any():
                 moved = True
                 stored[:, :, column] += step

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from edgewright.runtimes.contract import Array
 from edgewright.runtimes.mnn.graph import MnnOperator
-from edgewright.runtimes.mnn.session import DEBUG, MnnSession, find_asked_backend
+from edgewright.runtimes.mnn.session import DEBUG, MnnSession, find_requested_backend
 from edgewright.runtimes.wire import SessionRequest
 
 WARMUP_RUNS = 5
@@ -62,7 +62,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
         _watch_run(session)
     watched = [_watch_run(session) for _ in range(runs)]
     trace = MnnTrace(
-        asked=find_asked_backend(request.options),
+        asked=find_requested_backend(request.options),
         backend=session.backend,
         runs_us=tuple((end - begin) / 1e3 for begin, end, _ in watched),
         ran=_gather_times([(begin, watch) for begin, _, watch in watched]),

@@ -52,7 +52,7 @@ class MnnSession:
         self._outputs: dict[str, Any] = self._interpreter.getSessionOutputAll(self._session)
         self.signature = self._read_signature()
         self.backend = FORWARD_TYPES.get(int(self._interpreter.getSessionInfo(self._session, INFO_BACKENDS)), "UNKNOWN")
-        self.notes = backend_notes(find_asked_backend(request.options), self.backend)
+        self.notes = backend_notes(find_requested_backend(request.options), self.backend)
         self._call: Callable[[Any], int] = self._interpreter.runSession
         self._copies: list[tuple[Callable[[Any], bool], Any]] = []
 
@@ -165,7 +165,7 @@ def _check_sizes(interpreter: Any, session: Any) -> None:
 
 def _session_config(request: SessionRequest) -> dict[str, Any]:
     """Return MNN's `ScheduleConfig`. On a GPU its number of threads selects the tuning mode, and is not set."""
-    backend = find_asked_backend(request.options)
+    backend = find_requested_backend(request.options)
     config: dict[str, Any] = {
         "backend": BACKENDS[backend],
         "precision": request.options.get("precision", "high"),
@@ -175,17 +175,17 @@ def _session_config(request: SessionRequest) -> dict[str, Any]:
     return {**config, "numThread": request.threads} if backend == "CPU" else config
 
 
-def find_asked_backend(options: Mapping[str, str]) -> str:
+def find_requested_backend(options: Mapping[str, str]) -> str:
     return options.get("backend", "CPU")
 
 
-def backend_notes(asked: str, given: str) -> tuple[str, ...]:
+def backend_notes(requested: str, given: str) -> tuple[str, ...]:
     """Return a note if the session's report shows that MNN silently fell back to the CPU."""
-    if asked == given:
+    if requested == given:
         return ()
     return (
         (
-            f"backend {asked} was requested, but it is not in this build of MNN or finds no device; "
+            f"backend {requested} was requested, but it is not in this build of MNN or finds no device; "
             f"{given} ran the model"
         ),
     )

@@ -78,15 +78,15 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
 
 def _set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path) -> None:
     """Set the options. ncnn's half precision is on by default, even for weights in float32."""
-    wish = request.options
-    storage = wish.get("storage", "auto")
+    requested = request.options
+    storage = requested.get("storage", "auto")
     if storage == "auto":
         storage = "fp16" if has_half_weights(weights) else "fp32"
     for name in SWITCHES:
         setattr(options, name, storage in name)
     options.num_threads = request.threads
-    options.use_vulkan_compute = wish.get("vulkan", "off") == "on" and ncnn.get_gpu_count() > 0
-    options.use_winograd_convolution = wish.get("winograd", "on") == "on"
+    options.use_vulkan_compute = requested.get("vulkan", "off") == "on" and ncnn.get_gpu_count() > 0
+    options.use_winograd_convolution = requested.get("winograd", "on") == "on"
 
 
 def _reject_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> None:

@@ -37,18 +37,18 @@ def make_session_options(request: SessionRequest) -> Any:
     """Return ONNX Runtime's `SessionOptions` for the request."""
     import onnxruntime
 
-    wish = request.options
+    requested = request.options
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = request.threads
-    options.inter_op_num_threads = _read_count(wish, "inter-op-threads")
+    options.inter_op_num_threads = _read_count(requested, "inter-op-threads")
     options.graph_optimization_level = getattr(
-        onnxruntime.GraphOptimizationLevel, LEVELS[wish.get("optimization", "all")]
+        onnxruntime.GraphOptimizationLevel, LEVELS[requested.get("optimization", "all")]
     )
-    if wish.get("execution") == "parallel":
+    if requested.get("execution") == "parallel":
         options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
-    options.enable_cpu_mem_arena = wish.get("arena", "on") == "on"
-    spinning = "1" if wish.get("spinning", "on") == "on" else "0"
+    options.enable_cpu_mem_arena = requested.get("arena", "on") == "on"
+    spinning = "1" if requested.get("spinning", "on") == "on" else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     return options
 
@@ -78,7 +78,7 @@ def load_session(request: SessionRequest, options: Any, content: bytes | None = 
 
 def choose_provider(options: Mapping[str, str]) -> str:
     """Return the requested execution provider by ONNX Runtime's name."""
-    wish = options.get("provider", "CPU")
+    requested = options.get("provider", "CPU")
     names = {
         "cpu": "CPU",
         "xnnpack": "Xnnpack",
@@ -87,7 +87,7 @@ def choose_provider(options: Mapping[str, str]) -> str:
         "nnapi": "Nnapi",
         "qnn": "QNN",
     }
-    short = wish.removesuffix("ExecutionProvider")
+    short = requested.removesuffix("ExecutionProvider")
     return names.get(short.lower(), short) + "ExecutionProvider"
 
 

@@ -84,9 +84,9 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
         device, executed = list_execution_devices(session.compiled)[0], _read_executed(session.compiled)
         samples += run_block(session, device, [one.name for one in executed], size)
         session.close()
-    asked = request.options.get("device", "CPU")
+    requested = request.options.get("device", "CPU")
     ran = OpenvinoProfile(
-        asked=device if asked == "AUTO" else asked,
+        asked=device if requested == "AUTO" else requested,
         device=device,
         wholes_us=tuple(sample.whole for sample in samples),
         executed=tuple(_with_samples(executed, samples)),

@@ -56,8 +56,8 @@ def _name_operator(one: ExecutedOperator) -> str:
     """Return the operator with its kernel and precision, if OpenVINO reports one: `Convolution
     (brgconv_avx512_f32)`.
     """
-    untold = not one.primitive or one.primitive.startswith(("unknown", "undef"))
-    return one.kind if untold else f"{one.kind} ({one.primitive})"
+    unknown = not one.primitive or one.primitive.startswith(("unknown", "undef"))
+    return one.kind if unknown else f"{one.kind} ({one.primitive})"
 
 
 def _name_backend(device: str) -> str:

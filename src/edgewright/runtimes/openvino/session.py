@@ -109,16 +109,16 @@ def configure(request: SessionRequest, device: str, *, count: bool) -> dict[str,
 
     By default the CPU plug-in computes in bfloat16 if the processor can, so the precision is always set.
     """
-    wish = request.options
+    requested = request.options
     config: dict[str, object] = {
-        "PERFORMANCE_HINT": wish.get("performance-hint", "latency").upper(),
+        "PERFORMANCE_HINT": requested.get("performance-hint", "latency").upper(),
         "PERF_COUNT": count,
     }
-    if device != "NPU" or "inference-precision" in wish:  # an NPU has no float32
-        config["INFERENCE_PRECISION_HINT"] = wish.get("inference-precision", "f32")
+    if device != "NPU" or "inference-precision" in requested:  # an NPU has no float32
+        config["INFERENCE_PRECISION_HINT"] = requested.get("inference-precision", "f32")
     if device in ON_CPU:
         config["INFERENCE_NUM_THREADS"] = request.threads
-    if (streams := read_streams(wish)) is not None and device != "AUTO":
+    if (streams := read_streams(requested)) is not None and device != "AUTO":
         config["NUM_STREAMS"] = streams
     return config
 

@@ -31,13 +31,13 @@ class PretendSession:
     """Session with busy waits of the time in its options; see `contract.Session`."""
 
     def __init__(self, request: SessionRequest) -> None:
-        wish = request.options
-        self._fail = wish.get("fail", "never")
-        self._latency_us = _read_number(wish, "latency-us", 200)
-        self._noise = _read_number(wish, "noise", 0.02)
-        self._warmup = _read_number(wish, "warmup", 0)
-        self._throttle = _read_number(wish, "throttle", 0)
-        self._random = random.Random(_read_number(wish, "seed", 0))  # noqa: S311 - made-up times, no secrets
+        requested = request.options
+        self._fail = requested.get("fail", "never")
+        self._latency_us = _read_number(requested, "latency-us", 200)
+        self._noise = _read_number(requested, "noise", 0.02)
+        self._warmup = _read_number(requested, "warmup", 0)
+        self._throttle = _read_number(requested, "throttle", 0)
+        self._random = random.Random(_read_number(requested, "seed", 0))  # noqa: S311 - made-up times, no secrets
         self._count = 0
         self._feeds: dict[str, Array] = {}
         self.signature = Signature(inputs=(), outputs=(TensorSpec(name="sums", dtype="float64", shape=("",)),))

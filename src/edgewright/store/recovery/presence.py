@@ -90,8 +90,7 @@ class Presence:
             return try_lock(file)
 
     def write_progress(self, text: str) -> None:
-        """Leave one line for the others of this home, if there is a name; a few a second are written, and none is
-        worth an error."""
+        """Publish a progress line for other processes of this home, at most a few per second. Errors are ignored."""
         with self._lock, suppress(OSError):
             if self._file is not None and time.monotonic() - self._progress_written_at >= _PROGRESS_INTERVAL_S:
                 self._progress_written_at = time.monotonic()

@@ -146,11 +146,11 @@ class Dataset:
         return Sample(index=index, name=self.name(index), feeds=feeds, label=label)
 
 
-def _make_skip_error(title: str, failed: Iterable[Skipped], asked: int) -> DataError:
+def _make_skip_error(title: str, failed: Iterable[Skipped], requested: int) -> DataError:
     shown = list(failed)
     lines = [f"{one.name}: {one.why}" for one in shown[:MAX_SHOWN_SAMPLES]]
     return DataError(
-        f"{title}: {len(shown)} of {asked} samples cannot be read, more than 1 %",
+        f"{title}: {len(shown)} of {requested} samples cannot be read, more than 1 %",
         "\n".join(lines),
         "fix or remove them; if all have the same error, check the task's inputs (edgewright task show)",
     )

@@ -123,16 +123,16 @@ def apply_nms(corners: Array, scores: Array, classes: Array, output: Boxes) -> A
     if output.nms_iou >= 1:
         return order[: output.most]
     kept: list[int] = []
-    alive = np.ones(len(order), bool)
+    remaining = np.ones(len(order), bool)
     for place, position in enumerate(order):
-        if not alive[place]:
+        if not remaining[place]:
             continue
         kept.append(int(position))
         if len(kept) == output.most:
             break
         rest = order[place + 1 :]
         same = classes[rest] == classes[position]
-        alive[place + 1 :] &= ~(same & (compute_iou(corners[position][None], corners[rest])[0] > output.nms_iou))
+        remaining[place + 1 :] &= ~(same & (compute_iou(corners[position][None], corners[rest])[0] > output.nms_iou))
     return np.array(kept, np.int64)
 
 

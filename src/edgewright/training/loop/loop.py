@@ -138,7 +138,7 @@ class TrainingLoop:
         )
 
     def _run_step(self, batch: Batch) -> None:
-        """One step."""
+        """Train on one batch."""
         settings = self._plan.settings
         rate = compute_learning_rate(self._step, self._plan.planned, settings)
         for group in self._optimizer.param_groups:
@@ -294,6 +294,6 @@ def _move_to_device(batch: Batch, device: Any) -> Batch:
 
 
 def _list_labels(task: Task, labels: Any) -> list[Any]:
-    """As `tasks.metrics` takes them: whole numbers of classes, arrays of all else."""
+    """Return labels in the form of `tasks.metrics`: integers for classes, arrays for others."""
     classes = isinstance(task.output, Classification | Embedding) and labels.ndim == 1
     return [int(one) for one in labels] if classes else list(labels)

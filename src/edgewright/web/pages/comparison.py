@@ -91,7 +91,7 @@ def make_compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """Return the template's values."""
     rows = align_layers(runs)
     if by_time:
         rows.sort(key=lambda row: -max(cell.median_us for cell in row.cells if cell))

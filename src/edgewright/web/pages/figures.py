@@ -63,7 +63,7 @@ def _make_note(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
         confidence = metrics.get("latency.p50_confidence")
         share = f"{confidence.value:.0%} interval, " if confidence and confidence.value and metric.low else ""
         return f"{share}{metric.n:,} samples"
-    if get_metric_info(metric.name).judges:
+    if get_metric_info(metric.name).basis:
         return f"{metric.n:,} samples" if metric.low is None else f"95 % interval, {metric.n:,} samples"
     if metric.low is None:
         return ""

@@ -31,8 +31,8 @@ class ListState(Struct, frozen=True, kw_only=True):
         """Return the filter for the store, which raises UsageError for an invalid date."""
         words = {name: word for name, word in self.words.items() if word}
         name, equals, value = words.pop("tag", "").partition("=")
-        asked = words.pop("state", "")
-        state: RunState | None = next((one for one in get_args(RunState) if one == asked), None)
+        requested = words.pop("state", "")
+        state: RunState | None = next((one for one in get_args(RunState) if one == requested), None)
         plain: dict[str, Any] = dict(words)
         return RunFilter(
             **plain,
@@ -71,8 +71,8 @@ class ListState(Struct, frozen=True, kw_only=True):
 def parse_list_state(query: Mapping[str, str] | QueryParams) -> ListState:
     """Return the state in an address; unknown fields are ignored."""
     words = {name: query.get(name, "").strip()[:MAX_LETTERS] for name in FILTER_FIELDS}
-    asked = query.get("sort", "started")
-    sort: SortKey = next((key for key in get_args(SortKey) if key == asked), "started")
+    requested = query.get("sort", "started")
+    sort: SortKey = next((key for key in get_args(SortKey) if key == requested), "started")
     page = query.get("page", "1")
     number = int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 1
     return ListState(words=words, sort=sort, ascending=query.get("order") == "up", page=min(max(number, 1), MAX_PAGE))

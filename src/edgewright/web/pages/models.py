@@ -155,11 +155,11 @@ def _find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
     return set[str]().union(*(found for one in tree if model_id in (found := ids(one))))
 
 
-def _choose_quality(index: ModelIndex, asked: str) -> str:
+def _choose_quality(index: ModelIndex, requested: str) -> str:
     """Return the requested quality, or the first that any model has."""
     have = {name for named in index.qualities.values() for name, metric in named.items() if metric.value is not None}
-    if asked in QUALITIES:
-        return asked
+    if requested in QUALITIES:
+        return requested
     return next((name for name in QUALITIES if name in have), "accuracy")
 
 
@@ -200,7 +200,7 @@ def models_csv(request: Request) -> Response:
 
 
 def make_models_context(store: Store, query: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that the template shows, of the page as of a report."""
+    """Return the template's values, for the page and for a report."""
     device = query.get("device", "")
     index = load_model_index(store, device)
     return {

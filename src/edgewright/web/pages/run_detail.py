@@ -81,7 +81,7 @@ def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
 
 
 def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
-    """Everything that the template shows."""
+    """Return the template's values."""
     spans, starts_known = make_spans(run.layers)
     chosen = filter_layers(run.layers, view)
     own = [tag for tag in run.tags.items() if tag[0] not in RESERVED_TAGS]

@@ -207,11 +207,11 @@ def _make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | No
     return None
 
 
-def _describe_restored(restored: int, asked: int) -> str:
+def _describe_restored(restored: int, requested: int) -> str:
     """Return the result of Undo as a sentence."""
-    if restored >= asked:
+    if restored >= requested:
         return f"{pluralize(restored, 'run')} restored."
-    return f"{restored} of {pluralize(asked, 'run')} restored; the others were already deleted."
+    return f"{restored} of {pluralize(requested, 'run')} restored; the others were already deleted."
 
 
 def _get_chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:

@@ -37,8 +37,8 @@ UPLOAD_FORMATS = ("onnx", "tflite")
 def work_page(request: Request) -> Response:
     app_state = get_app_state(request)
     jobs = app_state.jobs.list()
-    asked = request.query_params.get("kind", "")
-    kind = JOB_KINDS.get(asked, next(iter(JOB_KINDS.values())))
+    requested = request.query_params.get("kind", "")
+    kind = JOB_KINDS.get(requested, next(iter(JOB_KINDS.values())))
     offered = _list_offered(app_state)
     models = [model for model in app_state.store.list_models() if model.has_file][:MAX_LISTED]
     context = {

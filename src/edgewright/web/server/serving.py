@@ -86,7 +86,7 @@ def _holds_socket(link: Path, inodes: set[str]) -> bool:
 
 
 def _list_listening_inodes(table: Path, port: int) -> list[str]:
-    """Inodes of the sockets that listen on a port (state 0A), from /proc/net/tcp."""
+    """Return the inodes of the sockets that listen on a port (state 0A), from /proc/net/tcp."""
     with suppress(OSError):
         rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
         return [row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port]

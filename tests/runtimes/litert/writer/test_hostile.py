@@ -16,7 +16,7 @@ from tests.runtimes.litert.writer.node_tests import run_litert
 def test_mutated_files_give_a_file_or_a_named_error(tmp_path: Path) -> None:
     good = write_conv_net(tmp_path / "good.onnx").read_bytes()
     random = np.random.default_rng(0)
-    refused = 0
+    rejections = 0
     for turn in range(300):
         data = bytearray(good)
         for at in random.integers(0, len(data), random.integers(1, 6)):
@@ -25,11 +25,11 @@ def test_mutated_files_give_a_file_or_a_named_error(tmp_path: Path) -> None:
             # A process for each would take minutes: most files run in this one.
             converted = convert_onnx(bytes(data), check="numbers" if turn % 10 == 0 else "none")
         except EdgewrightError:
-            refused += 1
+            rejections += 1
             continue
         ones = {entry.name: np.ones(entry.shape) for entry in converted.inputs}
         assert len(run_litert(converted.data, ones)) == len(converted.outputs)
-    assert 0 < refused < 300
+    assert 0 < rejections < 300
 
 
 @pytest.mark.parametrize("length", [0, 1, 17, 200])

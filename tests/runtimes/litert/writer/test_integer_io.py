@@ -81,11 +81,11 @@ def test_a_wrong_scale_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     path = write_mobile_qdq(tmp_path)
     right = convert._as_entry
 
-    def spoil(one: convert.ConvertedPort) -> TrialPort:
+    def change_scale(one: convert.ConvertedPort) -> TrialPort:
         entry = right(one)
         return entry if one.name == "y" else TrialPort(entry.name, entry.axes, entry.scale * 4, entry.zero)
 
-    monkeypatch.setattr(convert, "_as_entry", spoil)
+    monkeypatch.setattr(convert, "_as_entry", change_scale)
     with pytest.raises(ModelRejected, match="other values than its source"):
         convert_onnx(path, io="integer")
 

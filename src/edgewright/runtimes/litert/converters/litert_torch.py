@@ -50,7 +50,7 @@ def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, 
 def _call_litert_torch(
     program: TorchProgram, tensors: Sequence[Any], outputs: Sequence[Any], made: Path, *, in_order: bool
 ) -> None:
-    """Convert. Images, which here are all tensors of four axes, get their channels last unless `in_order`."""
+    """Convert a program. Images, here all tensors of four axes, get their channels last unless `in_order`."""
     import litert_torch
 
     module, samples = program.module, list(tensors)

@@ -3,7 +3,7 @@
 It is started as `python -m edgewright.runtimes.litert.profiling.capture FOLDER`.
 
 It is a separate process because a C API with changed structures may crash; the caller then falls back. FOLDER
-has the request (`order.json`, `order.npz`); this writes `trace.json`, or `refusal.txt` with exit code 1.
+has the request (`order.json`, `order.npz`); this writes `trace.json`, or `rejection.txt` with exit code 1.
 """
 
 import sys
@@ -24,7 +24,7 @@ from edgewright.runtimes.litert.profiling.trace import C_API, LiteRtEvent, LiteR
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.system.parent import die_with_parent
 
-ORDER_FILE, FEEDS_FILE, ERROR_FILE = "order.json", "order.npz", "refusal.txt"
+ORDER_FILE, FEEDS_FILE, ERROR_FILE = "order.json", "order.npz", "rejection.txt"
 WARMUP_RUNS, WARMUP_NS = 10, 500_000_000
 
 Value = TypeVar("Value")

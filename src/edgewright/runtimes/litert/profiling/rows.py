@@ -85,12 +85,12 @@ def _report_events(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerRepor
         via=trace.via,
         whole_us=_measure_whole_us(trace, runs),
         partitions=_count_pieces([step.block for step in steps]),
-        asked=_find_asked_backend(trace),
+        asked=_find_requested_backend(trace),
         reason=trace.reason,
     )
 
 
-def _find_asked_backend(trace: LiteRtTrace) -> str:
+def _find_requested_backend(trace: LiteRtTrace) -> str:
     return BUILTIN if trace.delegate == "none" else XNNPACK
 
 
@@ -327,7 +327,7 @@ def _report_cut_outs(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerRep
         via=trace.via,
         whole_us=median(run.whole_ns for run in trace.runs) / 1e3,
         partitions=_count_pieces([0 if cut.delegated else None for cut in trace.cut_outs]),
-        asked=_find_asked_backend(trace),
+        asked=_find_requested_backend(trace),
         reason=trace.reason,
     )
 

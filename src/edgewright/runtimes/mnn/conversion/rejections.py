@@ -30,8 +30,8 @@ def reject_nodes(graph: Any) -> None:
 
 
 def _find_reason(node: Any) -> str:
-    refuse = REJECTION_RULES.get(node.op_type)
-    return refuse(node) if refuse and not node.domain else ""
+    find_problem = REJECTION_RULES.get(node.op_type)
+    return find_problem(node) if find_problem and not node.domain else ""
 
 
 def _reject_control_flow(node: Any) -> str:

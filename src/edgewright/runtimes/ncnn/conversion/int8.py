@@ -267,7 +267,7 @@ def describe_quantized(made: QuantizedFiles, extracted: ExtractedFloatModel) -> 
     all_quant_params = [quant_params for _, _, quant_params in iterate_quantized_layers(extracted)]
     if any(quant_params.signed().zero != 0 for quant_params in all_quant_params):
         notes.append("ncnn has no zero points: layer inputs are quantized to 127 steps on either side of zero")
-    asked = sum(1 for why in made.left.values() if why == REQUESTED_REASON)
-    notes += [f"{asked} depthwise convolutions stay in float32, as requested"] if asked else []
+    requested = sum(1 for why in made.left.values() if why == REQUESTED_REASON)
+    notes += [f"{requested} depthwise convolutions stay in float32, as requested"] if requested else []
     notes += [f"'{name}' stays in float32: {why}" for name, why in made.left.items() if why != REQUESTED_REASON]
     return tuple(notes)

@@ -114,7 +114,7 @@ def elu(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def _expand_below(t: FormulaWriter, x: Tensor, alpha: float, divisor: float) -> Tensor:
-    """max(x, 0) + alpha (exp(min(x, 0) / divisor) − 1)."""
+    """Write max(x, 0) + alpha (exp(min(x, 0) / divisor) − 1)."""
     low = t.do("MINIMUM", x, 0.0)
     low = low if divisor == 1.0 else t.do("DIV", low, divisor)
     return t.do("ADD", t.do("RELU", x), t.do("MUL", t.do("ELU", low), alpha))
@@ -141,7 +141,7 @@ def hard_sigmoid(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def softplus(t: FormulaWriter, x: Tensor) -> Tensor:
-    """max(x, 0) + log(1 + exp(−|x|)), which does not overflow."""
+    """Write max(x, 0) + log(1 + exp(−|x|)), which does not overflow."""
     tail = t.do("LOG", t.do("ADD", t.do("EXP", t.do("NEG", t.do("ABS", x))), 1.0))
     return t.do("ADD", t.do("RELU", x), tail)
 
@@ -190,7 +190,7 @@ def arc_cosine(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def _other_leg(t: FormulaWriter, x: Tensor) -> Tensor:
-    """√((1 − x)(1 + x))."""
+    """Write √((1 − x)(1 + x))."""
     return t.do("SQRT", t.do("MUL", t.do("SUB", 1.0, x), t.do("ADD", x, 1.0)))
 
 
@@ -203,20 +203,20 @@ def hyperbolic_cosine(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def inverse_hyperbolic_sine(t: FormulaWriter, x: Tensor) -> Tensor:
-    """sign(x) log(|x| + √(x² + 1))."""
+    """Write sign(x) log(|x| + √(x² + 1))."""
     size = t.do("ABS", x)
     root = t.do("SQRT", t.do("ADD", t.do("MUL", x, x), 1.0))
     return t.do("MUL", t.do("SIGN", x), t.do("LOG", t.do("ADD", size, root)))
 
 
 def inverse_hyperbolic_cosine(t: FormulaWriter, x: Tensor) -> Tensor:
-    """log(x + √(x − 1) √(x + 1))."""
+    """Write log(x + √(x − 1) √(x + 1))."""
     root = t.do("MUL", t.do("SQRT", t.do("SUB", x, 1.0)), t.do("SQRT", t.do("ADD", x, 1.0)))
     return t.do("LOG", t.do("ADD", x, root))
 
 
 def inverse_hyperbolic_tangent(t: FormulaWriter, x: Tensor) -> Tensor:
-    """½ log((1 + x) / (1 − x))."""
+    """Write ½ log((1 + x) / (1 − x))."""
     quotient = t.do("DIV", t.do("ADD", x, 1.0), t.do("SUB", 1.0, x))
     return t.do("MUL", t.do("LOG", quotient), 0.5)
 

@@ -5,7 +5,7 @@ import random
 WORDS = (b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\x7f", b"\x80" * 9 + b"\x01", b"\xff\xff\xff\xff\x0f", b"\x7f")
 
 
-def spoil(data: bytes, chance: random.Random) -> tuple[str, bytes]:
+def damage(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     """Return the name of a mutation and what it made of the bytes."""
     if not data:
         return "empty", data
