@@ -84,3 +84,14 @@ def count_free_bytes(folder: Path) -> int | None:
     with suppress(OSError):
         return shutil.disk_usage(nearest).free if nearest is not None else None
     return None
+
+
+def check_free_bytes(folder: Path, needed: int, purpose: str) -> None:
+    """Raise OutputError if the disk of `folder` has fewer bytes free than `needed`."""
+    free = count_free_bytes(folder)
+    if free is not None and free < needed:
+        raise OutputError(
+            f"not enough disk space in {folder} for {purpose}",
+            f"{show_bytes(needed)} are needed, {show_bytes(free)} are free",
+            "choose an --output folder on another disk",
+        )

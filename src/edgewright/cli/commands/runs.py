@@ -9,7 +9,6 @@ import click
 
 from edgewright.cli.parse import PATH, TAG
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
-from edgewright.flows.workspace import Workspace
 from edgewright.schema.vocabulary import RunState
 
 if TYPE_CHECKING:
@@ -172,6 +171,7 @@ def rerun(run_id: str, device: str | None, as_json: bool) -> None:
     from edgewright.flows.benchmark.rerun import load_recorded_plan
     from edgewright.flows.benchmark.rerun import rerun as repeat
     from edgewright.flows.device_names import open_device
+    from edgewright.flows.workspace import Workspace
 
     with closing(open_user_store()) as store:
         word = device or load_recorded_plan(store.load(run_id)).device

@@ -1,6 +1,5 @@
 """Cache of decoded training samples in files that every training maps into memory."""
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bench.session import Progress
 from edgewright.errors import DataError, OutputError
-from edgewright.schema.units import show_bytes
-from edgewright.system.disk import preallocate
+from edgewright.system.disk import check_free_bytes, preallocate
 from edgewright.system.files import write_atomically
 from edgewright.tasks.data.dataset import Dataset, Sample, split
 from edgewright.training.job import CachedDataset
@@ -104,16 +102,12 @@ def _write_stacks(
 def _open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
     """Create empty stacks for `count` samples; OutputError and no folder if the disk is too small."""
     needed = count * sum(array.nbytes for array in first.feeds.values())
-    free = shutil.disk_usage(folder).free
-    if needed + SPARE_BYTES > free:
+    try:
+        check_free_bytes(folder, needed + SPARE_BYTES, "the decoded training data and checkpoints")
+    except OutputError:
         with suppress(OSError):  # it is not empty after an earlier attempt
             folder.rmdir()
-        raise OutputError(
-            f"not enough disk space in {folder} for the training data",
-            f"the decoded data needs {show_bytes(needed)}, and checkpoints need {show_bytes(SPARE_BYTES)}; "
-            f"{show_bytes(free)} are free",
-            "choose an --output folder on another disk",
-        )
+        raise
     stacks: dict[str, Array] = {}
     for index, (name, array) in enumerate(first.feeds.items()):
         path, shape = folder / f"input-{index}.npy", (count, *array.shape[1:])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
-from edgewright.system.disk import preallocate
+from edgewright.system.disk import check_free_bytes, preallocate
 from edgewright.tasks.data.dataset import Dataset, split
 
 Array = NDArray[Any]
@@ -66,7 +66,10 @@ def cache_calibration_data(data: Dataset, indices: Sequence[int], folder: Path) 
     shapes: dict[str, tuple[int, ...]] = {}
     for position, sample in enumerate(data.read(indices)):
         part = "check" if position % CHECK_EVERY == 0 else "fit"
-        shapes = shapes or {name: array.shape for name, array in sample.feeds.items()}
+        if not shapes:
+            shapes = {name: array.shape for name, array in sample.feeds.items()}
+            needed = len(indices) * sum(array.nbytes for array in sample.feeds.values())
+            check_free_bytes(folder, 2 * needed, f"{len(indices)} calibration samples")  # half of it stays free
         for name, array in sample.feeds.items():
             if array.shape != shapes[name]:
                 raise DataError(
@@ -97,7 +100,10 @@ def _trim_stacks(stacks: dict[str, Array], count: int, folder: Path, part: str) 
     """Copy the filled rows into files of their own, and remove the longer ones."""
     files = {}
     for position, (name, stack) in enumerate(stacks.items()):
-        files[name] = folder / f"{part}-{position}.npy"
+        files[name], whole = folder / f"{part}-{position}.npy", Path(str(stack.filename))  # type: ignore[attr-defined]
+        if count == len(stack):
+            whole.replace(files[name])
+            continue
         np.save(files[name], stack[:count])
-        Path(str(stack.filename)).unlink()  # type: ignore[attr-defined] # a memmap knows its file
+        whole.unlink()
     return files
