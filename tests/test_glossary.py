@@ -13,6 +13,8 @@ from tests.paths import ROOT
 
 SOURCE = ROOT / "src" / "edgewright"
 ATTRIBUTE = re.compile(r"^ +\w+(, \w+)*: ", re.MULTILINE)
+COMMENT = re.compile(r"(?<!['\"])# .*")
+NAME = re.compile(r"\w+")
 CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
@@ -43,12 +45,13 @@ def find_phrases(text: str) -> list[str]:
 def read_texts() -> Iterator[tuple[str, str]]:
     """Yield every text of the source (help texts are docstrings), templates and scripts.
 
-    A string without a space is a name or a key. An attribute's name in a docstring is none of our words either.
+    A string without a space is a name or a key. An attribute's name in a docstring is none of our words either. Only
+    files that have such a word anywhere are parsed.
     """
     for path in sorted(SOURCE.rglob("*")):
         where = path.relative_to(SOURCE).as_posix()
-        if path.suffix == ".py":
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if path.suffix == ".py" and PHRASES.search(text := path.read_text(encoding="utf-8")):
+            for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
                     yield f"{where}:{node.lineno}", ATTRIBUTE.sub("", node.value)
         elif path.suffix in {".html", ".js"} and ".min." not in path.name:
@@ -57,9 +60,9 @@ def read_texts() -> Iterator[tuple[str, str]]:
 
 def read_comments() -> Iterator[tuple[str, str]]:
     for path in sorted(SOURCE.rglob("*.py")):
-        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-            if token.type == tokenize.COMMENT:
-                yield f"{path.relative_to(SOURCE).as_posix()}:{token.start[0]}", token.string
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if comment := COMMENT.search(line):
+                yield f"{path.relative_to(SOURCE).as_posix()}:{number}", comment[0]
 
 
 def read_pages() -> Iterator[tuple[str, str]]:
@@ -71,6 +74,8 @@ def read_pages() -> Iterator[tuple[str, str]]:
 
 def read_names(text: str) -> Iterator[str]:
     """Names in code that are no attribute of something else, whose names are not ours."""
+    if REPLACED.identifiers.isdisjoint(NAME.findall(text)):
+        return
     before = ""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.NAME and before != ".":
