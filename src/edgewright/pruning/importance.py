@@ -1,20 +1,39 @@
 """Importance of units, from weights or gradients."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.pruning.groups import GroupMember, PruningGroup, PruningGroups
+from edgewright.schema.vocabulary import GRADIENT_CRITERIA, ImportanceCriterion
 
 Array = NDArray[Any]
-Method = Literal["l1", "l2", "bn-gamma", "taylor"]
 UnitScores = dict[str, NDArray[np.float64]]  # by group [size], not negative
 
 
-def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Method) -> UnitScores:
+def _mean_absolute(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.abs(table).mean(-1)
+    return result
+
+
+def _root_mean_square(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.sqrt(np.square(table).mean(-1))
+    return result
+
+
+# By criterion that depends on values: those of each unit [size, n] → [size].
+REDUCTIONS: dict[ImportanceCriterion, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "l1": _mean_absolute,
+    "l2": _root_mean_square,
+    "bn-gamma": _root_mean_square,
+    "taylor": _mean_absolute,  # its values are squared already
+}
+
+
+def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: ImportanceCriterion) -> UnitScores:
     """Return the importance of each unit, by group.
 
     Args:
@@ -24,11 +43,14 @@ def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Meth
             https://arxiv.org/abs/1906.10771). Members without values are ignored.
         method: each computes the unit's share of a tensor, summed over the weights that produce and read the units and
             the scales between (`taylor`: all parameters). A layer's whole width has the sum 1, so that a group of many
-            layers is more important. `bn-gamma` uses `l2` for groups without scales.
+            layers is more important. `bn-gamma` uses `l2` for groups without scales. `latency` ignores the values: all
+            units of a group are equal.
 
     Raises:
         UsageError: a group has no values, or no group has a scale.
     """
+    if method == "latency":
+        return {group.name: np.full(group.size, 1 / group.size) for group in groups.groups}
     if method == "bn-gamma" and not any(member.role == "scale" for group in groups.groups for member in group.members):
         why = "its batch normalizations are folded into the weights, or it has none"
         raise UsageError(
@@ -37,24 +59,18 @@ def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Meth
     return {group.name: _score_group(group, arrays, method) for group in groups.groups}
 
 
-def _score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Method) -> NDArray[np.float64]:
+def _score_group(group: PruningGroup, arrays: Mapping[str, Array], method: ImportanceCriterion) -> NDArray[np.float64]:
     members = [member for member in group.members if member.tensor in arrays]
     gains = [member for member in members if member.role == "scale"]
-    weights = [member for member in members if member.role or method == "taylor"]
+    weights = [member for member in members if member.role or method in GRADIENT_CRITERIA]
     chosen = gains if method == "bn-gamma" and gains else weights
     if not chosen:
         raise UsageError(f"'{group.name}' cannot be scored", f"the importance '{method}' has no values for its weights")
+    reduce = REDUCTIONS[method]
     total: NDArray[np.float64] = np.sum(
-        [_normalize_scores(_measure(one, arrays[one.tensor], method)) for one in chosen], 0
+        [_normalize_scores(reduce(_collect_unit_values(one, arrays[one.tensor]))) for one in chosen], 0
     )
     return total
-
-
-def _measure(member: GroupMember, array: Array, method: Method) -> NDArray[np.float64]:
-    table = _collect_unit_values(member, array)
-    plain = method in ("l1", "taylor")  # taylor values are already squared
-    result: NDArray[np.float64] = np.abs(table).mean(-1) if plain else np.sqrt(np.square(table).mean(-1))
-    return result
 
 
 def _collect_unit_values(member: GroupMember, array: Array) -> NDArray[np.float64]:

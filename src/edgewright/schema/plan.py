@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from edgewright.schema.vocabulary import Precision
+from edgewright.schema.vocabulary import ImportanceCriterion, Precision, TransferLoss
 
 TIMEOUT_S = 120.0  # longest time without a message from a worker
 
@@ -262,7 +262,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     val: str
     val_fingerprint: str = ""
     method: Literal["structured", "unstructured"] = "structured"
-    importance: Literal["l1", "l2", "bn-gamma", "taylor", "latency"] = "taylor"
+    importance: ImportanceCriterion = "taylor"
     target_speedup: float | None = None
     target_bytes: str = ""
     target_macs: str = ""
@@ -318,7 +318,7 @@ class DistillPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     val_fingerprint: str = ""
     temperature: float = 4.0
     alpha: float = 0.9
-    transfer: Literal["none", "features", "attention"] = "none"
+    transfer: TransferLoss = "none"
     transfer_weight: float = 1.0
     views: int = 4
     settings: dict[str, Any] = {}

@@ -5,6 +5,9 @@ from typing import Literal
 Precision = Literal["fp32", "fp16", "bf16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "mixed"]
 # Values of `quantize --precision`.
 QUANTIZED_PRECISIONS = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
+ImportanceCriterion = Literal["l1", "l2", "bn-gamma", "taylor", "latency"]
+GRADIENT_CRITERIA: tuple[ImportanceCriterion, ...] = ("taylor",)  # those that require training data
+TransferLoss = Literal["none", "features", "attention"]
 Unit = Literal["CPU", "GPU", "NPU", "UNKNOWN"]
 Evidence = Literal["measured", "assigned", "requested", "none"]
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from edgewright.quantization.job import JobError, JobFinished, StageProgress
+from edgewright.schema.vocabulary import TransferLoss
 
 
 class ModuleSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +101,7 @@ class DistillationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fie
     teacher: ModuleSource | None = None
     temperature: float = 4.0
     alpha: float = 0.9
-    transfer: Literal["none", "features", "attention"] = "none"
+    transfer: TransferLoss = "none"
     transfer_weight: float = 1.0
 
 

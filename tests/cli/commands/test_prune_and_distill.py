@@ -62,6 +62,7 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
             "omit it to prune without fine-tuning",
         ),
         (("net.py:build", *WORDS, "--epochs", "3"), "--epochs has no effect here", "--data train.zip"),
+        (("net.py:build", *WORDS, "--importance", "taylor"), "--importance has no effect here", "with --data"),
     ],
 )
 def test_invalid_options_of_prune_fail_in_a_dry_run_too(

@@ -4,13 +4,14 @@ import errno
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import pytest
 
 from edgewright.errors import DataError, EdgewrightError, OutputError, UsageError
+from edgewright.schema.vocabulary import TransferLoss
 from edgewright.tasks.spec.task import Augment, Classification, Embedding, NextToken
 from edgewright.training.job import DistillationSettings, ModuleSource, Settings, TeacherJob, TrainJob, TrainReport
 from tests.training.training_files import SHAPES, make_data, make_job, make_task, read_report, source
@@ -219,7 +220,7 @@ def test_cached_answers_and_a_teacher_in_the_loop_train_the_same(tmp_path: Path,
     assert losses[0]["loss"] == pytest.approx(whole, rel=1e-4)
 
 
-@pytest.mark.parametrize("transfer", ["features", "attention"])
+@pytest.mark.parametrize("transfer", sorted({*get_args(TransferLoss)} - {"none"}))
 def test_stages_of_one_size_are_brought_together(tmp_path: Path, teacher_weights: Path, transfer: Any) -> None:
     teaching = DistillationSettings(teacher=teacher_of(tmp_path, teacher_weights), transfer=transfer, alpha=0.5)
     settings = msgspec.structs.replace(SETTINGS, patience=9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -19,6 +19,7 @@ from edgewright.cli.training import (
     show_comparisons,
     show_networks,
 )
+from edgewright.schema.vocabulary import TransferLoss
 
 if TYPE_CHECKING:
     from edgewright.flows.distill.report import DistillReport
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @add_distillation_options
 @click.option(
     "--transfer",
-    type=click.Choice(("none", "features", "attention")),
+    type=click.Choice(get_args(TransferLoss)),
     default="none",
     help="Teacher's intermediate outputs that the student also matches.",
 )

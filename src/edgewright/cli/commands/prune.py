@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -22,6 +22,7 @@ from edgewright.cli.training import (
     show_comparisons,
     show_networks,
 )
+from edgewright.schema.vocabulary import GRADIENT_CRITERIA, ImportanceCriterion
 
 if TYPE_CHECKING:
     from edgewright.flows.prune.report import PruneReport
@@ -47,7 +48,7 @@ TRAINING_OPTIONS = ("control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_
 )
 @click.option(
     "--importance",
-    type=click.Choice(("l1", "l2", "bn-gamma", "taylor", "latency")),
+    type=click.Choice(get_args(ImportanceCriterion)),
     help="Importance criterion; default: taylor with fine-tuning, else l2.",
 )
 @click.option("--target-speedup", type=float, metavar="N", help="Target speedup in the runtime.")
@@ -110,16 +111,21 @@ def _check_options(given: dict[str, Any]) -> None:
         reject_unused_options(
             (*TRAINING_SETTINGS, "data", *TRAINING_OPTIONS), why, "omit it to prune without fine-tuning"
         )
-        if given["importance"] == "taylor":
-            reject_unused_options(("importance",), "taylor importance requires gradients", "--importance l2")
     elif not given["data"]:
         reject_unused_options(
             (*TRAINING_SETTINGS, *TRAINING_OPTIONS), "without --data, nothing is trained", "--data train.zip"
         )
+    if given["importance"] in GRADIENT_CRITERIA and not _trains(given):
+        why = f"{given['importance']} importance requires gradients, and without training there are none"
+        reject_unused_options(("importance",), why, "use --importance l2, or a torch source with --data")
     if not given["teach"]:
         reject_unused_options(
             DISTILLATION_OPTIONS, "--no-teach disables distillation from the source model", "omit --no-teach"
         )
+
+
+def _trains(given: dict[str, Any]) -> bool:
+    return ".py:" in given["model"] and bool(given["data"])
 
 
 def _make_plan(given: dict[str, Any]) -> PrunePlan:
@@ -142,7 +148,7 @@ def _make_plan(given: dict[str, Any]) -> PrunePlan:
         runtime=find_runtime(given["runtime"]).name,
         task=msgspec.to_builtins(task),
         code=code,
-        importance=given["importance"] or ("taylor" if given["data"] and ".py:" in given["model"] else "l2"),
+        importance=given["importance"] or ("taylor" if _trains(given) else "l2"),
         settings=read_settings(given),
     )
 

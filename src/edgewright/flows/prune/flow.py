@@ -56,6 +56,7 @@ from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module,
 from edgewright.flows.workspace import Workspace
 from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
+from edgewright.schema.vocabulary import GRADIENT_CRITERIA
 from edgewright.store.recording import utc_now
 from edgewright.system.files import write_atomically
 from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings, TrainJob
@@ -87,7 +88,7 @@ def prune(plan: PrunePlan, out: Path, workspace: Workspace) -> tuple[PruneReport
     check_plan(plan)
     content = hash_source(CompilePlan(source=plan.source, weights=plan.weights, cells=()))
     trains = ".py:" in plan.source and bool(plan.data)
-    if not trains and plan.importance == "taylor":
+    if not trains and plan.importance in GRADIENT_CRITERIA:
         plan = msgspec.structs.replace(plan, importance="l2")
     experiment = prepare_experiment(plan, content, "prune", out, workspace, trains=trains)
     plan = msgspec.structs.replace(

@@ -33,6 +33,7 @@ from edgewright.pruning.widths import (
     tabulate_losses,
 )
 from edgewright.schema.plan import PrunePlan
+from edgewright.schema.vocabulary import GRADIENT_CRITERIA
 from edgewright.store.store import Store, open_store
 from edgewright.system.files import write_atomically
 from edgewright.training.inspection import InspectionReport
@@ -142,13 +143,11 @@ class WidthSearch:
         self.model = onnx_library.load(str(path))
         folder.mkdir(parents=True, exist_ok=True)
 
-    def scores(self, groups: PruningGroups, taylor: Mapping[str, Array]) -> UnitScores:
+    def scores(self, groups: PruningGroups, gradients: Mapping[str, Array]) -> UnitScores:
         from onnx import numpy_helper
 
-        if self._plan.importance == "latency":
-            return {group.name: np.full(group.size, 1 / group.size) for group in groups.groups}
-        if self._plan.importance == "taylor":
-            return score_units(groups, taylor, "taylor")
+        if self._plan.importance in GRADIENT_CRITERIA:
+            return score_units(groups, gradients, self._plan.importance)
         arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
         return score_units(groups, arrays, self._plan.importance)
 
@@ -298,7 +297,7 @@ class PruningRounds:
         inspected = inspect_module(
             InspectJob(
                 module=current, shapes=experiment.shapes, task=experiment.task_json, data=experiment.dataset,
-                settings=experiment.settings, groups=True, taylor=self._plan.importance == "taylor",
+                settings=experiment.settings, groups=True, taylor=self._plan.importance in GRADIENT_CRITERIA,
                 out=str(folder / "inspected"),
             ),
             experiment.context,

@@ -1,6 +1,6 @@
 """The loss of distillation: labels, a teacher's outputs and a teacher's intermediate features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from edgewright.errors import InputError, UsageError
@@ -63,12 +63,13 @@ class DistillationLoss:
         if self._teacher is None or self._teaching is None:
             return
         if self._teaching.transfer != "none":
-            self._watch(module)
+            self._watch(module, self._teaching.transfer)
         self._teacher.to(device)
 
-    def _watch(self, module: Any) -> None:
+    def _watch(self, module: Any, transfer: str) -> None:
         import torch
 
+        self._compute_transfer_loss, projects = TRANSFER_LOSSES[transfer]
         own, targets = find_stages(module, self._inputs), find_stages(self._teacher, self._inputs)
         both = [size for size in targets if size in own]
         if not both:
@@ -79,8 +80,8 @@ class DistillationLoss:
             )
         for size in both:
             self._pairs.append((own[size].module, targets[size].module))
-            if self._teaching is not None and self._teaching.transfer == "features":
-                self.auxiliary.append(torch.nn.Conv2d(own[size].channels, targets[size].channels, 1, bias=False))
+            channels = own[size].channels, targets[size].channels
+            self.auxiliary.append(torch.nn.Conv2d(*channels, 1, bias=False) if projects else torch.nn.Identity())
         for name, teachers in self._pairs:
             self._hooks.append(module.get_submodule(name).register_forward_hook(_make_output_hook(self._own, name)))
             self._hooks.append(
@@ -138,14 +139,10 @@ class DistillationLoss:
             return map_outputs(self._teacher(**batch.inputs))
 
     def _transfer(self) -> Any:
-        losses = []
-        for place, (own, targets) in enumerate(self._pairs):
-            mine, wanted = self._own[own].float(), self._targets[targets].float()
-            losses.append(
-                compute_feature_loss(self.auxiliary[place](mine), wanted)
-                if len(self.auxiliary)
-                else compute_attention_loss(mine, wanted)
-            )
+        losses = [
+            self._compute_transfer_loss(project(self._own[own].float()), self._targets[targets].float())
+            for project, (own, targets) in zip(self.auxiliary, self._pairs, strict=True)
+        ]
         self._own.clear()
         self._targets.clear()
         return sum(losses) / len(losses)
@@ -187,6 +184,13 @@ def compute_attention_loss(mine: Any, wanted: Any) -> Any:
 
     maps = [functional.normalize(one.pow(2).mean(dim=1).flatten(1), dim=1) for one in (mine, wanted)]
     return (maps[0] - maps[1]).pow(2).sum(dim=1).mean()
+
+
+# By value of `transfer`: the loss of two stages, and whether a trained projection maps the student's to the teacher's.
+TRANSFER_LOSSES: dict[str, tuple[Callable[[Any, Any], Any], bool]] = {
+    "features": (compute_feature_loss, True),
+    "attention": (compute_attention_loss, False),
+}
 
 
 def find_stages(module: Any, inputs: Mapping[str, Any]) -> dict[tuple[int, int], Stage]:
