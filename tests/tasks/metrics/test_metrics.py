@@ -11,28 +11,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.errors import ConfigError, DataError
+from edgewright.schema.metrics import METRICS
 from edgewright.tasks.metrics.detection import apply_nms, compute_average_precision, compute_iou
 from edgewright.tasks.metrics.intervals import wilson
 from edgewright.tasks.metrics.metrics import (
+    MEASURES,
     auc,
     compare_paired,
     compute_agreement,
-    evaluate_samples,
-    finalize_results,
     find_worst_classes,
-    join,
     score,
     summarize_results,
 )
+from edgewright.tasks.metrics.samples import COUNTED_RANKS, evaluate_samples, finalize_results, join
 from edgewright.tasks.metrics.similarity import OutputAgreement
 from edgewright.tasks.spec.file import Task
-from edgewright.tasks.spec.task import Boxes, Classification, Embedding, ImageInput, NextToken, Regression, TensorInput
+from edgewright.tasks.spec.task import (
+    BUILTIN_METRICS,
+    Boxes,
+    Classification,
+    Embedding,
+    ImageInput,
+    NextToken,
+    Regression,
+    TensorInput,
+)
 
 TENSOR = (TensorInput(name="x"),)
 
 
 def classes(metric: str = "top1", **more: Any) -> Task:
     return Task(inputs=TENSOR, output=Classification(**more), metric=metric)
+
+
+def test_every_metric_is_computed() -> None:
+    assert set(MEASURES) == {name for name in BUILTIN_METRICS if not METRICS[name].is_mean}
+    assert set(COUNTED_RANKS) == {name for name, kinds in BUILTIN_METRICS.items() if Classification in kinds}
 
 
 def test_top1_and_top5_with_wilsons_interval() -> None:

@@ -36,15 +36,8 @@ from edgewright.schema.plan import EvaluatePlan
 from edgewright.schema.vocabulary import RunState
 from edgewright.store.recording import Recording, RunStart
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
-from edgewright.tasks.metrics.metrics import (
-    SampleResults,
-    compare_paired,
-    evaluate_samples,
-    finalize_results,
-    find_worst_classes,
-    join,
-    summarize_results,
-)
+from edgewright.tasks.metrics.metrics import compare_paired, find_worst_classes, summarize_results
+from edgewright.tasks.metrics.samples import SampleResults, evaluate_samples, finalize_results, join
 from edgewright.tasks.metrics.similarity import OutputAgreement
 from edgewright.tasks.spec.check import check_labels, check_task, get_output_name
 from edgewright.tasks.spec.task import Classification, Task, read_label_names

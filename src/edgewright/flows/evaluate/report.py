@@ -9,7 +9,8 @@ from msgspec import Struct
 from edgewright.schema.run import Metric, Series
 from edgewright.schema.vocabulary import RunState
 from edgewright.tasks.metrics.intervals import PairedDifference
-from edgewright.tasks.metrics.metrics import ClassErrors, SampleResults, Score
+from edgewright.tasks.metrics.metrics import ClassErrors, Score
+from edgewright.tasks.metrics.samples import SampleResults
 
 SCHEMA = "edgewright.evaluate/1"
 

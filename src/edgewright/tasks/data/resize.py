@@ -2,12 +2,12 @@
 
 - `shorter`: torchvision.transforms.functional.resize with one number: the longer side is int(size × long / short).
 - `center`: torchvision.transforms.functional.center_crop: int(round((h − size) / 2)), zero padding of a smaller image.
-- `pad`: the image times min(H / h, W / w), each side rounded, as the letterbox of the YOLO family.
+- `pad` (letterbox, as in the YOLO family): the image times min(H / h, W / w), each side rounded.
 - neighbors: half-pixel centers and repeated edges, as torch.nn.functional.interpolate(align_corners=False), OpenCV's
   INTER_LINEAR and INTER_CUBIC (a = −0.75), and TensorFlow 2's bilinear.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,15 @@ class Placement(NamedTuple):
 def compute_placement(width: int, height: int, spec: ImageInput) -> Placement | None:
     """Return the placement of an image of this size; None if the size is wrong and must not be changed."""
     resized = _compute_resized_size(width, height, spec)
-    high, wide = spec.size
-    if spec.resize == "pad":
-        left, top, fill = *_compute_pad_corner(resized, spec), spec.pad_value
-    elif resized == (wide, high):
-        left, top, fill = 0, 0, 0
-    elif spec.crop == "none" or (spec.resize == "none" and (resized[0] < wide or resized[1] < high)):
-        return None
-    else:
-        left, top, fill = _compute_crop_start(resized[0], wide), _compute_crop_start(resized[1], high), 0
-    return Placement(resized, left, top, fill, resized[0] / width, resized[1] / height)
+    corner: tuple[int, int] | None
+    match spec.resize:
+        case "pad":
+            corner, fill = _compute_pad_corner(resized, spec), spec.pad_value
+        case "none" | "exact" | "shorter":
+            corner, fill = _compute_crop_corner(resized, spec), 0
+        case rule:
+            assert_never(rule)
+    return corner and Placement(resized, *corner, fill, resized[0] / width, resized[1] / height)
 
 
 def _compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[int, int]:
@@ -66,6 +65,16 @@ def _compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[in
             if width <= height:
                 return short, int(short * height / width)
             return int(short * width / height), short
+
+
+def _compute_crop_corner(resized: tuple[int, int], spec: ImageInput) -> tuple[int, int] | None:
+    """Return the corner of the crop; None if the image must not be cropped."""
+    high, wide = spec.size
+    if resized == (wide, high):
+        return 0, 0
+    if spec.crop == "none" or (spec.resize == "none" and (resized[0] < wide or resized[1] < high)):
+        return None
+    return _compute_crop_start(resized[0], wide), _compute_crop_start(resized[1], high)
 
 
 def _compute_crop_start(have: int, want: int) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,7 @@ from edgewright.tasks.spec.task import (
     Augment,
     Boxes,
     Classification,
+    Dtype,
     Embedding,
     ImageInput,
     NextToken,
@@ -37,22 +38,15 @@ TABLE_KINDS: dict[str, tuple[type[Struct], ...]] = {
 }
 DOCS_HINT = "docs/task.md lists all keys"
 
-# Comments of keys in a written file; see docs/task.md.
+# Comments of keys in a written file, besides lists of words; see docs/task.md.
 KEY_COMMENTS = {
-    "metric": "top1 top5 accuracy auc mae map map50 perplexity, or FILE.py:function",
+    "metric": f"{' '.join(BUILTIN_METRICS)}, or FILE.py:function",
     "better": "higher or lower, for a custom metric",
     "size": "height, width",
-    "resize": "shorter exact pad none",
     "resize_to": "pixels of the shorter side; [height, width] for exact",
-    "crop": "center none",
-    "interpolation": "nearest bilinear bicubic lanczos box hamming",
     "antialias": "true: Pillow, torchvision; false: OpenCV, TensorFlow",
-    "pad_align": "center corner",
-    "alpha": "drop white black",
-    "color": "RGB BGR gray",
-    "scale": "the model's input is (v * scale - mean) / std, with v from 0 to 255",
+    "scale": "the model's input is (v * scale - mean) / std, with v from 0 to 255 (audio: -1 to 1)",
     "mean": "one number, or one for each channel in the order of color",
-    "layout": "NCHW NHWC",
     "sample_rate": "hertz",
     "window": "samples",
     "softmax": "the outputs are logits",
@@ -64,7 +58,6 @@ KEY_COMMENTS = {
     "contrast": "maximum change: distance from the image's mean times 1 ± this",
     "noise": "maximum standard deviation, for audio from -1 to 1",
     "first_class": "1 if the model's first score is a background class",
-    "format": "xyxy yxyx xywh cxcywh",
 }
 
 
@@ -280,13 +273,13 @@ def _write_table(record: Struct, apart: tuple[str, ...] = ()) -> list[str]:
     """Return the lines of one table, without empty default values."""
     kind = record.__struct_config__.tag
     lines = [f'kind = "{kind}"'] if kind else []
-    defaults = {field.name: field.default for field in msgspec.structs.fields(record)}
-    for name in record.__struct_fields__:
-        value = getattr(record, name)
-        if name in apart or value is None or (value in ("", ()) and value == defaults[name]):
+    for field in msgspec.structs.fields(record):
+        value = getattr(record, field.name)
+        if field.name in apart or value is None or (value in ("", ()) and value == field.default):
             continue
-        remark = f"  # {KEY_COMMENTS[name]}" if name in KEY_COMMENTS else ""
-        lines.append(f"{name} = {_write_value(value)}{remark}")
+        words = "" if field.type is Dtype else " ".join(map(str, get_args(field.type)))
+        comment = KEY_COMMENTS.get(field.name, words if get_origin(field.type) is Literal else "")
+        lines.append(f"{field.name} = {_write_value(value)}{f'  # {comment}' if comment else ''}")
     return lines
 
 

@@ -5,19 +5,19 @@ Calibration, evaluation and training use the same task. It contains no code; a c
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, Struct
 
 from edgewright.schema.metrics import get_metric_info
 
 SCHEMA = "edgewright.task/1"
-DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 Byte = Annotated[int, Meta(ge=0, le=255)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
 Size = tuple[Count, Count]  # height, width
 # Not `Count | Size`: msgspec 0.22 reads past its memory where a union has a bounded int and a tuple of fixed length.
 Pair = Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)]
@@ -32,8 +32,8 @@ class ImageInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         name: the model's input.
         size: height and width of the model input.
         resize: `shorter` resizes the shorter side to `resize_to` with the same aspect ratio, as torchvision's
-            Resize(int); `exact` resizes both sides to `resize_to`; `pad` fits the image into `size` and fills the rest
-            (letterbox); `none` does not resize.
+            Resize(int); `exact` resizes both sides to `resize_to`; `pad` (letterbox) fits the image into `size` and
+            fills the rest; `none` does not resize.
         resize_to: pixels of the shorter side, or height and width for `exact`; by default those of `size`.
         crop: `center` crops `size` from the center, as torchvision's CenterCrop; with `none` the image must have it.
         interpolation: Pillow's names.

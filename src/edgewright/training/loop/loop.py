@@ -12,7 +12,8 @@ import numpy as np
 
 from edgewright.errors import TrainingDiverged
 from edgewright.quantization.job import StageProgress
-from edgewright.tasks.metrics.metrics import evaluate_samples, finalize_results, join, make_metric
+from edgewright.tasks.metrics.metrics import make_metric
+from edgewright.tasks.metrics.samples import evaluate_samples, finalize_results, join
 from edgewright.tasks.spec.task import Classification, Embedding, Task
 from edgewright.training.data.samples import Array, Batch, TrainingSamples, prefetch_batches, split_into_chunks
 from edgewright.training.job import JobMessage, Settings

@@ -24,7 +24,7 @@ from edgewright.web.server.state import get_app_state
 
 # Metrics that the Pareto chart can show beside the latency.
 QUALITIES = (
-    *("accuracy", "top1", "top5", "auc", "map", "map50", "agreement", "sqnr"),
+    *(name for name, info in METRICS.items() if info.basis and info.better == "higher"),
     *("numerics.argmax-agreement", "numerics.sqnr"),
 )
 MAX_RUNS = 5_000
