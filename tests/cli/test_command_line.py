@@ -16,7 +16,7 @@ from edgewright.cli.app import edgewright, run
 from edgewright.cli.registry import ALIASES, COMMANDS, list_options
 from edgewright.errors import EdgewrightError, UsageError
 from tests.cli.calling import QUICK, Call
-from tests.test_errors import OURS
+from tests.error_classes import OURS
 
 SCRIPT = "import sys; from edgewright.cli.app import run; sys.exit(run(sys.argv[1:]))"
 COMMAND = [sys.executable, "-c", SCRIPT]

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.cli.app import run as run_command
-from edgewright.errors import EdgewrightError
+from edgewright.errors import Cancelled, EdgewrightError
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import check_files, sniff
+from tests.error_classes import EXIT_CODES
 from tests.fuzz import checks, forking
 from tests.fuzz.cases import Case
 
-EXIT_CODES = (0, 1, 2, 3, 4, 5, 6, 124)
 INTERNAL = ("Edgewright failed with an internal error", "Traceback (most recent call last)")
 MAY_CHANGE = ("home", "out", "tmp")
 MOST_SHOWN = 1_500
@@ -90,7 +90,7 @@ def run_words(words: list[str], case: Case, folder: Path, good: list[str]) -> li
     except BaseException as error:
         return [f"{' '.join(words)[:200]}: {type(error).__name__}\n{traceback.format_exc()[-MOST_SHOWN:]}"]
     stderr = (folder / "stderr").read_text(errors="replace")
-    if code not in EXIT_CODES or any(text in stderr for text in INTERNAL):
+    if code not in EXIT_CODES - {Cancelled.exit_code} or any(text in stderr for text in INTERNAL):
         return [f"{' '.join(words)[:200]}: exit code {code}\n{stderr[-MOST_SHOWN:]}"]
     return []
 
