@@ -25,6 +25,8 @@ MARKS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 # What only `make test-slow` runs, and why.
 SLOW = {
+    "devices/test_mutated_models.py": "hundreds of damaged files in workers; make test has 200 cases of the fuzzer",
+    "runtimes/support/test_tables.py": "compiles a model for each operator in each runtime",
     "flows/distill/test_flow.py": "each test trains two to eight networks in processes of their own",
     "flows/prune/test_flow.py": "each test trains a pruned network and its control in processes of their own",
     "flows/quantize/test_finetuning.py": "each test trains a quantized graph, most of them a control too",

@@ -112,6 +112,7 @@ def branch() -> onnx.NodeProto:
     return node("If", ["c"], ["y"], "if", then_branch=then, else_branch=other)
 
 
+@pytest.mark.slow  # each compiles for seven runtimes, and torch is imported twice
 @pytest.mark.parametrize("name", GOOD_FOR_SOME)
 def test_right_or_rejected_with_its_node(call: Call, tmp_path: Path, name: str) -> None:
     """Each runtime either computes the same or reports the reason; no other result, no crash."""
