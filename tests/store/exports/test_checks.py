@@ -93,7 +93,8 @@ def test_what_is_just_allowed(run: Run) -> None:
     [
         (b"PK\x03\x04 an archive of torch", "onnx", "recorded as onnx, but its content is"),
         (b"\x08\x08\x12\x00", "torch", "its model has the format torch; supported formats are"),
-        (b"\x08\x08\x12\x00", "tflite", "recorded as tflite, but its content is"),
+        (b"\x08\x08\x12\x00", "tflite", "recorded as tflite, but its content is onnx"),
+        (b"\0" * 64, "tflite", "recorded as tflite, but its content is another format"),
         (b"\x08\x08\x12\x00", "onnx", ""),
     ],
 )
