@@ -62,9 +62,11 @@ def test_either_matrix_of_a_product_counts_along_the_axis_that_is_summed() -> No
     product = net.op("MatMul", net.op("MatMul", net.weight("left", 8, 4), "x"), net.weight("right", 4, 8))
     product = net.op("MatMul", product, net.weight("vector", 8))
     net.op("MatMul", net.put("integers", np.ones((4, 4), np.int64)), "integers")
+    net.op("Gemm", "x", net.weight("dense", 4, 8))
     thinned = sparsify_graph(net.model({"x": (4, 4)}, product), 0.5, pattern="2:4")
-    assert set(thinned.zeros) == {"left", "right"}
+    assert set(thinned.zeros) == {"left", "right", "dense"}
     after = weights(thinned.model)
+    assert ((after["dense"] != 0).sum(0) == 2).all()
     assert ((after["left"] != 0).sum(1) == 2).all()
     assert ((after["right"] != 0).sum(0) == 2).all()
 

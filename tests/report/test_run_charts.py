@@ -92,6 +92,7 @@ def test_samples_over_time_are_a_line_with_rules_between_processes() -> None:
     assert [x for x, _ in trace] == pytest.approx([LEFT + step / 2, LEFT + 3 * step / 2, LEFT + 7 * step / 2])
     assert trace[0][1] == trace[2][1] > trace[1][1]
     assert [get_numbers(one, "x1", "x2") for one in find(root, "line", "rule")] == [[LEFT + 3 * step] * 2]
+    assert {tuple(get_numbers(one, "x1", "x2")) for one in find(root, "line", "grid")} == {(LEFT, END)}
     assert not find(root, "path", "envelope")
     assert "4 samples of 2 processes" in get_words(root)
     assert "3 readings" in get_words(whole(draw_over_time([1.0, 2.0, 3.0], "us")))

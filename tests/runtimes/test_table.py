@@ -16,6 +16,7 @@ from edgewright.runtimes.table import (
     find_runtime,
     import_runtime,
     known_runtimes,
+    make_install_command,
 )
 
 PLUGIN = RuntimeInfo("mine", "Mine", "mine.runtime", ("mine",), "mine", "", ("mine",), (Option("fast", (), "no", "?"),))
@@ -85,7 +86,7 @@ def test_an_unknown_option_lists_the_known_ones() -> None:
         check_options(TABLE["onnxruntime"], {"speed": "high"})
     for option in TABLE["onnxruntime"].options:
         assert option.name in error.value.why
-        assert f"-p {option.name}=" in error.value.try_this
+        assert f"-p {option.name}={'|'.join(option.values) or option.default} (" in error.value.try_this
 
 
 def test_an_unknown_value_lists_the_known_ones() -> None:
@@ -98,3 +99,8 @@ def test_known_options_and_free_texts_pass() -> None:
     check_options(TABLE["onnxruntime"], {"arena": "off", "provider": "anything"})
     check_options(PLUGIN, {"fast": "yes"})
     check_options(PLUGIN, {})
+
+
+def test_a_runtime_has_its_own_command_to_install_or_that_of_its_package() -> None:
+    assert make_install_command(PLUGIN) == "pip install mine"
+    assert make_install_command(PLUGIN._replace(install="mine setup")) == "mine setup"

@@ -109,6 +109,7 @@ def test_outputs_keep_their_names() -> None:
     extracted = extract_float_model(
         rounded([node("Neg", ["x"], ["n"], "neg"), *quantize("n")], {"n": (0.1, 128)}, "n_dq")
     )
+    assert [(one.op_type, list(one.output)) for one in extracted.model.graph.node] == [("Neg", ["n_dq"])]
     x = normal_feed(1, 4)
     np.testing.assert_allclose(run(extracted.model, {"x": x}), -x)
     both = [node("Neg", ["x"], ["n"], "neg"), *quantize("n"), node("Neg", ["n"], ["m"], "other")]

@@ -94,6 +94,7 @@ def test_groups_are_sums_and_the_slowest_is_first() -> None:
         ("Conv", 3, 0.9),
         ("Add", 1, 0.1),
     ]
+    assert [one.share for one in group_layers([layer("x", (), 0.0)], "op")] == [0.0]
     assert [one.name for one in group_layers(layers, "module")] == ["b1", "b2", "(no source node)"]
 
 
