@@ -100,6 +100,7 @@ def test_a_tensor_that_is_also_read_as_it_is_keeps_its_values() -> None:
     ]
     model = rounded(nodes, {"n": (0.01, 0)})
     extracted = extract_float_model(model)
+    assert extracted.output_params == {name: params_of(0.01, 0) for name in ("n", "n__n_quantize")}
     x = np.array([[-1.0, -0.5, 0.5, 1.0]], np.float32)
     np.testing.assert_allclose(run(extracted.model, {"x": x}), [[2.0, 1.0, -0.5, -1.0]], atol=1e-6)
     np.testing.assert_allclose(run(extracted.model, {"x": x}), run(model, {"x": x}), atol=0.02)
@@ -259,6 +260,7 @@ def test_weights_are_scaled_along_their_axis() -> None:
         [
             node("DequantizeLinear", ["w", "w_scales"], ["w_dq"], "weights"),
             node("DequantizeLinear", ["b", "w_scales"], ["b_dq"], "bias"),
+            node("DequantizeLinear", ["two", "two_scales"], ["two_dq"], "unused"),
             node("Gemm", ["x", "w_dq", "b_dq"], ["y"], "gemm"),
         ],
         {},
@@ -268,8 +270,9 @@ def test_weights_are_scaled_along_their_axis() -> None:
     model.graph.initializer.extend(
         [constant("w", stored, np.uint8), constant("b", [1, 2, 3, 4], np.uint8), constant("w_scales", scales)]
     )
+    model.graph.initializer.extend([constant("two", [1, 2], np.uint8), constant("two_scales", [0.1, 0.2])])
     extracted = extract_float_model(model)
-    assert {name: one.axis for name, one in extracted.weights.items()} == {"w_dq": 1, "b_dq": 1}
+    assert {name: one.axis for name, one in extracted.weights.items()} == {"w_dq": 1, "b_dq": 1, "two_dq": 1}
     made = {one.name: onnx.numpy_helper.to_array(one) for one in extracted.model.graph.initializer}
     np.testing.assert_allclose(made["w_dq"], stored * np.array(scales), rtol=1e-6)
     np.testing.assert_allclose(made["b_dq"], [0.1, 0.4, 0.9, 1.6], rtol=1e-6)
