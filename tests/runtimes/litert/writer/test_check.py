@@ -1,14 +1,16 @@
 """The check in a process of its own: what it finds, and what it survives."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from onnx import TensorProto, helper, save
 
 from edgewright.errors import ModelRejected
 from edgewright.runtimes.litert.writer import check, convert_onnx, onnx_to_litert
 from edgewright.runtimes.litert.writer.check import CheckedFile, check_file
-from edgewright.runtimes.litert.writer.trial import TrialPort
+from edgewright.runtimes.litert.writer.trial import OutputDifference, TrialPort, TrialReport
 from tests.models.onnx_files import constant, node, value, weights, write_conv_net, write_onnx
 
 
@@ -105,6 +107,44 @@ def test_a_source_that_ends_the_process_is_left_out(tmp_path: Path, monkeypatch:
     assert check_file(use_trial(trial, tmp_path, monkeypatch), "numbers").note == (
         "ONNX Runtime exited with code 3 on the source"
     )
+
+
+def answer(report: TrialReport) -> str:
+    return f"print('source')\nprint('file')\nprint({msgspec.json.encode(report).decode()!r})\n"
+
+
+def test_a_refusal_names_the_source_of_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = use_trial(answer(TrialReport(refused="Node number 1 (MUL) failed")), tmp_path, monkeypatch)
+    for sources, words in (
+        ([("a",), ("b", "c", "d", "e")], "Node number 1 (MUL) failed (from b, c, d)"),
+        ([("a",)], "Node number 1 (MUL) failed"),
+    ):
+        with pytest.raises(ModelRejected) as caught:
+            check_file(replace(checked, sources=sources), "numbers")
+        assert caught.value.why == words
+
+
+@pytest.mark.parametrize(
+    ("is_float", "max_abs", "sqnr_db", "fits"),
+    [
+        (True, 0.2, 0.0, True),
+        (True, 0.3, 0.0, False),
+        (True, 0.3, 60.0, True),
+        (False, 2.0, 0.0, True),
+        (False, 3.0, 0.0, False),
+    ],
+)
+def test_quantized_outputs_may_be_two_steps_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_float: bool, max_abs: float, sqnr_db: float, fits: bool
+) -> None:
+    found = OutputDifference(name="y", is_float=is_float, max_abs=max_abs, sqnr_db=sqnr_db, differing=1.0, not_finite=0)
+    checked = use_trial(answer(TrialReport(differences=((found,),))), tmp_path, monkeypatch)
+    checked = replace(checked, steps={"y": 0.1})
+    if fits:
+        assert check_file(checked, "numbers").sqnr_db == sqnr_db
+    else:
+        with pytest.raises(ModelRejected, match="other values"):
+            check_file(checked, "numbers")
 
 
 def use_trial(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> CheckedFile:
