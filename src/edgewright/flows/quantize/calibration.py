@@ -100,7 +100,8 @@ def _trim_stacks(stacks: dict[str, Array], count: int, folder: Path, part: str) 
     """Copy the filled rows into files of their own, and remove the longer ones."""
     files = {}
     for position, (name, stack) in enumerate(stacks.items()):
-        files[name], whole = folder / f"{part}-{position}.npy", Path(str(stack.filename))  # type: ignore[attr-defined]
+        files[name] = folder / f"{part}-{position}.npy"
+        whole = Path(str(stack.filename))  # type: ignore[attr-defined] # a memmap knows its file
         if count == len(stack):
             whole.replace(files[name])
             continue
