@@ -163,6 +163,13 @@ def test_the_store_is_at_the_configured_location(folder: Path, own_home: Path, u
     assert load_store_settings({**environ, "EDGEWRIGHT_DATABASE_URL": "sqlite:///x"})["database_url"] == "sqlite:///x"
 
 
+@pytest.mark.parametrize("line", ["home = 3", "blob_url = ['s3://bucket']", "database-url = true"])
+def test_a_setting_of_the_store_is_text(folder: Path, own_home: Path, user_file: Path, line: str) -> None:
+    user_file.write_text(f"[store]\n{line}\n")
+    with pytest.raises(ConfigError, match="wrong type in"):
+        load_store_settings({"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))})
+
+
 def test_a_broken_config_is_a_config_error(folder: Path) -> None:
     (folder / "edgewright.toml").write_text("[nonsense]\n")
     with pytest.raises(ConfigError) as caught:

@@ -1,14 +1,14 @@
 """From what was typed to a whole plan."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from edgewright.bench.feeds import write_feeds
 from edgewright.errors import ConfigError, EdgewrightError, InputError, LimitReached, ModelUnreadable, UsageError
@@ -126,6 +126,11 @@ def test_options_that_are_wrong(word: str, words: str) -> None:
 
 
 # Numbers
+
+
+def test_every_number_of_a_plan_has_bounds() -> None:
+    numbers = {field.name for field in fields(BenchmarkPlan) if {int, float} & {field.type, *get_args(field.type)}}
+    assert numbers - {"affinity"} == set(BOUNDS)
 
 
 @pytest.mark.parametrize("name", BOUNDS)

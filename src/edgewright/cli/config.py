@@ -27,9 +27,9 @@ def _find_config_files(environ: Mapping[str, str]) -> list[Path]:
 class Config(NamedTuple):
     """Merged content of all config files.
 
-        Attributes:
-    tables: options by command, merged key by key.
-            project: keys of each table that `./edgewright.toml` sets.
+    Attributes:
+        tables: options by command, merged key by key.
+        project: keys of each table that `./edgewright.toml` sets.
     """
 
     tables: dict[str, dict[str, Any]]
@@ -78,6 +78,9 @@ def _check_table(path: Path, name: str, table: object) -> dict[str, Any]:
             "see docs/configuration.md",
         )
     if name == "store":
+        if wrong := [key for key, value in plain.items() if not isinstance(value, str)]:
+            what = f"{path}: [store]: wrong type in {wrong[0]} = {plain[wrong[0]]!r}"
+            raise ConfigError(what, "the value must be text", f'write {wrong[0]} = "…"; see docs/configuration.md')
         return plain
     options = _list_command_options(name)
     location = f"{path}: [{name}]"
@@ -129,4 +132,4 @@ def load_store_settings(environ: Mapping[str, str]) -> dict[str, str]:
     for key in STORE_KEYS:
         if value := environ.get(f"EDGEWRIGHT_{key.upper()}"):
             table[key] = value
-    return {key: str(value) for key, value in table.items()}
+    return table

@@ -2,7 +2,7 @@
 
 It must not choose code, hosts, paths outside of the folder, or the store. The list names what is allowed, so that a
 new option is rejected until somebody adds it. docs/configuration.md shows the list, and a test compares the two.
- The reasons are in docs/decisions/0017-what-a-project-file-may-set.md.
+The reasons are in docs/decisions/0017-what-a-project-file-may-set.md.
 """
 
 from pathlib import Path

@@ -28,7 +28,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "threshold": (0, 10),
     "power_w": (0.001, 1_000_000),
 }
-FLAGS = {"timeout_s": "timeout"}
+# Options of `benchmark` that are not named as their field of the plan.
+FLAGS = {"timeout_s": "timeout", "device": "on"}
 MAX_PLAN_BYTES = 16 << 20
 
 
@@ -173,10 +174,15 @@ def read_plan(path: Path) -> BenchmarkPlan:
     return check_plan(plan)
 
 
+def get_flag(name: str) -> str:
+    """Return the option of `benchmark` that sets a field of its plan."""
+    return f"--{FLAGS.get(name, name).replace('_', '-')}"
+
+
 def check_number(name: str, value: float | None) -> None:
     """Raise UsageError if a number of a plan is outside of `BOUNDS` or NaN; None passes."""
     low, high = BOUNDS[name]
-    flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
+    flag = get_flag(name)
     if value is not None and not low <= value <= high:
         near = high if value > high else low
         raise UsageError(f"{flag} {value} cannot be used", f"it must be from {low} to {high}", f"{flag} {near}")

@@ -1,15 +1,19 @@
-"""Restoring of a run's model from the store to a file: verified, with a name chosen by Edgewright."""
+"""Restoring of a run's model, and of an artifact's record, from the store.
+
+The model is verified, and Edgewright chooses the file's name.
+"""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from edgewright.errors import ModelError, StoreError
 from edgewright.formats import artifacts
-from edgewright.formats.artifacts import is_file_name, is_inside
+from edgewright.formats.artifacts import is_file_name, is_inside, parse_record
 from edgewright.formats.files import FORMATS, READABLE, read_model
-from edgewright.schema.artifact import RECORD_SUFFIX
+from edgewright.schema.artifact import RECORD_ROLE, RECORD_SUFFIX, Artifact
 from edgewright.schema.model import Model
-from edgewright.schema.run import Run
+from edgewright.schema.run import Run, RunOutput
 from edgewright.store.exports.checks import get_claimed_hash, is_claim_true
 from edgewright.store.store import Store
 
@@ -60,6 +64,18 @@ def get_stored_model(run: Run) -> Model:
     if not is_claim_true(run, saved):
         raise _make_untrusted_error(run, "the stored bytes belong to another model")
     return run.model
+
+
+def load_record(outputs: Sequence[RunOutput], store: Store) -> Artifact | None:
+    """Return the artifact's record among the outputs of a run; None if there is none.
+
+    Raises StoreError if its bytes are missing, ModelUnreadable if it is not valid.
+    """
+    found = next((one for one in outputs if one.role == RECORD_ROLE), None)
+    if found is None:
+        return None
+    with store.open_blob(found.sha256) as file:
+        return parse_record(file.read(), "the record of the artifact")
 
 
 def make_file_name(model: Model) -> str:

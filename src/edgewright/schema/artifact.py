@@ -7,6 +7,7 @@ from edgewright.schema.vocabulary import Precision
 
 RECORD_SCHEMA = "edgewright.artifact/1"
 RECORD_SUFFIX = ".edgewright.json"
+RECORD_ROLE = "record"  # of the record among the outputs of a run
 
 
 class Port(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

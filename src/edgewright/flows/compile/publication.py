@@ -3,24 +3,23 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from edgewright.errors import ModelUnreadable, OutputError, StoreError
-from edgewright.formats.artifacts import find_name_outside, parse_record, read_artifact, record_path, write_record
+from edgewright.flows.stored_model import load_record
+from edgewright.formats.artifacts import find_name_outside, read_artifact, record_path, write_record
 from edgewright.formats.files import hash_file, hash_files
-from edgewright.schema.artifact import Artifact
-from edgewright.schema.run import RunOutput
+from edgewright.schema.artifact import RECORD_ROLE, Artifact
 from edgewright.store.recording import Recording
 from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.system.files import replace_atomically
 from edgewright.system.locks import try_lock
 
-RECORD_ROLE = "record"
 PREFIX, LOCK_FILE = ".edgewright-compile-", "workshop"
 WORK_FOLDER = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
 
@@ -101,13 +100,13 @@ def find_cached_artifact(key: str, main: Path, store: Store, work: Path) -> tupl
         return None
     outputs = store.load(rows[0].id).outputs
     try:
-        record = _fetch_record(outputs, store)
-        if record.key != key:
+        record = load_record(outputs, store)
+        if record is None or record.key != key:
             return None
         if all(_is_unchanged(main.parent / name, sha256) for name, sha256 in record.files.items()):
             return record, main.parent
         _fetch_files(record, store, work)
-    except (StoreError, ModelUnreadable, StopIteration, OSError):  # its bytes are missing, so it is compiled again
+    except (StoreError, ModelUnreadable, OSError):  # its bytes are missing, so it is compiled again
         clear_folder(work)
         return None
     return record, work
@@ -121,11 +120,6 @@ def clear_folder(folder: Path) -> None:
 
 def _is_unchanged(path: Path, sha256: str) -> bool:
     return path.is_file() and hash_file(path) == sha256
-
-
-def _fetch_record(outputs: Sequence[RunOutput], store: Store) -> Artifact:
-    with store.open_blob(next(one.sha256 for one in outputs if one.role == RECORD_ROLE)) as file:
-        return parse_record(file.read(), "the record of the artifact")
 
 
 def _fetch_files(record: Artifact, store: Store, work: Path) -> None:

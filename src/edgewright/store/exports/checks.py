@@ -17,7 +17,7 @@ from edgewright.errors import ModelUnreadable
 from edgewright.formats import artifacts
 from edgewright.formats.artifacts import is_file_name, is_inside, parse_record
 from edgewright.formats.files import READABLE, detect_format, join_hashes, read_head
-from edgewright.schema.artifact import RECORD_SUFFIX, Artifact
+from edgewright.schema.artifact import RECORD_ROLE, RECORD_SUFFIX, Artifact
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import Run, RunOutput
 from edgewright.store.runs.ids import is_run_id
@@ -184,7 +184,7 @@ def _file_faults(run: Run, files: Files) -> Iterator[str]:
         if output.role in ("model", "model:plain") and output.sha256 in files:
             yield from _format_faults(run, output, files[output.sha256])
     made = {one.role.removeprefix("artifact:"): one for one in run.outputs if one.role.startswith("artifact:")}
-    record_output = next((one for one in run.outputs if one.role == "record"), None)
+    record_output = next((one for one in run.outputs if one.role == RECORD_ROLE), None)
     if made and (record_output is None or record_output.sha256 not in files):
         yield "the record of its artifact is missing, so that its files cannot be verified"
     elif record_output is not None and record_output.sha256 in files:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from edgewright.schema.artifact import RECORD_ROLE
 from edgewright.schema.run import Run
 
 # Keys of plans and reports whose values are files or folders, for torch sources with a function.
@@ -24,7 +25,7 @@ FILE_KEYS = frozenset(
     )
 )
 # Outputs that are our text; all others are not changed.
-TEXT_ROLES = ("log", "record", "recipe", "quantization", "prune", "distil")
+TEXT_ROLES = ("log", RECORD_ROLE, "recipe", "quantization", "prune", "distil")
 TRAINING_ROLES = ("prune", "distil")  # reports with the keys of plans; in others these keys are names of tensors
 ROOT_FOLDERS = frozenset(
     (

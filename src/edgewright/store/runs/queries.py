@@ -130,7 +130,7 @@ def _make_order(wanted: RunFilter) -> Iterator[ColumnElement[Any]]:
         "state": run.c.state,
         "p50": _select_first_value("latency.p50"),
     }
-    if wanted.sort in columns:
+    if wanted.sort != "started":
         column = columns[wanted.sort]
         yield (column.asc() if wanted.ascending else column.desc()).nulls_last()
     if wanted.sort == "started" and wanted.ascending:

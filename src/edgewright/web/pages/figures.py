@@ -1,21 +1,26 @@
 """Figures of a run with their titles, in display order."""
 
+import shlex
 from collections.abc import Mapping
 
+import msgspec
 from markupsafe import Markup
 from msgspec import Struct
 
 from edgewright.bench.summary import parse_counts, read_chunk_medians
-from edgewright.flows.benchmark.comparison import get_options
+from edgewright.flows.candidates import get_flag
 from edgewright.report.charts import run as charts
 from edgewright.report.charts.run import BarSegment
 from edgewright.report.numbers import format_exact, format_value, get_unit
 from edgewright.schema.metrics import METRICS, get_metric_info
+from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import Metric, Run
 
 COLD_START_PHASES = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
 MEMORY_PHASES = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
 SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
+# Fields of a plan that `make_command` does not write as `--name value`. Inputs are not in the store.
+NO_OPTIONS = ("schema", "candidates", "inputs", "inputs_sha256", "shapes", "layers")
 UNIT_ORDER = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
@@ -166,32 +171,22 @@ def draw_processes(run: Run) -> Markup:
 
 
 def make_command(run: Run) -> str:
-    """Return the command that repeats the measurement without the store; empty if the plan is not complete."""
-    candidates = run.plan.get("candidates")
-    if run.kind != "benchmark" or not isinstance(candidates, list) or run.model is None:
+    """Return the command that repeats the measurement without the store; empty if the plan is not valid."""
+    try:
+        plan = msgspec.convert(run.plan, BenchmarkPlan)
+    except msgspec.ValidationError:
+        return ""
+    if run.kind != "benchmark" or run.model is None or not plan.candidates:
         return ""
     words = ["edgewright", "benchmark", run.model.name, "--runtime", run.runtime]
-    defaults: dict[str, object] = {
-        "threads": 1,
-        "runs": None,
-        "seconds": 0.2,
-        "processes": 15,
-        "seed": 0,
-        "warmup_seconds": 2.0,
-        "layer_runs": 30,
-        "threshold": 0.02,
-        "power_w": None,
-        "interleave": "chunks",
-    }
-    for key, default in defaults.items():
-        if (value := run.plan.get(key, default)) != default:
-            words += [f"--{key.replace('_', '-')}", str(value)]
-    if not run.plan.get("layers", True):
-        words.append("--no-layers")
-    for key, sizes in dict(run.plan.get("shapes") or {}).items():
+    usual = BenchmarkPlan(candidates=plan.candidates)
+    for name in BenchmarkPlan.__struct_fields__:
+        value = getattr(plan, name)
+        if name not in NO_OPTIONS and value != getattr(usual, name):
+            words += [get_flag(name), ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+    words += [] if plan.layers else ["--no-layers"]
+    for key, sizes in plan.shapes.items():
         words += ["--shape", f"{key}={','.join(map(str, sizes))}"]
-    for key, option in get_options(run).items():
+    for key, option in plan.candidates[0].options.items():
         words += ["-p", f"{key}={option}"]
-    return " ".join(
-        word if word.isalnum() or all(c.isalnum() or c in "-_.,=/" for c in word) else repr(word) for word in words
-    )
+    return shlex.join(words)

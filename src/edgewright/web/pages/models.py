@@ -17,8 +17,8 @@ from edgewright.store.runs.queries import RunFilter, RunSummary
 from edgewright.store.store import Store
 from edgewright.web.pages import netron
 from edgewright.web.pages.filters import HEADLINE_METRICS, ListState
-from edgewright.web.pages.run_detail import load_numerics
-from edgewright.web.pages.run_list import make_table_context
+from edgewright.web.pages.run_detail import load_shown_record
+from edgewright.web.pages.run_list import COLUMNS, make_table_context
 from edgewright.web.server.responses import make_csv_response, make_page_response
 from edgewright.web.server.state import get_app_state
 
@@ -232,7 +232,7 @@ def model_page(request: Request) -> Response:
         "signature": newest.model.signature if newest and newest.model and newest.model.sha256 == wanted else None,
         "tree": [one for one in _build_model_trees(index) if wanted in _find_relatives([one], wanted)],
         **make_table_context(rows, ticks=False),
-        "columns": [(key, title, state.sorted_by(key), "none") for key, title in MODEL_RUN_COLUMNS],
+        "columns": [(key, title, state.sorted_by(key), "none") for key, title in COLUMNS],
         "checks": _load_conversion_checks(wanted, index, app_state.store),
         "can_show_graph": netron.is_installed() and index.models[wanted].has_file,
         **_make_pareto_context(index, request.query_params, relatives),
@@ -241,20 +241,8 @@ def model_page(request: Request) -> Response:
     return make_page_response(request, "model.html", "models", lambda: facts, context)
 
 
-MODEL_RUN_COLUMNS = (
-    ("model", "Model"),
-    ("runtime", "Runtime"),
-    ("precision", "Precision"),
-    ("device", "Device"),
-    ("p50", "Median latency"),
-    ("kind", "Kind"),
-    ("state", "State"),
-    ("started", "Started"),
-)
-
-
 def _load_conversion_checks(model_id: str, index: ModelIndex, store: Store) -> list[tuple[LineageLink, Any]]:
     """Return the artifact records of the conversions to and from this model, with numerics and notes."""
     near = [link for link in index.links if model_id in (link.parent, link.child)]
-    found = [(link, load_numerics(store.load(link.run_id), store)) for link in near[:MAX_DEPTH]]
+    found = [(link, load_shown_record(store.load(link.run_id), store)) for link in near[:MAX_DEPTH]]
     return [(link, record) for link, record in found if record is not None]

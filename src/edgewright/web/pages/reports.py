@@ -22,7 +22,7 @@ from edgewright.web.pages.filters import HEADLINE_METRICS, ListState
 from edgewright.web.pages.layers import LayerView
 from edgewright.web.pages.models import make_models_context
 from edgewright.web.pages.run_detail import LAYER_HEADER, find_run, make_layer_cells, make_run_context
-from edgewright.web.pages.run_list import CSV_HEADER, make_csv_row, make_list_context
+from edgewright.web.pages.run_list import CSV_COLUMNS, make_csv_row, make_list_context
 from edgewright.web.pages.traces import make_chrome_trace, make_node_data
 from edgewright.web.server.assets import read_style
 from edgewright.web.server.links import Links, SingleFileLinks, StaticSiteLinks
@@ -115,7 +115,7 @@ def _write_pages(folder: Path, rows: Sequence[RunSummary], store: Store) -> None
         "index.html": _render_report("runs_report.html", links, listed, "runs"),
         "models.html": _render_report("models_report.html", links, make_models_context(store, {}), "models"),
         "devices.html": _render_report("devices_report.html", links, devices, "devices"),
-        "runs.csv": make_csv(CSV_HEADER, map(make_csv_row, rows)),
+        "runs.csv": make_csv(tuple(CSV_COLUMNS), map(make_csv_row, rows)),
         "runs.json": msgspec.json.encode({"schema": "edgewright.runs/1", "runs": rows}).decode(),
     }
     for name, text in pages.items():

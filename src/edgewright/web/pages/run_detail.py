@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from edgewright.errors import RunNotFound, StoreError, UsageError
 from edgewright.flows.benchmark.report import make_row
-from edgewright.flows.stored_model import get_stored_model
+from edgewright.flows.stored_model import get_stored_model, load_record
 from edgewright.report.charts.timeline import draw_timeline, make_spans
 from edgewright.report.numbers import count_seconds
 from edgewright.schema.artifact import Artifact
@@ -114,7 +113,7 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "lineage": _load_lineage(run, store),
         "command": figures.make_command(run),
         "can_repeat": run.kind == "benchmark" and bool(run.plan) and _has_model(run),
-        "numerics": load_numerics(run, store),
+        "numerics": load_shown_record(run, store),
         "quantization": load_quantization(run, store) if run.kind == "quantize" else None,
         "training": load_training(run, store),
     }
@@ -175,15 +174,11 @@ def _load_lineage(run: Run, store: Store) -> dict[str, Any]:
     }
 
 
-def load_numerics(run: Run, store: Store) -> Artifact | None:
-    """Return the stored artifact record of a compile run, with its output comparison; None if there is none."""
-    found = next((one for one in run.outputs if one.role == "record" and one.bytes <= MAX_RECORD_BYTES), None)
-    if found is None:
-        return None
+def load_shown_record(run: Run, store: Store) -> Artifact | None:
+    """Return the artifact's record of a compile run; None if there is none that can be shown."""
     try:
-        with store.open_blob(found.sha256) as file:
-            return msgspec.json.decode(file.read(), type=Artifact)
-    except Exception:
+        return load_record([one for one in run.outputs if one.bytes <= MAX_RECORD_BYTES], store)
+    except Exception:  # the page shows the rest of the run
         return None
 
 

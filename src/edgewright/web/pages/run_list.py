@@ -1,8 +1,8 @@
 """Page with the list of runs, and actions on several runs."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 from markupsafe import Markup
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from edgewright.report.charts.run import draw_whisker
 from edgewright.report.charts.scales import Scale, fit_scale
 from edgewright.report.numbers import find_accuracy, format_exact, pluralize
 from edgewright.store.runs.browse import FilterChoices
-from edgewright.store.runs.queries import RunSummary
+from edgewright.store.runs.queries import RunSummary, SortKey
 from edgewright.store.store import Store
 from edgewright.web.pages.filters import PER_PAGE, ListState, parse_list_state
 from edgewright.web.server.access import get_form
@@ -21,7 +21,7 @@ from edgewright.web.server.links import add_query
 from edgewright.web.server.responses import make_csv_response, make_page_response, wants_fragment
 from edgewright.web.server.state import get_app_state
 
-COLUMNS = (
+COLUMNS: tuple[tuple[SortKey, str], ...] = (
     ("model", "Model"),
     ("runtime", "Runtime"),
     ("precision", "Precision"),
@@ -67,56 +67,38 @@ def runs_csv(request: Request) -> Response:
     rows = app_state.store.list_runs(
         parse_list_state(request.query_params).filter(app_state.deletions.hidden(), limit=None)
     )
-    return make_csv_response(CSV_HEADER, map(make_csv_row, rows), "runs.csv")
+    return make_csv_response(tuple(CSV_COLUMNS), map(make_csv_row, rows), "runs.csv")
 
 
-CSV_HEADER = (
-    "id",
-    "started_at",
-    "kind",
-    "state",
-    "model",
-    "runtime",
-    "precision",
-    "device",
-    "p50_us",
-    "p50_low_us",
-    "p50_high_us",
-    "cold_start_us",
-    "peak_memory_bytes",
-    "accuracy",
-    "accuracy_metric",
-    "error",
-    "note",
-    "imported",
-)
+def _get_number(row: RunSummary, name: str, bound: Literal["value", "low", "high"] = "value") -> float | None:
+    return getattr(row.metrics[name], bound) if name in row.metrics else None
 
 
-def make_csv_row(row: RunSummary) -> Sequence[object]:
-    def value(name: str) -> float | None:
-        return row.metrics[name].value if name in row.metrics else None
+# Columns of the CSV by their header.
+CSV_COLUMNS: dict[str, Callable[[RunSummary], object]] = {
+    "id": lambda row: row.id,
+    "started_at": lambda row: row.started_at,
+    "kind": lambda row: row.kind,
+    "state": lambda row: row.state,
+    "model": lambda row: row.model_name,
+    "runtime": lambda row: row.runtime,
+    "precision": lambda row: row.precision,
+    "device": lambda row: row.device_name,
+    "p50_us": lambda row: _get_number(row, "latency.p50"),
+    "p50_low_us": lambda row: _get_number(row, "latency.p50", "low"),
+    "p50_high_us": lambda row: _get_number(row, "latency.p50", "high"),
+    "cold_start_us": lambda row: _get_number(row, "cold_start"),
+    "peak_memory_bytes": lambda row: _get_number(row, "memory.peak"),
+    "accuracy": lambda row: (metric := find_accuracy(row.metrics)) and metric.value,
+    "accuracy_metric": lambda row: (metric := find_accuracy(row.metrics)) and metric.name,
+    "error": lambda row: row.error,
+    "note": lambda row: row.note,
+    "imported": lambda row: {True: "yes", False: "no", None: "unknown"}[row.imported],
+}
 
-    p50, accuracy = row.metrics.get("latency.p50"), find_accuracy(row.metrics)
-    return (
-        row.id,
-        row.started_at,
-        row.kind,
-        row.state,
-        row.model_name,
-        row.runtime,
-        row.precision,
-        row.device_name,
-        value("latency.p50"),
-        p50 and p50.low,
-        p50 and p50.high,
-        value("cold_start"),
-        value("memory.peak"),
-        accuracy and accuracy.value,
-        accuracy and accuracy.name,
-        row.error,
-        row.note,
-        {True: "yes", False: "no", None: "unknown"}[row.imported],
-    )
+
+def make_csv_row(row: RunSummary) -> list[object]:
+    return [column(row) for column in CSV_COLUMNS.values()]
 
 
 def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) -> dict[str, Any]:
