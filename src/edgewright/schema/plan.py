@@ -73,7 +73,7 @@ def hash_plan(plan: Struct) -> str:
     """Return the hash of a plan of any kind, with content hashes instead of the paths that they belong to."""
     bare = msgspec.to_builtins(plan)
     for candidate in bare.get("candidates", ()):
-        candidate["model"] = candidate["model_sha256"]
+        candidate["model"] = candidate["model_sha256"] or candidate["model"]
     for name in bare:
         if f"{name}_sha256" in bare or bare.get(f"{name}_fingerprint"):
             bare[name] = None

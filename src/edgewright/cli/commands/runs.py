@@ -12,6 +12,7 @@ from edgewright.cli.rendering.output import print_json, print_message, print_tab
 from edgewright.schema.vocabulary import RunState
 
 if TYPE_CHECKING:
+    from edgewright.schema.run import Run
     from edgewright.store.runs.queries import RunSummary
     from edgewright.store.store import Store
 
@@ -161,10 +162,15 @@ def import_command(folder: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
-@click.option("--on", "device", help="Device; default: the device of the run.")
+@click.option("--on", "device", help="Device of a repeated benchmark; default: the device of the run.")
+@click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder, for runs that make artifacts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.rerun/1).")
-def rerun(run_id: str, device: str | None, as_json: bool) -> None:
-    """Repeat a stored run with the same model, inputs and plan, and compare the two."""
+def rerun(run_id: str, device: str | None, output: str, as_json: bool) -> None:
+    """Repeat a stored run with the same model, inputs and plan, and compare the two.
+
+    A benchmark is repeated with the stored model. For other runs, the model and the data must still be where the plan
+    names them.
+    """
     from edgewright.cli.rendering.tables import show_benchmark, show_comparisons
     from edgewright.cli.user_store import open_user_store
     from edgewright.flows.benchmark.report import make_report
@@ -174,7 +180,11 @@ def rerun(run_id: str, device: str | None, as_json: bool) -> None:
     from edgewright.flows.workspace import Workspace
 
     with closing(open_user_store()) as store:
-        word = device or load_recorded_plan(store.load(run_id)).device
+        original = store.load(run_id)
+        if original.kind != "benchmark" and device is None:
+            _repeat(original, output, as_json=as_json)
+            return
+        word = device or load_recorded_plan(original).device
         with closing(open_device(word)) as opened, show_progress() as progress:
             repeated = repeat(run_id, Workspace(opened, store, progress), moved_to=device or "")
     comparisons = (repeated.comparison,) if repeated.comparison else ()
@@ -186,6 +196,36 @@ def rerun(run_id: str, device: str | None, as_json: bool) -> None:
         show_comparisons(comparisons, {row.run_id: row.run_id for row in report.runs})
     if repeated.outcome.error is not None:
         raise repeated.outcome.error
+
+
+def _repeat(original: Run, output: str, *, as_json: bool) -> None:
+    """Repeat a run that is no benchmark, and show the metrics of both."""
+    from pathlib import Path
+
+    from edgewright.cli.rendering.tables import format_metric
+    from edgewright.cli.user_store import open_workspace
+    from edgewright.flows.rerun import pair_metrics, repeat_run
+
+    with open_workspace() as workspace:
+        repeated = repeat_run(original, Path(output), workspace)
+    again, pairs = repeated.run, pair_metrics(repeated)
+    if as_json:
+        runs = [{"run_id": run.id, "state": run.state, "error": run.error} for run in (original, again)]
+        metrics = [{"name": a.name, "unit": a.unit, "original": a.value, "repeated": b.value} for a, b in pairs]
+        content = {"runs": runs, "comparisons": [], "metrics": metrics, "changed": repeated.changed}
+        print_json({"schema": "edgewright.rerun/1", **content})
+    else:
+        print_table(
+            ("metric", "original", "repeated"), [(a.name, format_metric(a), format_metric(b)) for a, b in pairs]
+        )
+        if again.id == original.id:
+            print_message("Nothing was compiled: the artifact exists and is unchanged.")
+        else:
+            print_message(f"Repeated as run {again.id}.")
+        for name in repeated.changed:
+            print_message(f"The plan differs: {name}")
+    if repeated.error is not None:
+        raise repeated.error
 
 
 @runs.command()

@@ -215,6 +215,11 @@ def format_tags(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in tags.items() if name not in RESERVED_TAGS)
 
 
+def format_metric(metric: Metric) -> str:
+    """Return the value of a metric in a readable unit."""
+    return FORMATTERS.get(metric.unit, _format_plain)(metric.value)
+
+
 def _make_metric_row(metric: Metric) -> tuple[str, ...]:
     show = FORMATTERS.get(metric.unit, _format_plain)
     return (metric.name, show(metric.value), show(metric.low), show(metric.high), str(metric.n))

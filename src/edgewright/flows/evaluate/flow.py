@@ -147,7 +147,8 @@ class EvaluationSession:
         described = self._workspace.describe_device()
         for candidate in self._plan.candidates:
             model = models[candidate.model]
-            own = msgspec.structs.replace(self._plan, candidates=(candidate,))
+            known = msgspec.structs.replace(candidate, model_sha256=model.sha256)
+            own = msgspec.structs.replace(self._plan, candidates=(known,))
             start: RunStart = {
                 **described,
                 "parent_id": self._evaluations[0].run.id if self._evaluations else None,
