@@ -18,8 +18,8 @@ class Switch:
     Attributes:
         package: its distribution's name.
         sends: data that it sends or requests on its own, and when.
-        variable: the environment variable that stops it; empty if there is none.
-        value: value of the variable.
+        variable: the environment variable that stops it, and its `value`; empty if there is none. They are given as
+            `variable="NAME=VALUE"`.
         bars: modules whose import is prevented; the package works without them.
         loads: the module that must not be imported before `variable` is set, or at all in this process.
         barrier: text that says how it is stopped without a variable.

@@ -5,7 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
-from edgewright.schema.units import format_digits, show_bounds, show_bytes, show_count, show_range, show_ratio, show_us
+from edgewright.schema.units import (
+    format_digits,
+    show_bounds,
+    show_bytes,
+    show_count,
+    show_number,
+    show_range,
+    show_ratio,
+    show_us,
+)
 
 ODD = (0, 1, -1, 10**400, -(10**400), 2**63, 5e-324, 1.7e308, math.nan, math.inf, -math.inf)
 
@@ -74,3 +83,10 @@ def test_a_ratio_is_shown_with_its_bounds_if_both_are_known() -> None:
     assert show_ratio(1.5, 1.25, 1.75) == "1.50× (1.25–1.75)"
     assert show_ratio(math.nan, 1.25, 1.75) == "–"
     assert show_bounds(None, 1.75) == show_bounds(1.25, None) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.996, "0.9960"), (0.97812, "0.9781"), (1.0, "1.000"), (34.5678, "34.57"), (1234.0, "1234")]
+)
+def test_a_number_keeps_its_zeros(value: float, shown: str) -> None:
+    assert show_number(value) == shown

@@ -298,7 +298,7 @@ def _take_chunk(worker: Connection, candidate: CandidateProcesses, plan: Benchma
 def count_runs_left(candidate: CandidateProcesses, plan: BenchmarkPlan) -> int:
     """Return how many inferences the newest process still needs; 0 ends it.
 
-    Slow inferences are fewer than `FEWEST_RUNS` if these would exceed their share of the time limit.
+    Slow inferences are fewer than `MIN_RUNS` if these would exceed their share of the time limit.
     """
     taken_us = candidate.processes[-1].wall_us
     if plan.runs is not None:

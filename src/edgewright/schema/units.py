@@ -30,6 +30,11 @@ def format_digits(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+def show_number(value: float) -> str:
+    """Return four significant digits with trailing zeros: `0.9960`."""
+    return f"{value:#.4g}".rstrip(".")
+
+
 def show_bytes(count: float | None) -> str:
     """Return a size in decimal units: 1 MB is 1,000,000 bytes."""
     if count is None:

@@ -127,6 +127,18 @@ def test_float_and_int8_operators_together_are_mixed(tmp_path: Path) -> None:
     assert read_precision(tmp_path / "m.tflite") == "mixed"
 
 
+def test_half_precision_with_some_float_weights_is_fp16(tmp_path: Path) -> None:
+    half, single = np.zeros((2, 2), np.float16), np.zeros((2, 2), np.float32)
+    tensors = [Tensor(name, (1, 2)) for name in "xyz"]
+    tensors += [Tensor("w", (2, 2), "float16", half), Tensor("wide", (2, 2)), Tensor("v", (2, 2), "float32", single)]
+    nodes = [
+        Node("DEQUANTIZE", ("w",), ("wide",)),
+        Node("FULLY_CONNECTED", ("x", "wide", ""), ("y",)),
+        Node("FULLY_CONNECTED", ("y", "v", ""), ("z",)),
+    ]
+    assert read_precision(write_tflite(tmp_path / "m.tflite", tensors, nodes, ["x"], ["z"])) == "fp16"
+
+
 def test_without_compute_operators_the_tensors_decide(tmp_path: Path) -> None:
     tensors = [Tensor("x", (1,), "int8"), Tensor("y", (1,), "int8")]
     write_tflite(tmp_path / "m.tflite", tensors, [Node("RELU", ("x",), ("y",))], ["x"], ["y"])

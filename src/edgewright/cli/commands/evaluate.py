@@ -137,13 +137,13 @@ def _format_class(label: int, name: str) -> str:
 
 
 def _make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
-    from edgewright.schema.units import UNKNOWN, show_share
+    from edgewright.schema.units import UNKNOWN, show_number, show_share
 
     metric, paired = row.metric, row.paired
     share = metric is not None and metric.low >= 0 and metric.high <= 1
 
     def figure(value: float) -> str:
-        return f"{value:.2%}" if share else f"{value:.4g}"
+        return f"{value:.2%}" if share else show_number(value)
 
     return (
         row.model,

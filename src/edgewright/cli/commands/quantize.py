@@ -217,7 +217,7 @@ def _show(report: QuantizeReport, *, sites: bool) -> None:
 
 
 def _make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
-    from edgewright.schema.units import show_bytes
+    from edgewright.schema.units import show_bytes, show_number
 
     metric, speed = row.metric, row.speedup
     return (
@@ -226,9 +226,9 @@ def _make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
         row.state,
         show_bytes(row.bytes) if row.bytes is not None else "–",
         f"{row.bytes_ratio:.2f}×" if row.bytes_ratio else "–",
-        f"{metric.name} {metric.value:.4g}" if metric else "–",
-        f"{metric.low:.4g}–{metric.high:.4g}" if metric else "–",
-        f"{metric.reference:.4g}" if metric else "–",
+        f"{metric.name} {show_number(metric.value)}" if metric else "–",
+        f"{show_number(metric.low)}–{show_number(metric.high)}" if metric else "–",
+        show_number(metric.reference) if metric else "–",
         f"{row.agreement:.2%}" if row.agreement is not None else "–",
         f"{row.sqnr_db:.1f} dB" if row.sqnr_db is not None else "–",
         f"{speed.ratio:.2f}×" if speed else "–",

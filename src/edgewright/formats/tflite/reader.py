@@ -94,7 +94,8 @@ def read_precision(path: Path) -> Precision:
     """Return the model's precision by the types of its compute operators (convolutions, matrix products, recurrent
     cells).
 
-    It is `mixed` if two precisions each have more than a tenth of these operators. Raises the same as `read_signature`.
+    It is `mixed` if two precisions each have more than a tenth of these operators, except fp16 and fp32, which are
+    `fp16`. Raises the same as `read_signature`.
     """
     return find_precision(read_tflite(path))
 
@@ -153,8 +154,10 @@ def find_precision(graph: TfliteGraph) -> Precision:
     if not kinds:
         return _activation_precision(graph)
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
-    big = [kind for kind, count in counts.items() if count * 10 > len(kinds)]
-    return big[0] if len(big) == 1 else "mixed"
+    big = {kind for kind, count in counts.items() if count * 10 > len(kinds)}
+    if big == {"fp16", "fp32"}:  # converters keep small weights in fp32
+        return "fp16"
+    return big.pop() if len(big) == 1 else "mixed"
 
 
 def _operator_precision(

@@ -5,8 +5,7 @@ import pytest
 from edgewright.runtimes.litert.writer.operators import TABLE
 from tests.runtimes.litert.writer.node_tests import Case, Outcome, is_outside, list_cases, run_case
 
-# The share that issue 4 asks for, of cases that LiteRT can express.
-WANTED = 0.90
+WANTED = 0.90  # share of the cases that LiteRT can express
 # The writer's own operator, and such as only cases in old opsets or in float64 are made for: see test_families.
 WITHOUT_CASES = {"Requantize", "ReduceLogSumExp", "Shrink", "Xor", "Einsum"}
 
