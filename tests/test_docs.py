@@ -26,6 +26,7 @@ from edgewright.flows.quantize.report import (
 from edgewright.quantization.job import FidelityReport, QuantizationReport, TensorReport, WeightNodeReport
 from edgewright.quantization.recipe import Method, NodePrecision, Recipe, RecipeRule, Rounding
 from edgewright.runtimes.table import TABLE
+from edgewright.store.runs.queries import RunSummary
 from edgewright.tasks.spec.file import Task
 from edgewright.tasks.spec.task import BUILTIN_METRICS, Dtype, Input, Output
 from edgewright.training.job import DistillationSettings, Settings, SparsitySettings
@@ -165,6 +166,20 @@ def words_of(kind: type[Struct]) -> set[str]:
 
 def test_schemas() -> None:
     demand("schemas", missing(re.findall(r"\"(edgewright\.[a-z-]+/\d+)\"", SOURCE)))
+
+
+def test_fields_of_a_run_in_a_list() -> None:
+    section = (
+        (ROOT / "docs/benchmark.md").read_text(encoding="utf-8").split("\n## edgewright.runs/1")[1].split("\n## ")[0]
+    )
+    demand("fields of a row of runs list", [key for key in RunSummary.__struct_fields__ if f"`{key}`" not in section])
+
+
+def test_precisions_of_runtimes() -> None:
+    rows = re.findall(r"^\| \[`(\w+)`\]\([^|]+\|[^|]+\|[^|]+\| ([^|]+) \|", TEXT, re.MULTILINE)
+    assert {name: tuple(cell.split(", ")) for name, cell in rows if name in TABLE} == {
+        info.name: info.precisions for info in TABLE.values() if info.reads
+    }
 
 
 def test_links_lead_somewhere() -> None:

@@ -195,7 +195,7 @@ CAUSES: dict[str, Callable[[LayerProfile], SlowdownCause | None]] = {
 
 
 def compute_integer_share(layers: Sequence[Layer]) -> float | None:
-    """Return the share of the convolutions and matrix products that ran on integers, by the kernels' names.
+    """Return the share of the convolutions and matrix products that ran in integer arithmetic, by the kernels' names.
 
     Returns None if the trace does not show it.
     """

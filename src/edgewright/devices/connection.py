@@ -277,7 +277,8 @@ class Connection:
                 return OutputError(
                     "the disk is full", rejection.why, "free some space, then run the same command again"
                 )
-        return WorkerError(f"{self._runtime} failed", rejection.why)
+            case "internal":
+                return WorkerError(f"{self._runtime} failed", rejection.why)
 
     def _tail(self) -> str:
         """Return the last lines that the worker wrote to stderr."""

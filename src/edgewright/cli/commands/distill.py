@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--teacher", metavar="MODEL", help="Teacher: FILE.py:FACTORY, or a model file; required.")
 @click.option("--teacher-weights", type=PATH, help="Weights of a torch teacher.")
-@click.option("--student", metavar="MODEL", help="Student: FILE.py:FACTORY, or auto:5x (5 times smaller); required.")
+@click.option(
+    "--student", metavar="MODEL", help="Student: FILE.py:FACTORY, or auto:5x (a fifth of the parameters); required."
+)
 @click.option("--student-weights", type=PATH, help="Initial weights of the student.")
 @click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
 @click.option("--data", metavar="DATA", help="Training data, with or without labels; required.")

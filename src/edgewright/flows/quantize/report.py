@@ -54,7 +54,8 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         agreement: share of the samples with the source's class; None without classes.
         sqnr_db: of its outputs against the source's, on the same samples.
         speedup: None if it was not measured.
-        int8_share: share of the compute operators that ran on integers, from the runtime's profiler; None if unknown.
+        int8_share: share of the compute operators that ran in integer arithmetic, by the runtime's profiler; None if
+            unknown.
         state: `refused` if a gate rejected it.
         notes: of its converter, and why it has float inputs and outputs if integers were requested.
     """

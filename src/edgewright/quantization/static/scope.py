@@ -1,4 +1,4 @@
-"""Operators that run on integers, and tensors with a Q/DQ pair."""
+"""Operators that run in integer arithmetic, and tensors with a Q/DQ pair."""
 
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class QuantizationScope(NamedTuple):
     """What is quantized.
 
     Attributes:
-        operators: names of the nodes that run on integers.
+        operators: names of the nodes that run in integer arithmetic.
         tensors: tensors with a Q/DQ pair, in the order in which they are computed.
         shared_params: for each output of a data movement operator, the tensor whose parameters it has.
         constants: constant operands, such as a number that is added.
@@ -38,7 +38,7 @@ class QuantizationScope(NamedTuple):
 def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> QuantizationScope:
     """Return the scope of a network in which the nodes `kept` compute floats."""
     operators: set[str] = set()
-    integer_tensors: set[str] = set()  # outputs of operators that run on integers
+    integer_tensors: set[str] = set()  # outputs of operators that run in integer arithmetic
     for node in network.nodes:
         if node.name in kept or not _runs_on_integers(network, node, integer_tensors):
             continue

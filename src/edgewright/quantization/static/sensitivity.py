@@ -20,7 +20,7 @@ MAX_NOISE_RATIO = 0.9  # a range must leave less noise than this share of the fi
 
 
 class Sensitivity(NamedTuple):
-    """SQNR of the network's output if only this site runs on integers: weights and input together, and each alone."""
+    """SQNR of the network's output if only this site is quantized: weights and input together, and each alone."""
 
     both: OutputLoss
     weights: OutputLoss

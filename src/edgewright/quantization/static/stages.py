@@ -60,11 +60,11 @@ class QuantizedNetwork(NamedTuple):
         fidelity: figures of the graph in ONNX Runtime, on samples that were not used for fitting.
         first: the same before any site got a higher precision; equal to `fidelity` if none did.
         ranges, values: of each tensor with a pair.
-        sensitivity: of each site that runs on integers.
+        sensitivity: of each site that runs in integer arithmetic.
         stored: its weights.
         precisions: of each site.
         tensor_params: of each tensor with a pair.
-        operators: names of the nodes that run on integers.
+        operators: names of the nodes that run in integer arithmetic.
     """
 
     model: Any

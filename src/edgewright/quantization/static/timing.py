@@ -1,4 +1,4 @@
-"""Time of each site in float and on integers, each run alone in ONNX Runtime on one thread."""
+"""Time of each site in float and in integer arithmetic, each run alone in ONNX Runtime on one thread."""
 
 from collections.abc import Mapping
 from time import perf_counter
@@ -24,8 +24,9 @@ def measure_time_gains(
     stored: Mapping[str, QuantizedWeights],
     inputs: Mapping[str, Array],
 ) -> dict[str, float]:
-    """Return how many microseconds longer each site takes in float than on integers; at least a hundredth of its float
-    time.
+    """Return how many microseconds longer each site takes in float than in integer arithmetic.
+
+    It is at least a hundredth of its float time.
 
     Args:
         inputs: the input of each site, by node, for one sample.

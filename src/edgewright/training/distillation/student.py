@@ -1,8 +1,8 @@
 """`auto:Nx`: a student derived from a teacher, with a given share of its parameters.
 
-Up to six times smaller, only widths are reduced. Beyond that, half of the repeated blocks are removed first. Widths
-shrink by the same share in every group of channels, neurons and heads that can be sliced, rounded to multiples of 8, or
-of 4 in groups below 32. Parameters are counted, not estimated.
+Down to a sixth of the parameters, only widths are reduced. Below that, half of the repeated blocks are removed first.
+Widths shrink by the same share in every group of channels, neurons and heads that can be sliced, rounded to multiples
+of 8, or of 4 in groups below 32. Parameters are counted, not estimated.
 """
 
 from collections.abc import Mapping, Sequence
