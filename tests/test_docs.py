@@ -26,6 +26,7 @@ from edgewright.flows.quantize.report import (
 from edgewright.quantization.job import FidelityReport, QuantizationReport, TensorReport, WeightNodeReport
 from edgewright.quantization.recipe import Method, NodePrecision, Recipe, RecipeRule, Rounding
 from edgewright.runtimes.table import TABLE
+from edgewright.schema.artifact import Artifact
 from edgewright.store.runs.queries import RunSummary
 from edgewright.tasks.spec.file import Task
 from edgewright.tasks.spec.task import BUILTIN_METRICS, Dtype, Input, Output
@@ -173,6 +174,11 @@ def test_fields_of_a_run_in_a_list() -> None:
         (ROOT / "docs/benchmark.md").read_text(encoding="utf-8").split("\n## edgewright.runs/1")[1].split("\n## ")[0]
     )
     demand("fields of a row of runs list", [key for key in RunSummary.__struct_fields__ if f"`{key}`" not in section])
+
+
+def test_fields_of_an_artifacts_record() -> None:
+    page = (ROOT / "docs/compile.md").read_text(encoding="utf-8").split("\n| field of the record |")[1]
+    demand("fields of an artifact's record", [key for key in Artifact.__struct_fields__ if f"`{key}`" not in page])
 
 
 def test_precisions_of_runtimes() -> None:
