@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+import msgspec
 import pytest
 
 from edgewright import __version__
 from edgewright.cli import app
 from edgewright.cli.app import edgewright, run
-from edgewright.cli.registry import ALIASES, COMMANDS, list_options
+from edgewright.cli.registry import ALIASES, COMMANDS, find_command, list_options
 from edgewright.errors import EdgewrightError, UsageError
+from edgewright.schema.plan import BenchmarkPlan, CompilePlan, DistillPlan, EvaluatePlan, PrunePlan, QuantizePlan
 from tests.cli.calling import QUICK, Call
 from tests.error_classes import OURS
 
@@ -300,3 +302,14 @@ def test_an_empty_path(call: Call, words: tuple[str, ...]) -> None:
     result = call(*words)
     assert result.code == 2
     assert "is empty" in result.error()[0]
+
+
+@pytest.mark.parametrize("plan", [BenchmarkPlan, CompilePlan, EvaluatePlan, QuantizePlan, PrunePlan, DistillPlan])
+def test_an_option_has_the_default_of_its_plan(plan: type[msgspec.Struct]) -> None:
+    command = find_command(plan.__name__.removesuffix("Plan").lower())
+    assert command is not None
+    defaults = {field.name: field.default for field in msgspec.structs.fields(plan)}
+    options = {one.name: one.default for one in command.params if type(one.default) in (bool, int, float, str)}
+    shared = options.keys() & defaults.keys()
+    assert len(shared) >= 3
+    assert {name: options[name] for name in shared} == {name: defaults[name] for name in shared}
