@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.quantization.executor import open_session
 from edgewright.quantization.features import Array, find_moments, from_matrices, to_columns, to_matrices
-from edgewright.quantization.network import FloatNetwork, get_attributes
+from edgewright.quantization.network import FloatNetwork
 
 ALL = 1 << 30
 
@@ -55,7 +56,7 @@ def test_columns_and_rows_multiply_to_the_output(
     exact = run(network, given)
     weights = network.constants["w"]
     rows = to_matrices(weight_node, weights)
-    columns = to_columns(weight_node, get_attributes(network.node("site")), given, w[2:], ALL, 0)
+    columns = to_columns(weight_node, read_attributes(network.node("site")), given, w[2:], ALL, 0)
     found = (rows @ columns).reshape(-1, columns.shape[2])  # [outputs, places]
     outputs = exact if op != "Conv" else np.moveaxis(exact, 1, -1)
     assert np.allclose(found.T, outputs.reshape(-1, found.shape[0]), atol=1e-4)

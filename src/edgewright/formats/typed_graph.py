@@ -106,16 +106,6 @@ class TypedGraph(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     data_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def producers(self) -> dict[str, TypedNode]:
-        return {output: node for node in self.nodes for output in node.outputs if output}
-
-    def consumers(self) -> dict[str, list[TypedNode]]:
-        readers: dict[str, list[TypedNode]] = {}
-        for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
-                readers.setdefault(name, []).append(node)
-        return readers
-
     def computing(self) -> tuple[TypedNode, ...]:
         """Return the nodes that run in an inference."""
         return tuple(node for node in self.nodes if not node.folded)

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
+from edgewright.formats.neighbors import select_needed
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only, list_all_inputs, read_attributes
+from edgewright.formats.onnx.constants import add_initializers, read_array, write_array
 from edgewright.formats.onnx.external import needs_data_file
-from edgewright.formats.onnx.submodel import keep_only, list_inputs
-from edgewright.formats.onnx.typing_process import OWN_DOMAINS
 from edgewright.pruning.coupling import Labels
 from edgewright.pruning.groups import PruningGroups
 from edgewright.pruning.static_graph import StaticGraph, normalize_nodes
-from edgewright.quantization.network import get_attributes
 
 KeptUnits = Mapping[str, NDArray[np.int64]]  # by group the sorted indices of the kept units, at least one
 
@@ -109,15 +109,13 @@ class GraphPruner:
         _remove_unused(graph)
 
     def prune_tensor(self, tensor: Any, name: str) -> None:
-        from onnx import numpy_helper
-
         axes = self._groups.units.get(name)
         if axes is None:
             return
-        array = numpy_helper.to_array(tensor)
+        array = read_array(tensor)
         for axis in range(array.ndim):
             array = np.compress(self.kept_flags(name)[axis], array, axis)
-        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+        write_array(tensor, np.ascontiguousarray(array))
 
     def kept_flags(self, name: str) -> list[NDArray[np.bool_]]:
         """Return the kept indices as flags, by axis."""
@@ -129,7 +127,7 @@ class GraphPruner:
         return [int(axis.sum()) for axis in self.kept_flags(name)]
 
     def read_ints(self, node: Any, place: int, name: str) -> list[int]:
-        attributes = get_attributes(node)
+        attributes = read_attributes(node)
         if name in attributes:
             return list(attributes[name])
         given = len(node.input) > place and node.input[place]
@@ -148,10 +146,8 @@ class GraphPruner:
         self.replace(node, place, name, np.asarray(values, np.int64))
 
     def replace(self, node: Any, place: int, name: str, array: NDArray[Any]) -> None:
-        from onnx import numpy_helper
-
         node.input[place] = f"{node.name}/{name}/kept"
-        self._graph.initializer.append(numpy_helper.from_array(array, node.input[place]))
+        add_initializers(self._graph, {node.input[place]: array})
 
     def is_computed(self, node: Any, place: int) -> bool:
         """Return whether a parameter is computed from another tensor's shape, which may have changed."""
@@ -162,7 +158,7 @@ def _update_conv(pruner: GraphPruner, node: Any) -> None:
     """Update a convolution: if the weights' second axis is complete, whole groups are removed."""
     from onnx import helper
 
-    groups = get_attributes(node).get("group", 1)
+    groups = read_attributes(node).get("group", 1)
     if groups == 1:
         return
     wide = pruner.kept(node.input[0] if node.op_type == "Conv" else node.output[0])[1]
@@ -195,7 +191,7 @@ def _update_filled_shape(pruner: GraphPruner, node: Any) -> None:
 
 
 def _update_split(pruner: GraphPruner, node: Any) -> None:
-    axis = int(get_attributes(node).get("axis", 0)) % len(pruner.kept_flags(node.input[0]))
+    axis = int(read_attributes(node).get("axis", 0)) % len(pruner.kept_flags(node.input[0]))
     if pruner.kept_flags(node.input[0])[axis].all() and not pruner.is_computed(node, 1):
         return
     sizes = [pruner.kept(name)[axis] for name in node.output]
@@ -229,7 +225,7 @@ def _update_slice(pruner: GraphPruner, node: Any) -> None:
 
 def _update_resize(pruner: GraphPruner, node: Any) -> None:
     if len(node.input) > 3 and node.input[3]:
-        axes = get_attributes(node).get("axes") or range(len(pruner.read_ints(node, 3, "sizes")))
+        axes = read_attributes(node).get("axes") or range(len(pruner.read_ints(node, 3, "sizes")))
         kept = pruner.kept(node.output[0])
         pruner.write(node, 3, "sizes", [kept[axis] for axis in axes])
 
@@ -237,7 +233,7 @@ def _update_resize(pruner: GraphPruner, node: Any) -> None:
 def _update_gather(pruner: GraphPruner, node: Any) -> None:
     """Convert indices to positions among the kept ones; an axis without removals does not change."""
     kept_flags = pruner.kept_flags(node.input[0])
-    axis = int(get_attributes(node).get("axis", 0)) % len(kept_flags)
+    axis = int(read_attributes(node).get("axis", 0)) % len(kept_flags)
     numbers = pruner._outline.values.get(node.input[1])
     if kept_flags[axis].all() or numbers is None:
         return
@@ -254,13 +250,9 @@ def _update_recurrent(pruner: GraphPruner, node: Any) -> None:
 
 def _remove_unused(graph: Any) -> None:
     """Remove nodes and constants that nothing reads, such as replaced sizes."""
-    needed = {value.name for value in (*graph.output, *graph.input)}
-    nodes = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            nodes.append(node)
-            needed.update(list_inputs(node))
-    keep_only(graph.node, nodes[::-1])
+    ends = {value.name for value in (*graph.output, *graph.input)}
+    keep_only(graph.node, select_needed(graph.node, ends, list_all_inputs))
+    needed = ends.union(*map(list_all_inputs, graph.node))
     keep_only(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
 
 

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
-from edgewright.quantization.network import get_attributes
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes
+from edgewright.formats.onnx.constants import read_array, write_array
 
 Array = NDArray[Any]
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -28,7 +30,7 @@ def _find_layer_weights(model: Any) -> dict[str, int]:
     held = {one.name: one for one in model.graph.initializer if one.data_type in FLOATS and len(one.dims) > 1}
     found = {}
     for node in model.graph.node:
-        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in OPERATORS or node.domain not in OWN_DOMAINS:
             continue
         for place in (0, 1) if node.op_type == "MatMul" else (1,):
             tensor = held.get(node.input[place])
@@ -36,7 +38,7 @@ def _find_layer_weights(model: Any) -> dict[str, int]:
                 continue
             last = len(tensor.dims) - 1
             axis = {"Conv": 1, "ConvTranspose": 0, "MatMul": last - place}.get(node.op_type)
-            found[tensor.name] = int(get_attributes(node).get("transB", 0)) if axis is None else axis
+            found[tensor.name] = int(read_attributes(node).get("transB", 0)) if axis is None else axis
     return found
 
 
@@ -54,21 +56,17 @@ def sparsify_graph(
     Raises:
         UsageError: a sparsity that is not between 0 and 1, an invalid pattern, or a model without such weights.
     """
-    import onnx
-    from onnx import numpy_helper
-
     axes = _find_layer_weights(model)
     if not axes:
         raise UsageError("the model has no weights to prune", "no Conv, Gemm or MatMul has constant weights")
-    arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in axes}
+    arrays = {one.name: read_array(one) for one in model.graph.initializer if one.name in axes}
     masks = _mask_pattern(arrays, axes, pattern) if pattern else _mask_smallest(arrays, sparsity, scope)
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = deepcopy(model)
     zeros = {}
     for tensor in made.graph.initializer:
         if tensor.name in masks:
             array = np.where(masks[tensor.name], arrays[tensor.name], np.zeros((), arrays[tensor.name].dtype))
-            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+            write_array(tensor, array)
             zeros[tensor.name] = (int((array == 0).sum()), array.size)
     return SparseModel(made, zeros)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.pruning import reshape
 from edgewright.pruning.coupling import Axes, Labels
 from edgewright.pruning.propagation import LabelPropagation, NodeRejected, PropagationRule, make_fixed_labels
-from edgewright.quantization.network import get_attributes
 
 # Layers
 
@@ -35,7 +35,7 @@ def _couple_groups(
 
 def _propagate_conv(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x, w = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
-    groups = int(get_attributes(node).get("group", 1))
+    groups = int(read_attributes(node).get("group", 1))
     propagation.require_all(node, *x[2:], *w[2:])
     reads = w[1]
     if groups == 1:
@@ -54,7 +54,7 @@ def _propagate_conv(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 def _propagate_conv_transpose(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x, w = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
-    groups = int(get_attributes(node).get("group", 1))
+    groups = int(read_attributes(node).get("group", 1))
     propagation.require_all(node, *x[2:], *w[2:])
     propagation.couple(node, x[1], w[0])
     made, makes = w[1], w[1]
@@ -78,7 +78,7 @@ def _finish_conv(
 
 
 def _propagate_gemm(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    attributes = get_attributes(node)
+    attributes = read_attributes(node)
     a, b = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
     rows, inner = a[::-1] if attributes.get("transA", 0) else a
     other, columns = b[::-1] if attributes.get("transB", 0) else b
@@ -104,7 +104,7 @@ def _propagate_matmul(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def _propagate_einsum(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    equation = get_attributes(node)["equation"].decode().replace(" ", "")
+    equation = read_attributes(node)["equation"].decode().replace(" ", "")
     if "." in equation or "->" not in equation:
         raise NodeRejected("its equation is not explicit")
     sides, result = equation.split("->")
@@ -126,7 +126,7 @@ def _propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
         propagation.input_labels(node, 0),
         propagation.labels_of(node.input[1]) if not propagation.is_constant(node, 1) else None,
     )
-    axis = int(get_attributes(node).get("axis", 0)) % len(data)
+    axis = int(read_attributes(node).get("axis", 0)) % len(data)
     before, after = data[:axis], data[axis + 1 :]
     numbers = propagation.static_graph.values.get(node.input[1])
     if numbers is not None and numbers.size == max(numbers.shape, default=1):
@@ -143,7 +143,7 @@ def _propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 def _propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]:
     data, numbers = propagation.input_labels(node, 0), propagation.static_graph.shapes.get(node.input[1])
-    if numbers is None or get_attributes(node).get("batch_dims", 0):
+    if numbers is None or read_attributes(node).get("batch_dims", 0):
         raise NodeRejected("its axes are unknown")
     propagation.require_all(node, *data[: numbers[-1]])
     return [(*map(make_fixed_labels, numbers[:-1]), *data[numbers[-1] :])]
@@ -151,7 +151,7 @@ def _propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]
 
 def _propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Propagate LSTM, GRU and RNN: a hidden unit is in every gate and at the same index of both directions."""
-    attributes = get_attributes(node)
+    attributes = read_attributes(node)
     if attributes.get("layout", 0) or "activations" in attributes or propagation.has_input(node, 7):
         raise NodeRejected("pruning supports it only with its default activations and layout")
     x, w, r = (propagation.input_labels(node, place) for place in range(3))
@@ -189,7 +189,7 @@ def _propagate_instance_norm(propagation: LabelPropagation, node: Any) -> list[A
 
 def _propagate_group_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Propagate whole groups with their statistics; scale and shift are per channel or, in opset 18, per group."""
-    x, groups = propagation.input_labels(node, 0), int(get_attributes(node)["num_groups"])
+    x, groups = propagation.input_labels(node, 0), int(read_attributes(node)["num_groups"])
     propagation.require_all(node, *x[2:])
     first = _couple_groups(propagation, node, x[1], make_fixed_labels(0), groups, whole=True)
     for place in (1, 2):
@@ -201,7 +201,7 @@ def _propagate_group_norm(propagation: LabelPropagation, node: Any) -> list[Axes
 def _propagate_layer_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Propagate the normalized axes; removal changes the statistics of the other indices."""
     x = propagation.input_labels(node, 0)
-    start = int(get_attributes(node).get("axis", -1)) % len(x)
+    start = int(read_attributes(node).get("axis", -1)) % len(x)
     for place in (1, 2):
         if propagation.has_input(node, place):
             _broadcast_labels(propagation, node, [x, propagation.input_labels(node, place)])
@@ -217,7 +217,7 @@ def _propagate_along_axis(propagation: LabelPropagation, node: Any) -> list[Axes
     """Fix the axis of an operator that requires all its indices."""
     x, axis = (
         propagation.input_labels(node, 0),
-        int(get_attributes(node).get("axis", -1 if propagation.static_graph.opset >= 13 else 1)),
+        int(read_attributes(node).get("axis", -1 if propagation.static_graph.opset >= 13 else 1)),
     )
     coerced = node.op_type in ("Softmax", "LogSoftmax", "Hardmax") and propagation.static_graph.opset < 13
     propagation.require_all(node, *(x[axis % len(x) :] if coerced else [x[axis % len(x)]]))
@@ -258,14 +258,14 @@ def _broadcast_labels(propagation: LabelPropagation, node: Any, values: list[Axe
 
 def _propagate_concat(propagation: LabelPropagation, node: Any) -> list[Axes]:
     parts = [propagation.labels_of(name) for name in node.input]
-    axis = int(get_attributes(node)["axis"]) % len(parts[0])
+    axis = int(read_attributes(node)["axis"]) % len(parts[0])
     rest = _broadcast_labels(propagation, node, [(*part[:axis], *part[axis + 1 :]) for part in parts])
     return [(*rest[:axis], np.concatenate([part[axis] for part in parts]), *rest[axis:])]
 
 
 def _propagate_split(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = propagation.input_labels(node, 0)
-    axis = int(get_attributes(node).get("axis", 0)) % len(x)
+    axis = int(read_attributes(node).get("axis", 0)) % len(x)
     ends = np.cumsum([propagation.made(node, place)[axis] for place in range(len(node.output))])
     return [(*x[:axis], part, *x[axis + 1 :]) for part in np.split(x[axis], ends[:-1])]
 
@@ -290,7 +290,7 @@ def _propagate_pad(propagation: LabelPropagation, node: Any) -> list[Axes]:
     if pads is None:
         raise NodeRejected("its pads are unknown")
     axes = propagation.read_ints(node, 3, "axes") or list(range(len(x)))
-    constant = get_attributes(node).get("mode", b"constant") == b"constant"
+    constant = read_attributes(node).get("mode", b"constant") == b"constant"
     for place, axis in enumerate(axes):
         before, behind = pads[place], pads[place + len(axes)]
         if (before or behind) and (not constant or min(before, behind) < 0):
@@ -317,7 +317,7 @@ def _propagate_resize(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 def _propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Propagate reductions: a sum ignores removed units; a mean or a maximum requires all indices."""
-    x, attributes = propagation.input_labels(node, 0), get_attributes(node)
+    x, attributes = propagation.input_labels(node, 0), read_attributes(node)
     chosen = propagation.read_ints(node, 1, "axes")
     if not chosen and attributes.get("noop_with_empty_axes", 0):
         return [x]
@@ -334,7 +334,7 @@ def _propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 def _propagate_selection(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Propagate ArgMax, ArgMin and TopK, which require all indices of their axis."""
-    x, attributes = list(propagation.input_labels(node, 0)), get_attributes(node)
+    x, attributes = list(propagation.input_labels(node, 0)), read_attributes(node)
     axis = int(attributes.get("axis", -1 if node.op_type == "TopK" else 0)) % len(x)
     propagation.require_all(node, x[axis])
     if node.op_type == "TopK" or attributes.get("keepdims", 1):

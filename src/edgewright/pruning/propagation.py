@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgewright.formats.onnx.typing_process import OWN_DOMAINS, find_outer_names
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, find_outer_names, read_attributes
 from edgewright.pruning.coupling import FIXED_LABEL, Axes, CouplingBuilder, Labels
 from edgewright.pruning.static_graph import StaticGraph
-from edgewright.quantization.network import get_attributes
 
 
 class NodeRejected(Exception):
@@ -80,7 +79,7 @@ class LabelPropagation:
 
     def read_ints(self, node: Any, place: int, name: str) -> list[int] | None:
         """Read a parameter that is an attribute in old opsets and an input in new ones; None if it is absent."""
-        attributes = get_attributes(node)
+        attributes = read_attributes(node)
         if name in attributes:
             return [int(one) for one in np.atleast_1d(attributes[name])]
         if not self.has_input(node, place):

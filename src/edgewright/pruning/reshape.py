@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.pruning.coupling import Axes, Labels
 from edgewright.pruning.propagation import LabelPropagation, ReshapeSplit, make_fixed_labels
-from edgewright.quantization.network import get_attributes
 
 
 def propagate_reshape(propagation: LabelPropagation, node: Any) -> list[Axes]:
@@ -88,7 +88,7 @@ def _merge(
 
 def propagate_transpose(propagation: LabelPropagation, node: Any) -> list[Axes]:
     axes = propagation.input_labels(node, 0)
-    order = get_attributes(node).get("perm") or range(len(axes))[::-1]
+    order = read_attributes(node).get("perm") or range(len(axes))[::-1]
     return [tuple(axes[place] for place in order)]
 
 
@@ -133,7 +133,7 @@ def propagate_tile(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 def propagate_depth_to_space(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Propagate DepthToSpace: a channel is removed with all channels of its block."""
-    attributes, axes, after = get_attributes(node), propagation.input_labels(node, 0), propagation.made(node)
+    attributes, axes, after = read_attributes(node), propagation.input_labels(node, 0), propagation.made(node)
     block = int(attributes["blocksize"]) ** 2
     inner = attributes.get("mode", b"DCR") == b"CRD"
     table = axes[1].reshape(-1, block) if inner else axes[1].reshape(block, -1).T
@@ -146,5 +146,5 @@ def propagate_space_to_depth(propagation: LabelPropagation, node: Any) -> list[A
     axes, after = propagation.input_labels(node, 0), propagation.made(node)
     propagation.require_all(node, *axes[2:])
     return [
-        (axes[0], np.tile(axes[1], int(get_attributes(node)["blocksize"]) ** 2), *map(make_fixed_labels, after[2:]))
+        (axes[0], np.tile(axes[1], int(read_attributes(node)["blocksize"]) ** 2), *map(make_fixed_labels, after[2:]))
     ]

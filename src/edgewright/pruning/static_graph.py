@@ -1,15 +1,21 @@
 """A graph with static shapes and small values, and the sizes that are computed from shapes."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_producers, find_readers
+from edgewright.formats.onnx.attributes import keep_only, list_all_inputs, read_attributes, read_opset
+from edgewright.formats.onnx.constants import (
+    add_initializers,
+    find_constants,
+    list_inputs_without_constants,
+    read_array,
+)
 from edgewright.formats.onnx.fold import SMALL, ConstantFolder
 from edgewright.formats.onnx.prepare import name_nodes
-from edgewright.formats.onnx.typing_process import OWN_DOMAINS, find_outer_names, fix_input_sizes
-from edgewright.quantization.network import get_attributes
+from edgewright.formats.onnx.typing_process import fix_input_sizes
 
 SizeSource = tuple[str, int]  # a value and one of its axes
 # Inputs that are sizes, which `prune_graph` rewrites.
@@ -37,11 +43,10 @@ class StaticGraph:
 
     def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
         stripped = _strip(model)
-        given = {one.name for one in stripped.graph.initializer}
-        fix_input_sizes(stripped.graph, {one.name for one in stripped.graph.input if one.name not in given}, shapes)
+        fix_input_sizes(stripped.graph, {one.name for one in list_inputs_without_constants(stripped.graph)}, shapes)
         normalize_nodes(stripped.graph)
         self.graph = stripped.graph
-        self.opset = max((one.version for one in stripped.opset_import if one.domain in OWN_DOMAINS), default=1)
+        self.opset = read_opset(stripped, 1)
         folder = ConstantFolder(stripped)
         types = folder.resolve()
         self.shapes = {
@@ -52,12 +57,10 @@ class StaticGraph:
         self.values, self.constant = folder.values, folder.constant
         sparse = {one.values.name for one in stripped.graph.sparse_initializer}
         self.stored = {name: size for name, size in self.shapes.items() if types[name].stored and name not in sparse}
-        self.producer = {name: node for node in self.graph.node for name in node.output if name}
-        self.consumers: dict[str, list[Any]] = defaultdict(list)
+        self.producer = find_producers(self.graph.node)
+        self.consumers = find_readers(self.graph.node, lambda node: dict.fromkeys(list_all_inputs(node)))
         self.sources: dict[str, list[frozenset[SizeSource]]] = {}
         for node in self.graph.node:
-            for name in dict.fromkeys((*node.input, *find_outer_names(node))):
-                self.consumers[name].append(node)
             if all(name in self.values for name in node.output if name):
                 self.trace_sizes(node)
 
@@ -67,7 +70,7 @@ class StaticGraph:
             name for place, name in enumerate(node.input) if name and place not in SIZE_INPUTS.get(node.op_type, ())
         ]
         if node.op_type in ("Shape", "Size"):
-            attributes = get_attributes(node)
+            attributes = read_attributes(node)
             axes = range(len(self.shapes[read[0]]))[attributes.get("start", 0) : attributes.get("end")]
             each = [frozenset([(read[0], axis)]) for axis in axes]
             self.sources[node.output[0]] = each if node.op_type == "Shape" else [frozenset().union(*each)]
@@ -118,32 +121,24 @@ def _strip(model: Any) -> Any:
 
 def normalize_nodes(graph: Any) -> None:
     """Name every node, and replace SplitToSequence by slices."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     name_nodes(graph)
-    held = {one.name: one for one in graph.initializer}
-    held |= {node.output[0]: one.t for node in graph.node if node.op_type == "Constant" for one in node.attribute}
+    held = find_constants(graph)
     splits = {node.output[0]: node for node in graph.node if node.op_type == "SplitToSequence"}
     for node in graph.node:
         split = splits.get(node.input[0]) if node.op_type == "SequenceAt" else None
         if split is None or len(split.input) < 2 or not {node.input[1], split.input[1]} <= held.keys():
             continue
-        place = int(numpy_helper.to_array(held[node.input[1]]).ravel()[0])
-        sizes = numpy_helper.to_array(held[split.input[1]])
+        place = int(read_array(held[node.input[1]]).ravel()[0])
+        sizes = read_array(held[split.input[1]])
         if place < 0:
             continue
         start = place * sizes if sizes.ndim == 0 else sizes[:place].sum()
         end = start + (sizes if sizes.ndim == 0 else sizes[place])
-        numbers = {"starts": int(start), "ends": int(end), "axes": get_attributes(split).get("axis", 0)}
+        numbers = {"starts": int(start), "ends": int(end), "axes": read_attributes(split).get("axis", 0)}
         names = [f"{node.name}/{name}" for name in numbers]
-        graph.initializer.extend(
-            numpy_helper.from_array(np.array([number]), name)
-            for name, number in zip(names, numbers.values(), strict=True)
-        )
+        add_initializers(graph, {n: np.array([number]) for n, number in zip(names, numbers.values(), strict=True)})
         node.CopyFrom(helper.make_node("Slice", [split.input[0], *names], list(node.output), node.name))
-    read = {name for node in graph.node for name in (*node.input, *find_outer_names(node))}
-    kept = [node for node in graph.node if node.op_type != "SplitToSequence" or node.output[0] in read]
-    if len(kept) < len(graph.node):
-        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
-        del graph.node[:]
-        graph.node.extend(kept)
+    read = {name for node in graph.node for name in list_all_inputs(node)}
+    keep_only(graph.node, [one for one in graph.node if one.op_type != "SplitToSequence" or one.output[0] in read])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgewright.errors import GateFailed
 from edgewright.formats.macs import count_macs
+from edgewright.formats.neighbors import find_producers
 from edgewright.formats.typed_graph import TypedGraph
 from edgewright.pruning.graph_pruner import mark_kept_units
 from edgewright.pruning.groups import PruningGroup, PruningGroups
@@ -253,7 +254,7 @@ def sum_constant_bytes(graph: TypedGraph) -> float:
 def sum_folded_bytes(graph: TypedGraph) -> float:
     """Return `sum_constant_bytes` after batch normalizations are folded into the convolutions before them, as torch's
     exporter does: only a bias of each remains."""
-    producers = {name: node for node in graph.nodes for name in node.outputs}
+    producers = find_producers(graph.nodes)
     gone: set[str] = set()
     for node in graph.nodes:
         producer = producers.get(node.inputs[0]) if node.op == "BatchNormalization" else None

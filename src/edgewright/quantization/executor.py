@@ -5,6 +5,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edgewright.formats.neighbors import find_read_names, select_needed
+from edgewright.formats.onnx.constants import make_tensor
+
 Array = NDArray[Any]
 IR_VERSION = 10
 
@@ -42,13 +45,13 @@ class IncrementalExecutor:
         missing = [name for name in targets if name not in self.live[0]]
         if not missing:
             return
-        needed = self._ancestors(missing)
-        steps = [node for node in self._waiting if id(node) in needed]
+        steps = select_needed(self._waiting, missing)
+        needed = {id(node) for node in steps}
         self._waiting = [node for node in self._waiting if id(node) not in needed]
-        later = {name for node in self._waiting for name in node.input} | self._wanted | set(targets)
+        later = find_read_names(self._waiting) | self._wanted | set(targets)
         made = {name for node in steps for name in node.output if name}
         results = sorted(made & later)
-        taken = sorted({name for node in steps for name in node.input} & self.live[0].keys() - made)
+        taken = sorted(find_read_names(steps) & self.live[0].keys() - made)
         session = self._open(steps, taken, results)
         for live in self.live:
             outputs = session.run(results, {name: live[name] for name in taken})
@@ -60,10 +63,9 @@ class IncrementalExecutor:
         """Return a function that computes `output` from the live tensors of one sample."""
         if output in self.live[0]:
             return lambda live: live[output]
-        needed = self._ancestors([output])
-        steps = [node for node in self._waiting if id(node) in needed]
+        steps = select_needed(self._waiting, [output])
         made = {name for node in steps for name in node.output}
-        taken = sorted({name for node in steps for name in node.input} & self.live[0].keys() - made)
+        taken = sorted(find_read_names(steps) & self.live[0].keys() - made)
         session = self._open(steps, taken, [output], optimize=True)
 
         def run(live: Mapping[str, Array]) -> Array:
@@ -71,17 +73,6 @@ class IncrementalExecutor:
             return result
 
         return run
-
-    def _ancestors(self, names: Sequence[str]) -> set[int]:
-        producers = {name: node for node in self._waiting for name in node.output if name}
-        found: set[int] = set()
-        queue = list(names)
-        while queue:
-            node = producers.get(queue.pop())
-            if node is not None and id(node) not in found:
-                found.add(id(node))
-                queue.extend(node.input)
-        return found
 
     def _open(
         self, steps: Sequence[Any], taken: Sequence[str], results: Sequence[str], *, optimize: bool = False
@@ -107,15 +98,15 @@ def open_graph(
     optimize: bool = False,
 ) -> Any:
     """Open a session for some nodes; `type_of` returns the ONNX element type of inputs and outputs."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
-    read = {name for node in nodes for name in node.input}
+    read = find_read_names(nodes)
     graph = helper.make_graph(
         nodes,
         "part",
         [helper.make_tensor_value_info(name, type_of(name), None) for name in inputs],
         [helper.make_tensor_value_info(name, type_of(name), None) for name in outputs],
-        [numpy_helper.from_array(array, name) for name, array in constants.items() if name in read],
+        [make_tensor(name, array) for name, array in constants.items() if name in read],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
     return open_session(model.SerializeToString(), optimize=optimize)

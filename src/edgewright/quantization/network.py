@@ -1,12 +1,14 @@
 """A float ONNX model for quantization: constants as arrays, producers and readers of tensors, weight nodes."""
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.formats.neighbors import find_producers, find_readers, list_distinct_inputs
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes, read_opset
+from edgewright.formats.onnx.constants import add_initializers, read_array, read_initializers
 from edgewright.formats.onnx.fold import infer_shapes
 
 Array = NDArray[Any]
@@ -43,31 +45,25 @@ class FloatNetwork:
     """
 
     def __init__(self, model: Any) -> None:
-        from onnx import numpy_helper
-
         _flatten_biases(model)
         self.model = model
         self.nodes = list(model.graph.node)
-        self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        self.constants = read_initializers(model.graph)
         inferred = infer_shapes(model)
         known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         self.types = {value.name: value.type.tensor_type.elem_type for value in known}
         self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
         self.outputs = [value.name for value in model.graph.output]
-        self.producer = {name: node for node in self.nodes for name in node.output if name}
-        self.consumers: dict[str, list[Any]] = defaultdict(list)
-        for node in self.nodes:
-            for name in dict.fromkeys(node.input):
-                if name:
-                    self.consumers[name].append(node)
+        self.producer = find_producers(self.nodes)
+        self.consumers = find_readers(self.nodes, list_distinct_inputs)
         self._by_name = {node.name: node for node in self.nodes}
-        self.opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+        self.opset = read_opset(model)
         self.weight_nodes = {
             weight_node.node: weight_node for node in self.nodes if (weight_node := self._find_site(node)) is not None
         }
 
     def _find_site(self, node: Any) -> WeightNode | None:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain not in OWN_DOMAINS:
             return None
         weight = self.constants.get(node.input[1])
         if weight is None or weight.dtype != np.float32 or node.input[0] in self.constants:
@@ -75,7 +71,7 @@ class FloatNetwork:
         bias = node.input[2] if len(node.input) > 2 else ""
         if bias and (bias not in self.constants or self.constants[bias].ndim != 1):
             return None
-        attributes = get_attributes(node)
+        attributes = read_attributes(node)
         if node.op_type == "MatMul" and weight.ndim != 2:
             return None
         if node.op_type == "Gemm" and (
@@ -97,26 +93,18 @@ class FloatNetwork:
 
 def _flatten_biases(model: Any) -> None:
     """Reshape the constant bias of each Gemm to [outputs] if it is a scalar or a one-row matrix."""
-    from onnx import numpy_helper
-
     shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type != "Gemm" or len(node.input) < 3 or not {node.input[1], node.input[2]} <= shapes.keys():
             continue
-        outputs = shapes[node.input[1]][0 if get_attributes(node).get("transB", 0) else 1]
+        outputs = shapes[node.input[1]][0 if read_attributes(node).get("transB", 0) else 1]
         shape = shapes[node.input[2]]
         if shape == (outputs,) or len(shape) > 2 or shape not in ((), (1,), (1, 1), (1, outputs)):
             continue
-        array = next(numpy_helper.to_array(one) for one in model.graph.initializer if one.name == node.input[2])
+        array = next(read_array(one) for one in model.graph.initializer if one.name == node.input[2])
         row = np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (outputs,)))
         node.input[2] = f"{node.name}/bias-row"
-        model.graph.initializer.append(numpy_helper.from_array(row, node.input[2]))
-
-
-def get_attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        add_initializers(model.graph, {node.input[2]: row})
 
 
 def get_clip_bounds(node: Any, constants: Mapping[str, Array]) -> tuple[float, float] | None:

@@ -1,6 +1,7 @@
 """Values of a float network's tensors on calibration samples."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,8 +64,7 @@ def _with_outputs(network: FloatNetwork, tensors: Sequence[str]) -> bytes:
     """Return the serialized model with these tensors as additional outputs."""
     import onnx
 
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
+    model = deepcopy(network.model)
     there = {value.name for value in model.graph.output} | set(network.inputs)
     model.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, network.types.get(name, 1), None)

@@ -13,6 +13,8 @@ import msgspec
 import numpy as np
 
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, find_full_disk_error
+from edgewright.formats.onnx.attributes import iterate_subgraphs, read_opset
+from edgewright.formats.onnx.constants import write_array
 from edgewright.formats.onnx.prepare import remove_exporter_metadata
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.job import (
@@ -38,7 +40,6 @@ from edgewright.quantization.static.stages import SENSITIVITY_SAMPLES, Quantized
 from edgewright.quantization.static.write import FOUR_BIT_OPSET, protect_float_layers
 from edgewright.system.parent import die_with_parent
 
-GRAPHS = (5, 10)  # AttributeProto.GRAPH and GRAPHS
 PAIRS_OPSET = 13  # the first in which pairs have an axis
 
 
@@ -82,7 +83,7 @@ def run(job: QuantizationJob, send: Any) -> None:
     model = ensure_opset(model, FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
     fold_batch_norms(model)
     network = FloatNetwork(model)
-    if inner := [node.name for node in network.nodes if any(one.type in GRAPHS for one in node.attribute)]:
+    if inner := [node.name for node in network.nodes if any(iterate_subgraphs(node))]:
         raise ModelNotConvertible(
             f"'{inner[0]}' contains a subgraph",
             "branches and loops cannot be quantized",
@@ -115,12 +116,10 @@ def run(job: QuantizationJob, send: Any) -> None:
 
 def _equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
     """Return the network with its channels scaled, which computes the same."""
-    from onnx import numpy_helper
-
     changed = equalize(network, samples)
     for tensor in model.graph.initializer:
         if tensor.name in changed:
-            tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
+            write_array(tensor, changed[tensor.name])
     return FloatNetwork(model) if changed else network
 
 
@@ -128,7 +127,7 @@ def ensure_opset(model: Any, opset: int) -> Any:
     """Return the model in that opset or a newer one. Raises ModelNotConvertible."""
     import onnx
 
-    have = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    have = read_opset(model)
     if have >= opset:
         return model
     try:

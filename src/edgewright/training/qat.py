@@ -6,6 +6,7 @@ Training starts at the quantizer's result and writes the same graph with other i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.neighbors import find_producers, find_read_names
+from edgewright.formats.onnx.attributes import read_attributes
+from edgewright.formats.onnx.constants import make_tensor, read_initializers
 from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, reshape_along_axis
 from edgewright.formats.onnx_to_torch.build import load_network
@@ -107,12 +111,10 @@ class QatGraph:
     """A graph with its trained tensors and its activation quantizers."""
 
     def __init__(self, model: Any) -> None:
-        from onnx import numpy_helper
-
         self.model = model
-        self.constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        self.constants = read_initializers(model.graph)
         self.types = {one.name: one.data_type for one in model.graph.initializer}
-        self.producers = {name: node for node in model.graph.node for name in node.output}
+        self.producers = find_producers(model.graph.node)
         self.trained: dict[str, TrainedTensor] = {}
         self.rounds: dict[str, tuple[str, str]] = {}  # name of a QuantizeLinear: names of scale and zero point
         for node in model.graph.node:
@@ -140,7 +142,7 @@ class QatGraph:
         self.rounds[node.name] = (node.input[1], node.input[2])
 
     def read_stored(self, node: Any) -> QuantizedInitializer:
-        attributes = {one.name: one.i for one in node.attribute}
+        attributes = read_attributes(node)
         if attributes.get("block_size") or node.input[1] not in self.constants:
             why = f"DequantizeLinear ('{node.name}') has block-wise or computed scales"
             raise ModelNotConvertible("the graph cannot be trained", why, QUANTIZE_HINT)
@@ -172,8 +174,7 @@ class QatGraph:
         import onnx
         from onnx import helper
 
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
+        model = deepcopy(self.model)
         graph = model.graph
         gone = set(self.trained)
         nodes = []
@@ -184,7 +185,7 @@ class QatGraph:
             if node.name in self.rounds or (rounds and node.input[0] not in self.constants):
                 node = helper.make_node("Identity", [node.input[0]], list(node.output), name=node.name)
             nodes.append(node)
-        read = {name for node in nodes for name in node.input} | {one.name for one in graph.output}
+        read = find_read_names(nodes) | {one.name for one in graph.output}
         kept = [one for one in graph.initializer if one.name in read - gone]
         inputs = [
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, one.start.shape)
@@ -315,16 +316,13 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
 
     def write(self, path: Path) -> None:
         """Write the graph with the trained values."""
-        import onnx
-
         trained_arrays = self.trained_arrays()
-        model = onnx.ModelProto()
-        model.CopyFrom(self.qat_graph.model)
+        model = deepcopy(self.qat_graph.model)
         for tensor in model.graph.initializer:
             if tensor.name in trained_arrays:
                 array = trained_arrays[tensor.name]
                 four = tensor.data_type == INT4
-                made = pack_four_bits(tensor.name, array) if four else onnx.numpy_helper.from_array(array, tensor.name)
+                made = pack_four_bits(tensor.name, array) if four else make_tensor(tensor.name, array)
                 tensor.CopyFrom(made)
         write_atomically(path, lambda file: file.write(model.SerializeToString()))
 

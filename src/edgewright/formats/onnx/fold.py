@@ -1,10 +1,13 @@
 """Shapes and types of every value of an ONNX graph, by onnx's inference and by folding what is constant."""
 
+from copy import deepcopy
 from math import prod
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only
+from edgewright.formats.onnx.constants import add_initializers, make_tensor, read_array
 from edgewright.formats.onnx.external import EXTERNAL, iterate_graph_tensors, read_range
 from edgewright.formats.onnx.reader import get_dtype_name
 from edgewright.formats.typed_graph import Size, TensorType
@@ -15,7 +18,6 @@ SMALL = 4096  # elements; larger constants are not computed
 NODE_SHARE, FOLDING_SHARE = 0.1, 0.5  # of the budget's seconds: computing one constant, computing them all
 MOST_ROUNDS = 12
 MOST_ROWS = 4_000_000  # entries of one-dimensional values, up to which onnx may follow numbers
-OWN_DOMAINS = ("", "ai.onnx")
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 CONTROL = {"If", "Loop", "Scan"}
 
@@ -189,11 +191,11 @@ class ConstantFolder:
         known.
         """
         import onnx
-        from onnx import helper, numpy_helper, shape_inference
+        from onnx import helper, shape_inference
 
         version = self.opset.get(node.domain, self.opset.get("ai.onnx", 1))
         try:
-            values = {name: numpy_helper.from_array(self.values[name]) for name in node.input if name}
+            values = {name: make_tensor("", self.values[name]) for name in node.input if name}
             types = {name: helper.make_tensor_type_proto(one.data_type, one.dims) for name, one in values.items()}
             schema = onnx.defs.get_schema(node.op_type, version, "")
             found = shape_inference.infer_node_outputs(
@@ -252,10 +254,9 @@ def _find_problem(model: Any, node: Any, opset: dict[str, int], known: list[Tens
 
 def infer(model: Any, values: dict[str, Any]) -> Any:
     """Return the graph with the shapes that onnx infers, given the values that are known."""
-    from onnx import ModelProto, helper, numpy_helper
+    from onnx import helper
 
-    shown = ModelProto()
-    shown.CopyFrom(model)
+    shown = deepcopy(model)
     graph = shown.graph
     for node in graph.node:
         if node.op_type == "GroupNormalization" and node.domain in OWN_DOMAINS:  # onnx has no inference for it
@@ -264,11 +265,9 @@ def infer(model: Any, values: dict[str, Any]) -> Any:
     folded = [name for name in values if name in made]
     kept = [node for node in graph.node if not set(folded).issuperset(name for name in node.output if name)]
     if folded:
-        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
-        del graph.node[:]
-        graph.node.extend(kept)
+        keep_only(graph.node, kept)
         still = {name for node in kept for name in node.output}
-        graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in folded if name not in still)
+        add_initializers(graph, {name: values[name] for name in folded if name not in still})
     try:
         return infer_shapes(shown).graph
     except Exception:  # a model that it rejects as a whole is reported node by node
@@ -303,9 +302,7 @@ def _read_shape(kind: Any) -> tuple[Size, ...]:
 
 def _read_array(tensor: Any) -> Any:
     """Return NumPy's array; None if the data is absent or does not fit."""
-    from onnx import numpy_helper
-
     try:
-        return numpy_helper.to_array(tensor)
+        return read_array(tensor)
     except (ValueError, TypeError, KeyError, OSError, OverflowError):
         return None

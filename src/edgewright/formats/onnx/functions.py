@@ -1,18 +1,22 @@
-"""Functions that an ONNX model defines itself; their operators are counted before they are inlined.
+"""Functions that an ONNX model defines itself, and operators that ONNX defines by others.
 
-Each function may call others several times, so that a model of a kilobyte can expand to billions of operators.
+Operators are counted before functions are inlined: each function may call others several times, so that a model of a
+kilobyte can expand to billions of operators.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 from edgewright.errors import ModelUnreadable
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, iterate_subgraphs, keep_only, read_opset
 from edgewright.limits import ResourceBudget, read_budget
 
 Key = tuple[str, str, str]  # domain, name and overload of a function
 Weigh = Callable[[Any], int]
 
+MOST_BODIES = 3  # definitions may have operators with definitions
 MOST = 10**15  # counting ends here
 OPERATOR_BYTES = 7_500  # measured memory of one operator while a model is read and checked
 
@@ -33,6 +37,54 @@ def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:
         return onnx.inliner.inline_local_functions(model)
     except Exception as error:  # onnx's own classes
         raise ModelUnreadable("the model's functions cannot be inlined", str(error)[:300]) from None
+
+
+def expand_operators(model: Any, is_wanted: Callable[[str], bool]) -> Any:
+    """Return the model with ONNX's own operators of some names replaced by ONNX's definition, if there is one.
+
+    It is unchanged if onnx fails; the operators are then rejected by name.
+    """
+    import onnx.inliner
+
+    make_value = onnx.helper.make_tensor_value_info
+    for _ in range(MOST_BODIES):
+        schemas = _find_definitions(model, is_wanted)
+        if not schemas:
+            break
+        _add_defaults(model.graph, schemas)
+        # Definitions depend on the types of their inputs, including weights and absent inputs.
+        values = [make_value(tensor.name, tensor.data_type, tensor.dims) for tensor in model.graph.initializer]
+        model.graph.value_info.extend([*values, make_value("", onnx.TensorProto.FLOAT, [])])
+        try:
+            selected = [("", op) for op in schemas]
+            model = onnx.inliner.inline_selected_functions(model, selected, inline_schema_functions=True)
+        except Exception:  # onnx's own classes
+            break
+    keep_only(model.graph.value_info, [value for value in model.graph.value_info if value.name])
+    return model
+
+
+def _find_definitions(model: Any, is_wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the schemas of the operators that ONNX defines by others."""
+    from onnx import defs
+
+    found = {}
+    for op in sorted({node.op_type for node in model.graph.node if node.domain in OWN_DOMAINS}):
+        with suppress(defs.SchemaError, TypeError):  # TypeError: the version is beyond a C++ int
+            schema: Any = defs.get_schema(op, read_opset(model), "") if is_wanted(op) else None
+            if schema and (schema.has_function or schema.has_context_dependent_function):
+                found[op] = schema
+    return found
+
+
+def _add_defaults(graph: Any, schemas: Mapping[str, Any]) -> None:
+    """Write default attributes explicitly, since onnx's inliner drops those within a definition."""
+    for node in graph.node:
+        if node.domain in OWN_DOMAINS and node.op_type in schemas:
+            given = {attribute.name for attribute in node.attribute}
+            for name, attribute in schemas[node.op_type].attributes.items():
+                if name not in given and attribute.default_value.type:
+                    node.attribute.append(attribute.default_value)
 
 
 def _check_operators(model: Any, budget: ResourceBudget) -> None:
@@ -94,7 +146,7 @@ def _count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], wei
 
 def _key_of(one: Any, name: str) -> Key:
     """Return the key by which a call finds its function."""
-    domain = "" if one.domain == "ai.onnx" else one.domain
+    domain = "" if one.domain in OWN_DOMAINS else one.domain
     return domain, name, getattr(one, "overload", "")
 
 
@@ -102,6 +154,5 @@ def _nodes_of(graph: Any) -> Iterator[Any]:
     """Find the nodes of a graph or function, and of the graphs within them."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes_of(inner)
+        for inner in iterate_subgraphs(node):
+            yield from _nodes_of(inner)

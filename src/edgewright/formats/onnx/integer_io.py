@@ -4,17 +4,17 @@ Callers then convert with the scales that are reported here. If that would chang
 results, an input or output is unchanged, and the reason is reported.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, read_constant
+from edgewright.formats.neighbors import find_producers, find_read_names
+from edgewright.formats.onnx.attributes import find_outer_names, keep_only
+from edgewright.formats.onnx.constants import find_constants, read_array
+from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE
 from edgewright.formats.onnx.reader import describe_value
 from edgewright.schema.model import Quantization
 
-Array = NDArray[Any]
 STORED = ("int8", "uint8", "int16", "uint16")
 
 
@@ -40,14 +40,9 @@ class IntegerIoRewriter:
     """The graph's first and last nodes."""
 
     def __init__(self, model: Any) -> None:
-        from onnx import numpy_helper
-
         self.graph = model.graph
-        self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in self.graph.initializer}
-        for node in self.graph.node:
-            if node.op_type == "Constant" and (value := read_constant(node)) is not None:
-                self.constants[node.output[0]] = value
-        self.inner = set(_inner_names(self.graph))
+        self.constants = {name: read_array(tensor) for name, tensor in find_constants(self.graph).items()}
+        self.inner = set[str]().union(*map(find_outer_names, self.graph.node))
         self.given = {value.name for value in self.graph.output}
         self.integer_ports: dict[str, IntegerPort] = {}
 
@@ -87,7 +82,7 @@ class IntegerIoRewriter:
         prefix = f"output '{name}' stays {_type_of(value)}: "
         if _type_of(value) != "float32":
             return prefix + "it is not a quantized float32 tensor"
-        makers = self.makers()
+        makers = find_producers(self.graph.node)
         maker = makers.get(name)
         if maker is None or not _is_standard_op(maker, DEQUANTIZE):
             return prefix + (
@@ -106,9 +101,6 @@ class IntegerIoRewriter:
         self.rename({stored}, name)
         self.retype(value, integer_port)
         return ""
-
-    def makers(self) -> dict[str, Any]:
-        return {name: node for node in self.graph.node for name in node.output if name}
 
     def read_port(self, node: Any) -> IntegerPort | None:
         """Return the scale of one node of a Q/DQ pair; None if it is not one constant scale and zero point."""
@@ -138,10 +130,9 @@ class IntegerIoRewriter:
 
     def drop_unread(self) -> None:
         """Remove unused scales and zero points."""
-        read = {name for node in self.graph.node for name in node.input} | self.inner | self.given
+        read = find_read_names(self.graph.node) | self.inner | self.given
         inputs = {value.name for value in self.graph.input}
-        for one in [one for one in self.graph.initializer if one.name not in read | inputs]:
-            self.graph.initializer.remove(one)
+        keep_only(self.graph.initializer, [one for one in self.graph.initializer if one.name in read | inputs])
 
 
 def _is_standard_op(node: Any, op: str) -> bool:
@@ -150,12 +141,3 @@ def _is_standard_op(node: Any, op: str) -> bool:
 
 def _type_of(value: Any) -> str:
     return describe_value(value).dtype
-
-
-def _inner_names(graph: Any) -> Iterator[str]:
-    """Yield the names that subgraphs of operators read, those of their own values included."""
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        for inner in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
-            yield from (name for node in inner.node for name in node.input)
-            yield from (value.name for value in inner.output)
-            yield from _inner_names(inner)

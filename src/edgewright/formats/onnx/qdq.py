@@ -6,12 +6,16 @@ zero and its values do not, the float graph bounds it again.
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.neighbors import find_read_names
+from edgewright.formats.onnx.attributes import read_attribute, read_opset
+from edgewright.formats.onnx.constants import make_tensor, read_array, read_initializers
 
 Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -95,7 +99,7 @@ def extract_float_model(model: Any) -> ExtractedFloatModel:
     more than one scale or in other types than integers of eight and sixteen bits, and for scales that are computed or
     not float32.
     """
-    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    opset = read_opset(model)
     if opset < OLDEST_OPSET:
         why = f"opset {opset} is older than {OLDEST_OPSET}, in which Clip first takes its limits as inputs"
         raise ModelNotConvertible(
@@ -111,10 +115,8 @@ class FloatModelExtractor:
     """Visits the graph once, in its order."""
 
     def __init__(self, model: Any) -> None:
-        from onnx import numpy_helper
-
         self.model = model
-        self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        self.constants = read_initializers(model.graph)
         self.added: dict[str, Array] = {}
         self.weights: dict[str, QdqWeights] = {}
         self.quantized: dict[
@@ -132,8 +134,8 @@ class FloatModelExtractor:
         self.direct |= {value.name for value in model.graph.output}
 
     def take(self, node: Any) -> None:
-        if node.op_type == "Constant" and (value := read_constant(node)) is not None:
-            self.constants[node.output[0]] = value
+        if node.op_type == "Constant" and (value := read_attribute(node, "value")) is not None:
+            self.constants[node.output[0]] = read_array(value)
             self.nodes.append(node)
         elif node.op_type == QUANTIZE and node.domain in OWN_DOMAINS:
             self.round(node)
@@ -168,10 +170,7 @@ class FloatModelExtractor:
             raise _make_rejection(node, f"its input '{source}' is not the output of a QuantizeLinear")
 
     def keep(self, node: Any) -> None:
-        from onnx import NodeProto
-
-        kept = NodeProto()
-        kept.CopyFrom(node)
+        kept = deepcopy(node)
         for position, name in enumerate(node.input):
             if name in self.quantized:
                 raise _make_rejection(node, f"it reads the integers '{name}' directly")
@@ -228,7 +227,7 @@ class FloatModelExtractor:
             return tensor in self.constants and bool((self.constants[tensor] >= 0).all())
         if node.op_type == "Clip":
             least = self.constants.get(node.input[1]) if len(node.input) > 1 else None
-            own = next((one.f for one in node.attribute if one.name == "min"), -1.0)
+            own = read_attribute(node, "min", -1.0)
             return bool((own if least is None else least) >= 0)
         if node.op_type in VALUE_PRESERVING_OPS:
             carried = list(node.input) if node.op_type == "Concat" else node.input[:1]
@@ -245,8 +244,8 @@ class FloatModelExtractor:
         if has_zero and node.input[2] not in self.constants:
             raise _make_rejection(node, "its zero point is computed")
         zeros = self.constants[node.input[2]] if has_zero else np.zeros(scales.shape, np.uint8)
-        axis = next((int(one.i) for one in node.attribute if one.name == "axis"), 1)
-        if any(one.name == "block_size" and one.i for one in node.attribute):
+        axis = read_attribute(node, "axis", 1)
+        if read_attribute(node, "block_size"):
             raise _make_rejection(node, "it has blockwise scales")
         return scales, np.broadcast_to(np.atleast_1d(zeros), scales.shape), axis
 
@@ -259,7 +258,7 @@ class FloatModelExtractor:
         return ActivationQuantParams(float(scales[0]), int(zeros[0]), int(limits.min), int(limits.max))
 
     def finish(self) -> ExtractedFloatModel:
-        from onnx import ModelProto, helper, numpy_helper
+        from onnx import helper
 
         for value in self.model.graph.output:
             if value.name in self.dequantized:
@@ -268,16 +267,15 @@ class FloatModelExtractor:
                 raise ModelNotConvertible(
                     "the model has an integer output", f"its output '{value.name}' is quantized", QDQ_HINT
                 )
-        read = {name for node in self.nodes for name in node.input} | {one.name for one in self.model.graph.output}
+        read = find_read_names(self.nodes) | {one.name for one in self.model.graph.output}
         nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read]
         kept = [one for one in self.model.graph.initializer if one.name in read]
-        made = [numpy_helper.from_array(array, name) for name, array in self.added.items() if name in read]
+        made = [make_tensor(name, array) for name, array in self.added.items() if name in read]
         graph = helper.make_graph(
             nodes, self.model.graph.name, list(self.model.graph.input), list(self.model.graph.output),
             [*kept, *made],
         )  # fmt: skip
-        result = ModelProto()
-        result.CopyFrom(self.model)
+        result = deepcopy(self.model)
         result.graph.CopyFrom(graph)
         return ExtractedFloatModel(result, self.weights, self.input_params, self.output_params)
 
@@ -302,13 +300,6 @@ class FloatModelExtractor:
 
 def _is_qdq_node(node: Any) -> bool:
     return node.op_type in (QUANTIZE, DEQUANTIZE) and node.domain in OWN_DOMAINS
-
-
-def read_constant(node: Any) -> Array | None:
-    from onnx import numpy_helper
-
-    found: Array | None = next((numpy_helper.to_array(one.t) for one in node.attribute if one.name == "value"), None)
-    return found
 
 
 def reshape_along_axis(array: Array, axis: int, rank: int) -> Array:

@@ -1,12 +1,14 @@
 """Reading of ONNX: signature, graph, precision and weight files."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ModelUnreadable
 from edgewright.formats.onnx.external import check_external, iterate_model_tensors
+from edgewright.formats.onnx.weightless import StrippedModel, load_without_weights, map_file, strip_weights
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
 from edgewright.schema.vocabulary import Precision
 
@@ -28,7 +30,7 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.model = parse_model(path)
+        self.model = parse_model(path, weights=False)
         self.graph = self.model.graph
         if not self.graph.node and not self.graph.output:
             raise ModelUnreadable(f"{path} has no graph", "it has no operators and no outputs")
@@ -110,29 +112,45 @@ class OnnxFile:
         return floats[most]
 
 
-def parse_model(path: Path) -> Any:
-    """Return the protobuf message. Raises ModelUnreadable for other bytes."""
+def parse_model(path: Path, *, weights: bool = True) -> Any:
+    """Return the protobuf message, or one without large weights. Raises ModelUnreadable for other bytes."""
+    with _report_damage(path):
+        return _parse(path.read_bytes() if weights else load_without_weights(path))
+
+
+def map_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
+    """Return the message without its large initializers, which stay in the mapped file. Raises ModelUnreadable."""
+    with _report_damage("the given bytes" if isinstance(model, bytes) else model):
+        stripped = strip_weights(map_file(model))
+        return _parse(stripped.message), stripped
+
+
+@contextmanager
+def _report_damage(source: object) -> Iterator[None]:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
-    from onnx import ModelProto
 
     try:
-        model = ModelProto.FromString(path.read_bytes())
-        check_strings(model)
+        yield
     except (DecodeError, ValueError, MemoryError, OSError) as error:
-        raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
-    return model
+        raise ModelUnreadable(f"{source} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
 
 
-def check_strings(model: Any) -> None:
-    """Raise ValueError for a text that is not UTF-8, for which protobuf returns bytes on access."""
+def _parse(message: bytes) -> Any:
+    """Return the message. Raises ValueError for a text that is not UTF-8, for which protobuf returns bytes on
+    access."""
+    from onnx import ModelProto
+
+    model = ModelProto.FromString(message)
     if any(isinstance(text, bytes) for text in _texts_of(model)):
         raise ValueError("a name in it is not UTF-8")
+    return model
 
 
 def _texts_of(model: Any) -> Iterator[str | bytes]:
     graph = model.graph
     for node in graph.node:
-        yield from (node.name, node.op_type, *node.input, *node.output)
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
     for value in (*graph.input, *graph.output):
         yield from (value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim))
     for tensor in iterate_model_tensors(model):

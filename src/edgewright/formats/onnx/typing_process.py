@@ -14,21 +14,26 @@ from typing import Any
 import msgspec
 
 from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
-from edgewright.formats.onnx.attributes import read_value
+from edgewright.formats.neighbors import order_nodes
+from edgewright.formats.onnx.attributes import (
+    OWN_DOMAINS,
+    iterate_subgraphs,
+    keep_only,
+    list_all_inputs,
+    read_opset,
+    read_value,
+)
 from edgewright.formats.onnx.external import check_external, iterate_graph_tensors
 from edgewright.formats.onnx.fold import ConstantFolder, load_small
 from edgewright.formats.onnx.functions import inline_functions
 from edgewright.formats.onnx.prepare import name_nodes
-from edgewright.formats.onnx.reader import OnnxFile, parse_model
+from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.formats.onnx.typed import GraphRead, GraphReadError
-from edgewright.formats.onnx.weightless import load_without_weights
 from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode, limit_count
 from edgewright.limits import ResourceBudget, read_budget
 from edgewright.system.memory_limit import SPARE_BYTES, limit_this_process
 from edgewright.system.parent import die_with_parent
-from edgewright.system.temporary import TemporaryFolder
 
-OWN_DOMAINS = ("", "ai.onnx")
 TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types of complex values
 SPARSE = (11, 12, 13, 14)
 
@@ -58,12 +63,12 @@ def _to_read_error(error: EdgewrightError) -> GraphReadError:
 def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> TypedGraph:
     """See `typed.read_onnx_graph`."""
     budget = budget or read_budget()
-    model, file = _read_message(path)
+    file = OnnxFile(path)
+    model, signature, precision = file.model, file.signature(), file.precision()
     notes = _write_out_functions(model, budget)
     graph = model.graph
     name_nodes(graph)
     notes += _order_nodes(path, graph)
-    signature = file.signature()
     taken, assumed = fix_input_sizes(graph, {spec.name for spec in signature.inputs}, shapes)
     data_files = check_external(path, model)
     _check_weights(path, graph)
@@ -74,10 +79,10 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
     nodes = tuple(_read_node(node, folder) for node in graph.node)
     return TypedGraph(
         format="onnx",
-        opset=max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=None),
+        opset=read_opset(model) or None,
         domains={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         signature=signature,
-        precision=file.precision(),
+        precision=precision,
         nodes=nodes,
         tensors=tensors,
         inputs=tuple(spec.name for spec in signature.inputs),
@@ -87,19 +92,6 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
         data_files=data_files,
         notes=tuple(notes),
     )
-
-
-def _read_message(path: Path) -> tuple[Any, OnnxFile]:
-    """Return the message without its large weights, and the reader of signature and precision on the same."""
-    with TemporaryFolder() as folder:
-        short = folder / "model.onnx"
-        try:
-            short.write_bytes(load_without_weights(path))
-            return parse_model(short), OnnxFile(short)
-        except ModelUnreadable as error:
-            raise ModelUnreadable(error.what.replace(str(short), str(path)), error.why, error.try_this) from None
-        except (OSError, ValueError) as error:
-            raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error)) from None
 
 
 def _write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
@@ -125,60 +117,12 @@ def _order_nodes(path: Path, graph: Any) -> list[str]:
     """Sort the nodes into an execution order. Raises ModelUnreadable if there is none."""
     given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
-    made = [name for node in graph.node for name in node.output if name]
-    if len(set(made)) != len(made) or not given.isdisjoint(made):
-        raise ModelUnreadable(f"{path} has a value with two producers", "each value of an ONNX graph has one producer")
-    order = _sort_nodes(graph.node, given)
-    if len(order) < len(graph.node):
-        stuck = next(node.name for i, node in enumerate(graph.node) if i not in set(order))
-        why = "they are on a cycle, or read a value that no operator produces"
-        raise ModelUnreadable(f"{len(graph.node) - len(order)} operators can never run, first '{stuck[:200]}'", why)
-    lost = [value.name for value in graph.output if value.name not in given and value.name not in set(made)]
-    if lost:
-        raise ModelUnreadable(f"no operator produces the output '{lost[0][:200]}'")
-    if order == list(range(len(order))):
+    nodes = list(graph.node)
+    ordered = order_nodes(nodes, given, [value.name for value in graph.output], list_all_inputs, model=path)
+    if all(node is own for node, own in zip(ordered, nodes, strict=True)):
         return []
-    nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes[i] for i in order)
+    keep_only(graph.node, ordered)
     return [("its operators are not in topological order: runtimes other than LiteRT reject such a file")]
-
-
-def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
-    """Return the positions in an execution order close to the file's own, without nodes that can never run."""
-    import heapq
-
-    waiting: dict[str, list[int]] = {}
-    missing = []
-    for position, node in enumerate(nodes):
-        names = {name for name in (*node.input, *find_outer_names(node)) if name and name not in given}
-        missing.append(len(names))
-        for name in names:
-            waiting.setdefault(name, []).append(position)
-    ready = [position for position, count in enumerate(missing) if not count]
-    order = []
-    while ready:
-        position = heapq.heappop(ready)
-        order.append(position)
-        for name in nodes[position].output:
-            for reader in waiting.pop(name, ()):
-                missing[reader] -= 1
-                if not missing[reader]:
-                    heapq.heappush(ready, reader)
-    return order
-
-
-def find_outer_names(node: Any) -> set[str]:
-    """Return the values of the outer graph that a node's subgraphs read."""
-    found: set[str] = set()
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            own = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
-            own |= {name for one in inner.node for name in one.output}
-            read = {name for one in inner.node for name in (*one.input, *find_outer_names(one))}
-            found |= read | {value.name for value in inner.output}
-            found -= own
-    return found
 
 
 def fix_input_sizes(
@@ -236,9 +180,7 @@ def _forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
     """Remove the file's shapes of inner values, which inference computes, except for operators without inference."""
     foreign = {name for node in graph.node if node.domain not in OWN_DOMAINS for name in node.output}
     kept = [value for value in graph.value_info if value.name in foreign]
-    kept = [type(value).FromString(value.SerializeToString()) for value in kept]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
+    keep_only(graph.value_info, kept)
     for value in (*graph.value_info, *graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in bound:
@@ -265,7 +207,7 @@ def _read_node(node: Any, folder: "ConstantFolder") -> TypedNode:
         outputs=tuple(node.output),
         attributes={one.name: read_value(one) for one in plain},
         folded=all(name in folder.constant for name in node.output if name) and any(node.output),
-        bodies=sum(one.HasField("g") + len(one.graphs) for one in node.attribute),
+        bodies=len(list(iterate_subgraphs(node))),
         problem=folder.problems.get(node.name, ""),
     )
 

@@ -1,35 +1,69 @@
-"""An ONNX file's message without its large weights: they are neither read nor copied.
+"""An ONNX file's message without its large weights: they are neither read nor copied, but mapped on request.
 
 A model of 1.5 GB is then a message of some hundred kilobytes. The fields are those of onnx.proto3: ModelProto.graph 7,
-GraphProto.initializer 5, TensorProto.raw_data 9, and float_data 4, int32_data 5, int64_data 7, double_data 10,
-uint64_data 11 (https://protobuf.dev/programming-guides/encoding/).
+GraphProto.initializer 5, TensorProto.name 8 and raw_data 9, and float_data 4, int32_data 5, int64_data 7,
+double_data 10, uint64_data 11 (https://protobuf.dev/programming-guides/encoding/).
 """
 
 import mmap
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 GRAPH, INITIALIZER, NODE, ATTRIBUTE = 7, 5, 1, 5
 TENSOR, INNER_GRAPH, TENSORS, INNER_GRAPHS = 5, 6, 10, 11
-NUMBERS = {4, 5, 7, 9, 10, 11}
+NAME, RAW_DATA = 8, 9
+NUMBERS = {4, 5, 7, RAW_DATA, 10, 11}
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 LARGE = 4096
 MOST_DAMAGED = 2**26  # of a file that is not a message, enough for the parser's error
-# Fields on the path from the message to tensors.
+# Fields on the path from the message to tensors, and to the initializers of the main graph only.
 MODEL, IN_GRAPH, IN_NODE, IN_ATTRIBUTE, IN_TENSOR = range(5)
-FIELD_PATHS: dict[int, dict[int, int]] = {
+FieldPaths = dict[int, dict[int, int]]
+ALL_TENSORS: FieldPaths = {
     MODEL: {GRAPH: IN_GRAPH},
     IN_GRAPH: {INITIALIZER: IN_TENSOR, NODE: IN_NODE},
     IN_NODE: {ATTRIBUTE: IN_ATTRIBUTE},
     IN_ATTRIBUTE: {TENSOR: IN_TENSOR, TENSORS: IN_TENSOR, INNER_GRAPH: IN_GRAPH, INNER_GRAPHS: IN_GRAPH},
     IN_TENSOR: {},
 }
+INITIALIZERS: FieldPaths = {MODEL: {GRAPH: IN_GRAPH}, IN_GRAPH: {INITIALIZER: IN_TENSOR}, IN_TENSOR: {}}
 
 Bytes = mmap.mmap | bytes | memoryview
+Array = NDArray[Any]
 
 
 class MalformedMessage(Exception):
     """Raised for bytes that are not protobuf fields."""
+
+
+@dataclass(frozen=True)
+class StrippedModel:
+    """A model's bytes without its large initializers, and their positions in the mapped `data` by name."""
+
+    message: bytes
+    data: memoryview
+    places: dict[str, tuple[int, int]]
+
+    def view(self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array | None:
+        """Return the data of an initializer that was left in place. Raises ValueError if it does not fit its shape."""
+        if name not in self.places:
+            return None
+        begin, end = self.places[name]
+        count = int(np.prod(shape, dtype=np.int64))
+        if count * dtype.itemsize != end - begin:
+            raise ValueError(f"{end - begin} bytes for {count} values of {dtype}")
+        return np.frombuffer(self.data, dtype, count, begin).reshape(shape)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a copy of the bytes of an initializer that was left in place."""
+        begin, end = self.places.get(name, (0, 0))
+        return bytes(self.data[begin:end]) if name in self.places else None
 
 
 def load_without_weights(path: Path) -> bytes:
@@ -40,23 +74,80 @@ def load_without_weights(path: Path) -> bytes:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return b"".join(_iterate_fields_without_weights(data, 0, len(data), MODEL))
+            return b"".join(_strip(data, (0, len(data)), MODEL, ALL_TENSORS))
         except (MalformedMessage, RecursionError):
             return bytes(data[:MOST_DAMAGED])
 
 
-def _iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_message: int) -> Iterator[bytes]:
-    """Yield the fields between two positions, without the data of large tensors."""
-    for number, kind, start, begin, end in iterate_fields(data, low, high):
+def map_file(model: Path | bytes) -> memoryview:
+    """Return the mapped bytes of the file. Raises OSError or ValueError if there are none."""
+    if isinstance(model, bytes):
+        return memoryview(model)
+    with model.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def strip_weights(data: memoryview) -> StrippedModel:
+    """Leave large initializers in the file; return the whole message if its structure is unusual."""
+    places: dict[str, tuple[int, int]] = {}
+    if sys.byteorder != "little":
+        return StrippedModel(bytes(data), data, {})
+    try:
+        return StrippedModel(b"".join(_strip(data, (0, len(data)), MODEL, INITIALIZERS, places)), data, places)
+    except MalformedMessage:
+        return StrippedModel(bytes(data), data, {})
+
+
+def release_pages(array: Array) -> None:
+    """Release the pages of an array in a mapped file; they are read again on access."""
+    base: object = array
+    while not isinstance(base, mmap.mmap):
+        following = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+        if following is None:
+            return
+        base = following
+    if hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _strip(
+    data: Bytes,
+    span: tuple[int, int],
+    kind_of_message: int,
+    paths: FieldPaths,
+    places: dict[str, tuple[int, int]] | None = None,
+) -> Iterator[bytes]:
+    """Yield the fields between two positions, without the data of large tensors, which is recorded in `places`.
+
+    Raises MalformedMessage for bytes that are not fields, and for a tensor without data and name of its own.
+    """
+    name, place = b"", None
+    for number, kind, start, begin, end in iterate_fields(data, *span):
         is_large = kind == LENGTH and end - begin > LARGE
-        if is_large and kind_of_message == IN_TENSOR and number in NUMBERS:
-            continue
-        following = FIELD_PATHS[kind_of_message].get(number)
-        if is_large and following is not None:
-            body = b"".join(_iterate_fields_without_weights(data, begin, end, following))
+        following = paths[kind_of_message].get(number)
+        if is_large and kind_of_message == IN_TENSOR and number in (NUMBERS if places is None else (RAW_DATA,)):
+            if places is not None and place is not None:
+                raise MalformedMessage
+            place = (begin, end)
+        elif is_large and following is not None:
+            body = b"".join(_strip(data, (begin, end), following, paths, places))
             yield encode_varint(number << 3 | LENGTH) + encode_varint(len(body)) + body
         else:
+            if kind_of_message == IN_TENSOR and number == NAME and kind == LENGTH:
+                name = bytes(data[begin:end])
             yield bytes(data[start:end])
+    if places is not None and place is not None:
+        _record(name, place, places)
+
+
+def _record(name: bytes, place: tuple[int, int], places: dict[str, tuple[int, int]]) -> None:
+    try:
+        text = name.decode()
+    except UnicodeDecodeError:
+        raise MalformedMessage from None
+    if not text or text in places:
+        raise MalformedMessage
+    places[text] = place
 
 
 def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, int, int, int]]:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.neighbors import select_needed
 from edgewright.formats.onnx_to_torch.call import Arranged, Array, Call, Tensor, TorchOperator
 from edgewright.formats.onnx_to_torch.network import Argument, Constant, NetworkStep, OnnxNetwork, Value
 from edgewright.formats.onnx_to_torch.operators import OPERATORS
@@ -58,7 +59,7 @@ class NetworkBuilder:
         self.network = OnnxNetwork([spec.name for spec in inputs], names, tuple(self.values.values()))
 
     def build(self) -> OnnxNetwork:
-        for node in _live_nodes(self.graph):
+        for node in select_needed(self.graph.nodes, [spec.name for spec in self.graph.signature.outputs]):
             self.take(node)
         for name in self.network.outputs:
             self.add_output_step(name)
@@ -170,17 +171,6 @@ def _make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tens
         return torch.from_numpy(np.zeros(tuple(shape), spec.dtype))
     except TypeError as error:
         raise ModelNotConvertible("the model cannot be converted to torch", f"input '{spec.name}': {error}") from None
-
-
-def _live_nodes(graph: SourceGraph) -> list[SourceNode]:
-    """Return the nodes that an output depends on."""
-    wanted = {spec.name for spec in graph.signature.outputs}
-    live = []
-    for node in reversed(graph.nodes):
-        if wanted.intersection(node.outputs):
-            live.append(node)
-            wanted.update(node.inputs)
-    return live[::-1]
 
 
 def _place_arguments(

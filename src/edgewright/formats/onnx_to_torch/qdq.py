@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_producers, find_readers
 from edgewright.formats.onnx_to_torch.call import Array
 from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode
 
@@ -43,11 +44,8 @@ class QuantizedNodeMarker:
     def __init__(self, graph: SourceGraph) -> None:
         self.graph = graph
         self.constants = dict(graph.constants)
-        self.producer = {name: node for node in graph.nodes for name in node.outputs}
-        self.readers: dict[str, list[SourceNode]] = {spec.name: [] for spec in graph.signature.outputs}
-        for node in graph.nodes:
-            for name in node.inputs:
-                self.readers.setdefault(name, []).append(node)
+        self.producer = find_producers(graph.nodes)
+        self.readers = find_readers(graph.nodes)
         self.graph_outputs = {spec.name for spec in graph.signature.outputs}
         self.used: set[str] = set()
 

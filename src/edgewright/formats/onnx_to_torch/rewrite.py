@@ -1,9 +1,11 @@
 """Fusion of operators that exporters expand and runtimes have a kernel for."""
 
+from collections import Counter
 from collections.abc import Mapping
 from math import sqrt
 from typing import NamedTuple
 
+from edgewright.formats.neighbors import find_producers
 from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode
 
 CLOSE = 1e-4
@@ -31,16 +33,14 @@ def fuse_gelus(graph: SourceGraph) -> SourceGraph:
 
 
 def _index_graph(graph: SourceGraph) -> GraphIndex:
-    reads: dict[str, int] = {spec.name: 1 for spec in graph.signature.outputs}
-    for node in graph.nodes:
-        for name in node.inputs:
-            reads[name] = reads.get(name, 0) + 1
+    reads = Counter(name for node in graph.nodes for name in node.inputs)
+    reads.update(spec.name for spec in graph.signature.outputs)
     numbers = {name: float(array.reshape(-1)[0]) for name, array in graph.constants.items() if array.size == 1}
     for node in graph.nodes:
         value = node.attributes.get("value") if node.op == "Constant" else None
         if value is not None and getattr(value, "size", 0) == 1:
             numbers[node.outputs[0]] = float(value.reshape(-1)[0])
-    return GraphIndex({name: node for node in graph.nodes for name in node.outputs}, reads, numbers)
+    return GraphIndex(find_producers(graph.nodes), reads, numbers)
 
 
 def _find_gelu(node: SourceNode, index: GraphIndex) -> SourceNode | None:

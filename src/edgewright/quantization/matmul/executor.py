@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import InputError
+from edgewright.formats.onnx.attributes import read_opset
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.features import from_matrices, to_matrices
 from edgewright.quantization.matmul.blocks import compute_block_params, round_blocks, round_nearest, search_block_params
@@ -46,7 +47,7 @@ class PairedExecutor:
         self._half_moments: dict[str, tuple[CrossMoments, CrossMoments]] = {}
         self._constants = dict(network.constants)
         self._bias_reads = {weight_node.node: _find_bias(network, weight_node) for weight_node in weight_nodes}
-        opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
+        opset = read_opset(network.model)
         self._count = len(samples)
         self._exact = self._quant = None
         if samples:
@@ -174,7 +175,7 @@ def _find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[st
     """Return the node and position that read the bias, and the bias: the node's own or that of the following Add."""
     node, position = network.producer[weight_node.output], 2
     if not weight_node.bias:
-        consumers = network.consumers[weight_node.output]
+        consumers = network.consumers.get(weight_node.output, [])
         if (
             len(consumers) != 1
             or consumers[0].op_type != "Add"
@@ -223,7 +224,7 @@ def _run_network(
             nodes += _make_dynamic_quantization(rounded, copy.input[0]) if not done else []
             done = True
         nodes.append(copy)
-    opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
+    opset = read_opset(network.model)
     executor = IncrementalExecutor(nodes, network.constants, samples, network.types, network.outputs, opset=opset)
     executor.reach(*network.outputs)
     return [[live[name] for live in executor.live] for name in network.outputs]

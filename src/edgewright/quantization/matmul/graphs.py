@@ -1,11 +1,15 @@
 """Graphs with a transformer's quantized weights: in standard ONNX, and for ONNX Runtime."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.formats.neighbors import find_read_names
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only
+from edgewright.formats.onnx.constants import add_initializers
 from edgewright.quantization.network import WeightNode
 
 Array = NDArray[Any]
@@ -61,11 +65,7 @@ def write_graph(
     model: Any, stored: Mapping[str, QuantizedMatmul], tables: Mapping[str, EmbeddingTable], write: NodeWriter
 ) -> Any:
     """Return a copy of the model with the weight nodes that `write` returns and with int8 tables."""
-    import onnx
-    from onnx import numpy_helper
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = deepcopy(model)
     nodes, constants = list[Any](), dict[str, Array]()
     biases = {one.bias_read[0]: one for one in stored.values() if one.bias_read is not None and one.bias is not None}
     for node in copy.graph.node:
@@ -79,25 +79,17 @@ def write_graph(
             part = _write_embedding_table(node, tables[node.name])
         nodes += part.nodes
         constants |= part.constants
-    read = {name for node in nodes for name in node.input} | {value.name for value in copy.graph.output}
+    read = find_read_names(nodes) | {value.name for value in copy.graph.output}
     kept = [tensor for tensor in copy.graph.initializer if tensor.name in read and tensor.name not in constants]
-    kept += [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    nodes, kept = [_copy_message(node) for node in nodes], [_copy_message(tensor) for tensor in kept]
-    for field, values in (("node", nodes), ("initializer", kept), ("value_info", [])):
-        copy.graph.ClearField(field)
-        getattr(copy.graph, field).extend(values)
+    keep_only(copy.graph.node, nodes)
+    keep_only(copy.graph.initializer, kept)
+    add_initializers(copy.graph, constants)
+    del copy.graph.value_info[:]
     return copy
 
 
 def name_bias(stored: QuantizedMatmul) -> str:
     return f"{stored.weight_node.node}/bias"
-
-
-def _copy_message(message: Any) -> Any:
-    """Return a copy that does not depend on its graph."""
-    copy = type(message)()
-    copy.CopyFrom(message)
-    return copy
 
 
 # Forms
@@ -253,7 +245,7 @@ def prevent_skip_norm_fusion(model: Any) -> None:
 
 def set_opset(model: Any, domain: str, version: int) -> None:
     for entry in model.opset_import:
-        if entry.domain in ({"", "ai.onnx"} if not domain else {domain}):
+        if entry.domain in ((domain,) if domain else OWN_DOMAINS):
             entry.version = max(entry.version, version)
             return
     entry = model.opset_import.add()

@@ -6,12 +6,14 @@ moments of these inputs (`blocks`), and the bias compensates the shift of the me
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import InputError, ModelNotConvertible, UsageError
+from edgewright.formats.onnx.attributes import read_attribute, read_opset
 from edgewright.quantization.matmul.blocks import compute_block_params, round_nearest
 from edgewright.quantization.matmul.executor import PairedExecutor, find_high_precision_inputs
 from edgewright.quantization.matmul.graphs import (
@@ -27,7 +29,7 @@ from edgewright.quantization.matmul.graphs import (
     write_dequantize,
     write_graph,
 )
-from edgewright.quantization.network import FloatNetwork, WeightNode, get_attributes
+from edgewright.quantization.network import FloatNetwork, WeightNode
 
 Array = NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
@@ -174,16 +176,14 @@ def _check_settings(precision: str, block: int, rounding: str) -> None:
 
 def _prepare(model: Any, opset: int) -> Any:
     """Return a copy of the model at this opset or a newer one."""
-    import onnx
     from onnx import version_converter
 
     taken = sorted({node.op_type for node in model.graph.node} & QUANTIZED_OPS)
     if taken:
         raise ModelNotConvertible("the model is already quantized", f"it has {', '.join(taken)}",
                                   "start from the float model")  # fmt: skip
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    copy = deepcopy(model)
+    version = read_opset(model)
     if version >= opset:
         return copy
     changed = {"GridSample", "GroupNormalization"} & {node.op_type for node in model.graph.node}
@@ -228,7 +228,7 @@ def _find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list
     found = []
     for node in network.nodes:
         table = network.constants.get(node.input[0]) if node.op_type == "Gather" and not node.domain else None
-        if table is None or node.name in keep or node.input[1] in network.constants or get_attributes(node).get("axis"):
+        if table is None or node.name in keep or node.input[1] in network.constants or read_attribute(node, "axis"):
             continue
         if table.dtype == np.float32 and table.ndim == 2 and table.size >= MIN_TABLE_SIZE and np.isfinite(table).all():
             rows = compute_block_params(table.astype(np.float64), 8, table.shape[1])

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.quantization.network import FloatNetwork, WeightNode, get_attributes
+from edgewright.formats.onnx.attributes import read_attributes
+from edgewright.formats.onnx.constants import add_initializers
+from edgewright.quantization.network import FloatNetwork, WeightNode
 
 Array = NDArray[Any]
 
@@ -16,8 +18,6 @@ def fold_batch_norms(model: Any) -> int:
     The model is changed in place: new weights and biases are added under the layer's name, and the node is removed. Its
     read it reads the layer.
     """
-    from onnx import numpy_helper
-
     network = FloatNetwork(model)
     producers = {
         weight_node.output: weight_node for weight_node in network.weight_nodes.values() if weight_node.op != "MatMul"
@@ -29,11 +29,9 @@ def fold_batch_norms(model: Any) -> int:
             continue
         weights, bias = _fold(network, node, weight_node)
         layer = network.node(weight_node.node)
-        for name, array in ((f"{weight_node.node}/folded", weights), (f"{weight_node.node}/folded-bias", bias)):
-            model.graph.initializer.append(numpy_helper.from_array(array, name))
-        layer.input[1] = f"{weight_node.node}/folded"
-        del layer.input[2:]
-        layer.input.append(f"{weight_node.node}/folded-bias")
+        names = f"{weight_node.node}/folded", f"{weight_node.node}/folded-bias"
+        add_initializers(model.graph, dict(zip(names, (weights, bias), strict=True)))
+        layer.input[1:] = names
         layer.output[0] = node.output[0]
         gone.append(node)
     for node in gone:
@@ -43,15 +41,15 @@ def fold_batch_norms(model: Any) -> int:
 
 def _can_fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> bool:
     constants = all(name in network.constants for name in node.input[1:5])
-    training = get_attributes(node).get("training_mode", 0)
-    alone = len(network.consumers[weight_node.output]) == 1 and weight_node.output not in network.outputs
+    training = read_attributes(node).get("training_mode", 0)
+    alone = len(network.consumers.get(weight_node.output, ())) == 1 and weight_node.output not in network.outputs
     return constants and not training and alone and not any(node.output[1:])
 
 
 def _fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> tuple[Array, Array]:
     """Return weights and bias of the layer that computes both."""
     scale, shift, mean, variance = (network.constants[name].astype(np.float64) for name in node.input[1:5])
-    factor = scale / np.sqrt(variance + get_attributes(node).get("epsilon", 1e-5))
+    factor = scale / np.sqrt(variance + read_attributes(node).get("epsilon", 1e-5))
     weights = network.constants[weight_node.weight].astype(np.float64)
     shape = [1] * weights.ndim
     shape[weight_node.axis] = -1

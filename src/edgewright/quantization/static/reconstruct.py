@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.features import Moments, find_moments, from_matrices, to_columns, to_matrices
-from edgewright.quantization.network import FloatNetwork, WeightNode, get_attributes
+from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.static.qdq import TensorQuantParams, get_dequantized_name, insert_qdq_pairs
 from edgewright.quantization.static.rounding import (
     RowQuantParams,
@@ -103,7 +104,7 @@ def _gather(network: FloatNetwork, weight_node: WeightNode, inputs: Sequence[Arr
     """Return the moments of a site's inputs, at some positions of each sample."""
     weights = network.constants[weight_node.weight]
     size = to_matrices(weight_node, weights).shape[2]
-    attributes = get_attributes(network.node(weight_node.node))
+    attributes = read_attributes(network.node(weight_node.node))
     places = max(MIN_COLUMNS, COLUMNS_PER_WEIGHT * size) // len(inputs) + 1
     return find_moments(
         [to_columns(weight_node, attributes, x, weights.shape[2:], places, seed) for seed, x in enumerate(inputs)]

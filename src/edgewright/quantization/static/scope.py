@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from edgewright.formats.onnx.attributes import OWN_DOMAINS
 from edgewright.quantization.network import FloatNetwork, get_clip_bounds
 
 # Operators with an integer kernel in most runtimes; the others compute floats between two pairs.
@@ -48,14 +49,14 @@ def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> Qua
     wanted: dict[str, None] = {}
     for name in network.inputs:
         if network.is_float(name) and any(
-            _is_data_input(network, node, name, operators) for node in network.consumers[name]
+            _is_data_input(network, node, name, operators) for node in network.consumers.get(name, ())
         ):
             wanted[name] = None
     for node in network.nodes:
         for name in node.output:
             if not name or not network.is_float(name) or name in fused:
                 continue
-            read = any(_is_data_input(network, consumer, name, operators) for consumer in network.consumers[name])
+            read = any(_is_data_input(network, one, name, operators) for one in network.consumers.get(name, ()))
             if read or node.name in operators:
                 wanted[name] = None
     shared_params = {
@@ -76,7 +77,7 @@ def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> Qua
 
 
 def _runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collection[str]) -> bool:
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in OWN_DOMAINS:
         return False
     if node.name in network.weight_nodes:
         return True

@@ -1,11 +1,15 @@
 """The quantized graph: Q/DQ pairs at activations, integer weights and biases with DequantizeLinear."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.formats.neighbors import find_producers, find_read_names, find_readers
+from edgewright.formats.onnx.attributes import keep_only
+from edgewright.formats.onnx.constants import add_initializers, list_inputs_without_constants
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.static.qdq import TensorQuantParams, insert_qdq_pairs
 from edgewright.quantization.static.reconstruct import QuantizedWeights
@@ -31,7 +35,6 @@ def write_qdq(
     Args:
         operands: parameters of constant operands, which are stored as integers too.
     """
-    import onnx
 
     nodes, constants = insert_qdq_pairs(network.nodes, network.inputs, tensor_params, network.outputs)
     constants = {**network.constants, **constants}
@@ -47,15 +50,12 @@ def write_qdq(
         for at, name in enumerate(node.input):
             if name in operands:
                 node.input[at] = f"{name}/dq"
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
+    model = deepcopy(network.model)
     graph = model.graph
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend([*front, *nodes])
-    read = {name for node in graph.node for name in node.input} | set(network.outputs)
-    graph.initializer.extend(
-        onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in read
-    )
+    read = find_read_names(graph.node) | set(network.outputs)
+    add_initializers(graph, {name: array for name, array in constants.items() if name in read})
     graph.initializer.extend(packed.values())
     _drop_stale_inputs(graph)
     model.producer_name, model.producer_version = "edgewright", ""
@@ -143,11 +143,9 @@ def pack_four_bits(name: str, values: Array) -> Any:
 
 def _drop_stale_inputs(graph: Any) -> None:
     """Remove the constants from the graph inputs, where old exporters list them."""
-    kept = [value for value in graph.input if value.name not in {one.name for one in graph.initializer}]
-    used = {name for node in graph.node for name in node.input}
-    kept = [value for value in kept if value.name in used or value.type.tensor_type.shape.dim]
-    del graph.input[:]
-    graph.input.extend(kept)
+    used = find_read_names(graph.node)
+    inputs = list_inputs_without_constants(graph)
+    keep_only(graph.input, [one for one in inputs if one.name in used or one.type.tensor_type.shape.dim])
 
 
 def _find_needed_opset(tensor_params: Mapping[str, TensorQuantParams], stored: Mapping[str, QuantizedWeights]) -> int:
@@ -171,15 +169,11 @@ def protect_float_layers(model: Any) -> Any | None:
     ONNX Runtime (1.31, WeightBiasQuantization) rounds such weights itself, with one scale for all of them. A Max with
     the lowest number before the QuantizeLinear changes no value and prevents that.
     """
-    import onnx
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
-    producers = {name: node.op_type for node in model.graph.node for name in node.output}
+    producers = {name: node.op_type for name, node in find_producers(model.graph.node).items()}
     constants = {one.name for one in model.graph.initializer}
-    consumers: dict[str, list[Any]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
+    consumers = find_readers(model.graph.node)
     ends = []
     for node in model.graph.node:
         layer = node.op_type in ("Conv", "ConvTranspose", "Gemm")
@@ -197,10 +191,8 @@ def protect_float_layers(model: Any) -> Any | None:
             )
     if not ends:
         return None
-    guarded = onnx.ModelProto()
-    guarded.CopyFrom(model)
-    lowest = np.asarray(np.finfo(np.float32).min, np.float32)
-    guarded.graph.initializer.append(numpy_helper.from_array(lowest, LOWEST))
+    guarded = deepcopy(model)
+    add_initializers(guarded.graph, {LOWEST: np.asarray(np.finfo(np.float32).min, np.float32)})
     nodes = []
     for node in guarded.graph.node:
         for at, name in enumerate(node.input):
@@ -212,7 +204,5 @@ def protect_float_layers(model: Any) -> Any | None:
             for name in node.output
             if name in ends
         ]
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del guarded.graph.node[:]
-    guarded.graph.node.extend(kept)
+    keep_only(guarded.graph.node, nodes)
     return guarded

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from edgewright.formats.neighbors import find_producers, find_readers, find_upstream
 from edgewright.runtimes.mnn.graph import MnnOperator
 from edgewright.schema.model import GraphNode
 
@@ -38,13 +39,13 @@ def find_source_nodes(
     data movements get the nodes that only move data, the others get the rest. A movement without such a node in the
     source is a change of layout and computes no source node.
     """
-    producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    producer = find_producers(graph)
     finder = SourceFinder(operators, producer)
     ends = [finder.find(RASTER_SUFFIX.sub("", kernel.name)) for kernel in ran]
     stops = {tensor for tensors in ends for tensor in tensors}
     computing = {tensors for kernel, tensors in zip(ran, ends, strict=True) if kernel.op not in MOVE_KERNELS}
     return [
-        _choose(_find_upstream_nodes(tensors, stops, producer), kernel.op in MOVE_KERNELS, tensors in computing)
+        _choose(find_upstream(tensors, producer, stops), kernel.op in MOVE_KERNELS, tensors in computing)
         for kernel, tensors in zip(ran, ends, strict=True)
     ]
 
@@ -55,10 +56,7 @@ class SourceFinder:
     def __init__(self, operators: Sequence[MnnOperator], producer: Mapping[str, GraphNode]) -> None:
         self.producer = producer
         self.named = {operator.name: operator for operator in operators}
-        self.readers: dict[str, list[MnnOperator]] = {}
-        for operator in operators:
-            for tensor in operator.inputs:
-                self.readers.setdefault(tensor, []).append(operator)
+        self.readers = find_readers(operators)
 
     def find(self, name: str) -> tuple[str, ...]:
         """Return the source tensors that the operator computes; for one that the converter inserted, those of its
@@ -80,21 +78,9 @@ class SourceFinder:
         return tuple(dict.fromkeys(tensor for tensor in tensors if tensor in self.producer))
 
 
-def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> list[GraphNode]:
-    """Return the source nodes from `ends` upstream to the next stops, the most upstream first, without constants."""
-    found: dict[str, GraphNode] = {}
-    left = list(ends)
-    while left:
-        node = producer.get(left.pop())
-        if node is None or node.name in found or node.op == "Constant":
-            continue
-        found[node.name] = node
-        left.extend(tensor for tensor in node.inputs if tensor not in stops)
-    return list(reversed(found.values()))
-
-
 def _choose(nodes: Sequence[GraphNode], moves: bool, computed: bool) -> tuple[str, ...]:
     """Return, of the nodes that kernels share, those of a kernel that `moves` data, or of one that computes."""
+    nodes = [node for node in nodes if node.op != "Constant"]
     if not computed:
         return tuple(node.name for node in nodes)
     return tuple(node.name for node in nodes if (node.op in DATA_MOVEMENT_OPS) == moves) or (

@@ -6,6 +6,7 @@ So the .param file alone identifies the nodes that a layer computes.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgewright.formats.neighbors import find_producers, find_upstream
 from edgewright.runtimes.ncnn.param import COPIES, ParamRow
 from edgewright.schema.model import GraphNode
 
@@ -84,7 +85,7 @@ def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tupl
     which computes nothing.
     """
     tensors = {make_plain_name(tensor): tensor for node in graph for tensor in node.outputs if tensor}
-    producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    producer = find_producers(graph)
     copies = {row.bottoms[0]: row.tops for row in rows if row.op == "Split"}
     ends = [
         [tensors[name] for top in row.tops for name in (top, *copies.get(top, ())) if name in tensors]
@@ -93,21 +94,6 @@ def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tupl
         for row in rows
     ]
     stops = {tensor for one in ends for tensor in one}
-    return [_find_upstream_nodes(one, stops, producer) for one in ends]
-
-
-def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
-    """Return names of the source nodes from `ends` upstream to the next stops, the most upstream first.
-
-    A node that only reads a shape computes nothing from the tensor, so the search ends there.
-    """
-    found: dict[str, None] = {}
-    left = list(ends)
-    while left:
-        node = producer.get(left.pop())
-        if node is None or node.name in found:
-            continue
-        found[node.name] = None
-        if node.op not in SHAPE_OPS:
-            left.extend(tensor for tensor in node.inputs if tensor not in stops)
-    return tuple(reversed(found))
+    # A node that only reads a shape computes nothing from the tensor, so the search ends there.
+    chains = [find_upstream(one, producer, stops, lambda n: () if n.op in SHAPE_OPS else n.inputs) for one in ends]
+    return [tuple(node.name for node in chain) for chain in chains]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
+from edgewright.formats.neighbors import find_producers, find_readers, find_upstream
 from edgewright.runtimes.onnxruntime.profiler import ExecutedNode
 from edgewright.schema.model import GraphNode
 
@@ -23,12 +24,7 @@ class SourceIndex(NamedTuple):
 
     @classmethod
     def of(cls, graph: Sequence[GraphNode]) -> Self:
-        readers: dict[str, list[GraphNode]] = {}
-        for node in graph:
-            for tensor in node.inputs:
-                readers.setdefault(tensor, []).append(node)
-        producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
-        return cls(producer, readers, {node.name: node for node in graph})
+        return cls(find_producers(graph), find_readers(graph), {node.name: node for node in graph})
 
 
 def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
@@ -41,7 +37,8 @@ def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -
     source = SourceIndex.of(graph)
     ends = [_find_end_tensors(node, source) for node in ran]
     stops = {tensor for tensors in ends for tensor in tensors}
-    return [_find_upstream_nodes(tensors, stops, source.producer) for tensors in ends]
+    chains = [find_upstream(tensors, source.producer, stops) for tensors in ends]
+    return [tuple(node.name for node in chain) for chain in chains]
 
 
 def _find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
@@ -88,19 +85,6 @@ def _follow_to_quantize(tensor: str, source: SourceIndex) -> str:
         if readers[0].op == "QuantizeLinear":
             return end
     return tensor
-
-
-def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
-    """Return names of the source nodes from `ends` upstream to the next stops, the most upstream first."""
-    found: dict[str, None] = {}
-    left = list(ends)
-    while left:
-        node = producer.get(left.pop())
-        if node is None or node.name in found:
-            continue
-        found[node.name] = None
-        left.extend(tensor for tensor in node.inputs if tensor not in stops)
-    return tuple(reversed(found))
 
 
 def index_by_name(

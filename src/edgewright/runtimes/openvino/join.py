@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
+from edgewright.formats.neighbors import find_producers, find_upstream
 from edgewright.runtimes.openvino.profiler import ExecutedOperator, OpenvinoOperator
 from edgewright.schema.model import GraphNode
 
@@ -55,7 +56,7 @@ def _next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: S
 
 def _name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
     """Return the source nodes by the names of the file's operators."""
-    producers = {tensor: node.name for node in graph for tensor in node.outputs if tensor}
+    producers = {tensor: node.name for tensor, node in find_producers(graph).items()}
     found: dict[str, set[str]] = {}
     for place, operator in enumerate(operators):
         found.setdefault(operator.name, set()).update(_find_sources(place, operators, producers))
@@ -94,14 +95,6 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
 
 def _folded_into(nodes: set[str], claimed: set[str], graph: Sequence[GraphNode]) -> set[str]:
     """Return the unclaimed source nodes upstream of `nodes`, up to the next claimed ones."""
-    producers = {tensor: node for node in graph for tensor in node.outputs if tensor}
-    by_name = {node.name: node for node in graph}
-    found: set[str] = set()
-    left = [by_name[name] for name in nodes]
-    while left:
-        for tensor in left.pop().inputs:
-            producer = producers.get(tensor)
-            if producer is not None and producer.name not in claimed and producer.name not in found:
-                found.add(producer.name)
-                left.append(producer)
-    return found
+    producers = {tensor: node for tensor, node in find_producers(graph).items() if node.name not in claimed}
+    ends = [tensor for node in graph if node.name in nodes for tensor in node.inputs]
+    return {node.name for node in find_upstream(ends, producers)}

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgewright.formats.onnx.weightless import map_file, strip_weights
 from edgewright.runtimes.litert.writer import convert_onnx
-from edgewright.runtimes.litert.writer.reading.weights import map_file, strip_weights
 from tests.models.onnx_files import node, value, weights, write_onnx
 
 PEAK = """

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.onnx.weightless import release_pages
 from edgewright.runtimes.litert.writer.graph import Array, Scales
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
-from edgewright.runtimes.litert.writer.reading.weights import release_pages
 
 ALIGNMENT = 16
 VERSION = 3

@@ -1,11 +1,12 @@
 """The graph during conversion: ONNX operators with static shapes, mutable."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgewright.formats.neighbors import find_producers, find_readers, select_needed
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -110,15 +111,11 @@ class Graph:
         return name
 
     def producers(self) -> dict[str, Node]:
-        return {output: node for node in self.nodes for output in node.outputs if output}
+        return find_producers(self.nodes)
 
     def consumers(self) -> dict[str, list[Node]]:
         """Return the readers of each value; a graph output has one more, in `outputs`."""
-        readers: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for name in node.inputs:
-                readers.setdefault(name, []).append(node)
-        return readers
+        return find_readers(self.nodes)
 
     def number(self, name: str) -> float | None:
         """Return the value of a constant with one element."""
@@ -127,43 +124,4 @@ class Graph:
 
     def drop_unused(self) -> None:
         """Remove nodes whose outputs are not read."""
-        needed = set(self.outputs)
-        kept = []
-        for node in reversed(self.nodes):
-            if needed.intersection(name for name in node.outputs if name):
-                kept.append(node)
-                needed.update(node.inputs)
-        self.nodes = kept[::-1]
-
-
-def sort_nodes(nodes: Sequence[Node], known: set[str]) -> tuple[list[Node], list[Node]]:
-    """Return the nodes in execution order, and those that cannot run (a cycle, an input without a producer)."""
-    waiting: dict[str, list[int]] = {}
-    missing = [0] * len(nodes)
-    ready = []
-    for position, node in enumerate(nodes):
-        names = {name for name in node.inputs if name and name not in known}
-        missing[position] = len(names)
-        for name in names:
-            waiting.setdefault(name, []).append(position)
-        if not names:
-            ready.append(position)
-    order = list(_release(nodes, waiting, missing, ready))
-    done = set(order)
-    return [nodes[i] for i in order], [node for i, node in enumerate(nodes) if i not in done]
-
-
-def _release(
-    nodes: Sequence[Node], waiting: dict[str, list[int]], missing: list[int], ready: list[int]
-) -> Iterator[int]:
-    import heapq
-
-    heapq.heapify(ready)
-    while ready:
-        position = heapq.heappop(ready)
-        yield position
-        for name in nodes[position].outputs:
-            for reader in waiting.pop(name, ()):
-                missing[reader] -= 1
-                if missing[reader] == 0:
-                    heapq.heappush(ready, reader)
+        self.nodes = select_needed(self.nodes, self.outputs)

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_producers
+from edgewright.formats.onnx.attributes import read_attribute
+from edgewright.formats.onnx.constants import make_tensor, read_array, write_array
 from edgewright.runtimes.contract import Array
-from edgewright.runtimes.mnn.conversion.attributes import read_attribute
 
 LARGEST = 65504.0
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -24,7 +26,7 @@ def fold_batch_norms(graph: Any) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(value.name for value in graph.output)
-    producer = {name: node for node in graph.node for name in node.output}
+    producer = find_producers(graph.node)
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         conv = producer.get(norm.input[0])
         if conv is not None and _can_fold(conv, norm, uses, constants):
@@ -44,17 +46,13 @@ def _can_fold(conv: Any, norm: Any, uses: Counter[str], constants: dict[str, Any
 
 def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
     """Return `scale × (conv − mean) / √(variance + ε) + shift` as new weights and a new bias."""
-    from onnx import numpy_helper
-
-    scale, shift, mean, variance = (
-        numpy_helper.to_array(constants[name]).astype(np.float64) for name in norm.input[1:5]
-    )
+    scale, shift, mean, variance = (read_array(constants[name]).astype(np.float64) for name in norm.input[1:5])
     factor = scale / np.sqrt(variance + read_attribute(norm, "epsilon", 1e-5))
-    weight = numpy_helper.to_array(constants[conv.input[1]]).astype(np.float64)
+    weight = read_array(constants[conv.input[1]]).astype(np.float64)
     axis = 0 if conv.op_type == "Conv" else 1
     sizes = [-1 if i == axis else 1 for i in range(weight.ndim)]
     has_bias = len(conv.input) > BIAS and conv.input[BIAS]
-    bias = numpy_helper.to_array(constants[conv.input[BIAS]]).astype(np.float64) if has_bias else 0.0
+    bias = read_array(constants[conv.input[BIAS]]).astype(np.float64) if has_bias else 0.0
     result = norm.output[0]
     names = [_add_constant(graph, f"{result}.weight", weight * factor.reshape(sizes), constants)]
     names.append(_add_constant(graph, f"{result}.bias", (bias - mean) * factor + shift, constants))
@@ -65,11 +63,9 @@ def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
 
 def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]) -> str:
     """Add a constant under an unused name, and return the name."""
-    from onnx import numpy_helper
-
     while name in constants:
         name += "_"
-    tensor = numpy_helper.from_array(array.astype(np.float32), name)
+    tensor = make_tensor(name, array.astype(np.float32))
     graph.initializer.append(tensor)
     constants[name] = tensor
     return name
@@ -78,13 +74,13 @@ def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]
 def round_weights(graph: Any) -> None:
     """Round the constants that MNN stores in half precision: all of float32 except biases and those of
     normalizations."""
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
 
     kept = {name for node in graph.node for name in _find_unrounded_inputs(node)}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
-            array = np.clip(numpy_helper.to_array(tensor), -LARGEST, LARGEST)
-            tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16).astype(np.float32), tensor.name))
+            array = np.clip(read_array(tensor), -LARGEST, LARGEST)
+            write_array(tensor, array.astype(np.float16).astype(np.float32))
 
 
 def _find_unrounded_inputs(node: Any) -> list[str]:

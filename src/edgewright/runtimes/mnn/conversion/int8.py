@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_readers
+from edgewright.formats.onnx.attributes import read_attribute, read_attributes
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
 from edgewright.formats.onnx.weightless import FIXED32, LENGTH, VARINT, encode_varint
 from edgewright.runtimes.contract import Array
@@ -59,7 +61,7 @@ class MnnInt8Layer(NamedTuple):
 def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dict[str, str]]:
     """Return the layers that MNN can store in INT8, and the reasons against the other quantized ones by name."""
     layers, left = [], {}
-    readers = _find_readers(extracted.model.graph)
+    readers = find_readers(extracted.model.graph.node)
     constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
     ranks = _find_ranks(extracted.model.graph)
     for node, given, quant_params in iterate_quantized_layers(extracted):
@@ -98,7 +100,7 @@ def _find_odd_product(
         return "" if known else "it is not a product with a matrix, or its sizes are not known"
     if node.op_type != "Gemm":
         return ""
-    numbers = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
+    numbers = read_attributes(node)
     if numbers.get("transA") or numbers.get("alpha", 1.0) != 1 or numbers.get("beta", 1.0) != 1:
         return "MNN's convolutions support neither a transposed nor a scaled input"
     outputs = given.values.shape[0 if numbers.get("transB") else 1]
@@ -113,14 +115,6 @@ def _find_ranks(graph: Any) -> dict[str, int]:
     return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
 
 
-def _find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    return readers
-
-
 def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """Return the tensor, and those after it up to the end of a chain of Relu and Clip."""
     found = [tensor]
@@ -131,7 +125,7 @@ def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[s
 
 def _broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
     """Return the scale of each output."""
-    transposed = node.op_type == "MatMul" or not any(one.name == "transB" and one.i for one in node.attribute)
+    transposed = node.op_type == "MatMul" or not read_attribute(node, "transB")
     axis = 0 if node.op_type == "Conv" or not transposed else given.values.ndim - 1
     count = given.values.shape[axis]
     if given.scales.size > 1 and given.axis % given.values.ndim != axis:

@@ -5,10 +5,14 @@ kernel of MaxPool reads negative numbers as large ones, and that of AveragePool 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_producers
+from edgewright.formats.onnx.attributes import keep_only, read_attribute
+from edgewright.formats.onnx.constants import add_initializers, read_array
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel
 from edgewright.runtimes.mnn.conversion.int8 import CONVERTED, MnnInt8Layer
 
@@ -18,10 +22,7 @@ PRODUCTS = ("Gemm", "MatMul")
 
 def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8Layer]) -> Any:
     """Return the float graph as an ONNX model; `extracted` is not changed."""
-    from onnx import ModelProto
-
-    model = ModelProto()
-    model.CopyFrom(extracted.model)
+    model = deepcopy(extracted.model)
     _remove_redundant_bounds(model.graph, layers)
     _keep_pools_in_float(model.graph, extracted.output_params)
     _convert_products(model.graph, {layer.node for layer in layers})
@@ -30,7 +31,7 @@ def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8L
 
 def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None:
     """Remove the bounds that are also the limits of INT8 layers' integers."""
-    producers = {name: node for node in graph.node for name in node.output}
+    producers = find_producers(graph.node)
     graph_outputs = {value.name for value in graph.output}
     for layer in layers:
         inner, *behind = layer.tensors
@@ -41,12 +42,10 @@ def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None
 
 def _is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:
     """Return whether a Clip has the bounds of the quantization range."""
-    from onnx import numpy_helper
-
     if node.op_type != "Clip" or len(node.input) < 3:
         return False
     ends = [one for name in node.input[1:3] for one in graph.initializer if one.name == name]
-    given = [numpy_helper.to_array(one).item() for one in ends]  # some exporters add an axis
+    given = [read_array(one).item() for one in ends]  # some exporters add an axis
     return len(given) == 2 and bool(np.allclose(given, (quant_params.floor, quant_params.ceiling)))
 
 
@@ -70,14 +69,14 @@ def _keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuant
             node,
             _at_least(graph, node.output[0], result, quant_params.floor),
         ]
-    _rewrite(graph, nodes)
+    keep_only(graph.node, nodes)
 
 
 def _at_least(graph: Any, source: str, result: str, least: float) -> Any:
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     name = f"{result}__least"
-    graph.initializer.append(numpy_helper.from_array(np.asarray(least, np.float32), name))
+    add_initializers(graph, {name: np.asarray(least, np.float32)})
     return helper.make_node("Max", [source, name], [result], name=f"{result}__bound")
 
 
@@ -89,15 +88,15 @@ def _convert_products(graph: Any, quantized: Iterable[str]) -> None:
     for node in graph.node:
         transposed = node.op_type in PRODUCTS and node.name in names
         nodes += _as_convolution(graph, node, sizes.get(node.output[0], ())) if transposed else [node]
-    _rewrite(graph, nodes)
+    keep_only(graph.node, nodes)
 
 
 def _as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     result, held = node.output[0], next(one for one in graph.initializer if one.name == node.input[1])
-    matrix = numpy_helper.to_array(held)
-    transposed = node.op_type == "Gemm" and any(one.name == "transB" and one.i for one in node.attribute)
+    matrix = read_array(held)
+    transposed = node.op_type == "Gemm" and bool(read_attribute(node, "transB"))
     matrix = np.ascontiguousarray(matrix if transposed else matrix.T)
     outputs, inputs = matrix.shape
     flat, made = f"{result}__flat", f"{result}{CONVERTED}"
@@ -106,7 +105,7 @@ def _as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
         f"{result}__into": np.array([-1, inputs, 1, 1], np.int64),
         f"{result}__back": np.array([*sizes[:-1], outputs] if len(sizes) > 2 else [-1, outputs], np.int64),
     }
-    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    add_initializers(graph, constants)
     weights, into, back = constants
     return [
         helper.make_node("Reshape", [node.input[0], into], [flat], name=f"{node.name}__into"),
@@ -119,9 +118,3 @@ def _read_sizes(value: Any) -> tuple[int, ...]:
     """Return the sizes of a tensor; empty if one is unknown."""
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.dim_value > 0 for dim in dims) else ()
-
-
-def _rewrite(graph: Any, nodes: Iterable[Any]) -> None:
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)

@@ -6,8 +6,8 @@ Each was observed in ONNX's own node tests with MNN 3.6.1.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edgewright.formats.onnx.attributes import read_attribute
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.mnn.conversion.attributes import read_attribute
 from edgewright.runtimes.mnn.conversion.rewrites import POOLS
 
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")

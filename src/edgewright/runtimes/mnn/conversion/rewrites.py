@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgewright.runtimes.contract import Array
-from edgewright.runtimes.mnn.conversion.attributes import read_attribute, read_constants, read_shapes, write_attribute
+from edgewright.formats.onnx.attributes import read_attribute, write_attribute
+from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array
 
 POOLS = ("AveragePool", "MaxPool", "LpPool")
 SOFTMAX_ON_LAST = 13  # the opset from which on a softmax is over the last axis by default
@@ -42,12 +42,22 @@ def rewrite_nodes(model: Any) -> None:
     """Apply every matching rewrite; the model's shapes must have been inferred."""
     graph = model.graph
     opset = max((one.version for one in model.opset_import if not one.domain), default=SOFTMAX_ON_LAST)
-    known = ModelFacts(read_constants(graph), read_shapes(graph), opset)
+    known = ModelFacts(find_constants(graph), _read_shapes(graph), opset)
     changes = [(node, _find_change(node, known)) for node in graph.node]
     del graph.node[:]
     for node, change in changes:
         graph.node.extend(change.nodes if change else [node])
         graph.initializer.extend(change.constants if change else [])
+
+
+def _read_shapes(graph: Any) -> Mapping[str, tuple[int, ...]]:
+    """Return the sizes of all tensors with static shapes."""
+    found = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            found[value.name] = tuple(dim.dim_value for dim in dims)
+    return found
 
 
 def _find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -142,13 +152,13 @@ def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
     if tensor is None or shape is None:
         return None
-    indices = _to_array(tensor)
+    indices = read_array(tensor)
     if not (indices < 0).any():
         return None
     size = shape[read_attribute(node, "axis", 0)]
     name = f"{node.output[0]}/indices"
     node.input[1] = name
-    return ReplacementNodes([node], [_as_tensor(name, np.where(indices < 0, indices + size, indices))])
+    return ReplacementNodes([node], [make_tensor(name, np.where(indices < 0, indices + size, indices))])
 
 
 def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -156,11 +166,11 @@ def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None
     all memory.
     """
     tensor = known.constants.get(node.input[1])
-    if tensor is None or _to_array(tensor).dtype.kind != "f":
+    if tensor is None or read_array(tensor).dtype.kind != "f":
         return None
     name = f"{node.output[0]}/depth"
     node.input[1] = name
-    return ReplacementNodes([node], [_as_tensor(name, _to_array(tensor).astype(np.int64))])
+    return ReplacementNodes([node], [make_tensor(name, read_array(tensor).astype(np.int64))])
 
 
 def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -191,18 +201,18 @@ def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 def _write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """Write the default zero of ConstantOfShape: the converter would read uninitialized memory."""
     if read_attribute(node, "value", None) is None:
-        write_attribute(node, "value", _as_tensor("", np.zeros(1, np.float32)))
+        write_attribute(node, "value", make_tensor("", np.zeros(1, np.float32)))
     return None
 
 
 def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """Make a constant integer exponent a float: MNN's Pow requires operands of one type."""
     tensor = known.constants.get(node.input[1])
-    if tensor is None or _to_array(tensor).dtype.kind != "i":
+    if tensor is None or read_array(tensor).dtype.kind != "i":
         return None
     name = f"{node.output[0]}/exponent"
     node.input[1] = name
-    return ReplacementNodes([node], [_as_tensor(name, _to_array(tensor).astype(np.float32))])
+    return ReplacementNodes([node], [make_tensor(name, read_array(tensor).astype(np.float32))])
 
 
 def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -213,14 +223,14 @@ def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     pads, axes = (known.constants.get(node.input[i]) for i in (1, PAD_AXES))
     if shape is None or pads is None or axes is None:
         return None
-    begins, ends = _to_array(pads).reshape(2, -1)
+    begins, ends = read_array(pads).reshape(2, -1)
     every = np.zeros((2, len(shape)), np.int64)
-    for axis, begin, end in zip(_to_array(axes), begins, ends, strict=True):
+    for axis, begin, end in zip(read_array(axes), begins, ends, strict=True):
         every[:, axis] = begin, end
     name = f"{node.output[0]}/pads"
     node.input[1] = name
     del node.input[PAD_AXES]
-    return ReplacementNodes([node], [_as_tensor(name, every.reshape(-1))])
+    return ReplacementNodes([node], [make_tensor(name, every.reshape(-1))])
 
 
 def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -241,7 +251,7 @@ def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
     """Reverse the sequence and the output of a backward network: MNN only runs forward."""
     source, result = node.input[0], node.output[0]
-    order = _as_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
+    order = make_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
     write_attribute(node, "direction", "forward")
     node.input[0], node.output[0] = f"{source}/{node.name}/reversed", f"{result}/reversed"
     before = _make(node, "Gather", [source, order.name], node.input[0])
@@ -253,7 +263,7 @@ def _gather_last(node: Any, steps: int) -> ReplacementNodes:
     """Select the last states of a bidirectional GRU from all of its states: MNN returns others."""
     every, last = node.output[0], node.output[1]
     numbers = {"ends": [steps - 1, 0], "stops": [steps, 1], "begins": [0, 1], "to": [1, 2], "axes": [0, 1], "axis": [0]}
-    constants = [_as_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
+    constants = [make_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
     node.output[1] = ""
     ahead = _make(node, "Slice", [every, *(f"{last}/{name}" for name in ("ends", "stops", "axes"))], f"{last}/ahead")
     back = _make(node, "Slice", [every, *(f"{last}/{name}" for name in ("begins", "to", "axes"))], f"{last}/back")
@@ -271,19 +281,7 @@ def _make(node: Any, op: str, inputs: list[str], output: str) -> Any:
 
 
 def _scalar(name: str, value: float) -> Any:
-    return _as_tensor(name, np.asarray(value, np.float32))
-
-
-def _as_tensor(name: str, array: Array) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(array, name)
-
-
-def _to_array(tensor: Any) -> Array:
-    from onnx import numpy_helper
-
-    return numpy_helper.to_array(tensor)
+    return make_tensor(name, np.asarray(value, np.float32))
 
 
 # Operators before and after the sum.

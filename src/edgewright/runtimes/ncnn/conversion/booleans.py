@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
 
 FAR = 1e30  # represents infinity, whose product with 0 is NaN
 LARGEST_EXACT = 2**24  # float32 represents integers up to here exactly

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.runtimes.contract import Array, NotConvertible
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
 
 SCALES = 2  # the input of Resize with the scales
 RESIZE_ATTRIBUTES = (

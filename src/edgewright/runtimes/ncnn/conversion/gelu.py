@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_producers, find_readers
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
 
 ROOT, HALF, TOLERANCE = float(np.sqrt(2.0)), 0.5, 1e-4
@@ -23,8 +24,8 @@ def expand_gelu(graph: EditableGraph, x: str, output: str) -> list[Node]:
 
 def normalize_gelus(graph: EditableGraph) -> None:
     """Write every Gelu in that order; dynamo's exporter halves 1 + erf first, which results in six layers."""
-    producers = {name: node for node in graph.nodes for name in node.output}
-    readers = graph.readers()
+    producers = find_producers(graph.nodes)
+    readers = find_readers(graph.nodes)
     for erf in [node for node in graph.nodes if node.op_type == "Erf"]:
         x = _scaled_by(graph, producers.get(erf.input[0]), ROOT)
         last = _find_end(graph, erf, x, readers) if x else None

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_read_names, select_needed
+from edgewright.formats.onnx.constants import make_tensor, read_initializers
 from edgewright.runtimes.contract import Array
 
 Node = Any  # onnx.NodeProto: onnx is imported by functions only
@@ -22,11 +24,7 @@ class EditableGraph:
     """
 
     def __init__(self, model: Any, values: Mapping[str, Array]) -> None:
-        from onnx import numpy_helper
-
-        self.constants: dict[str, Array] = {
-            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
-        }
+        self.constants = read_initializers(model.graph)
         self.values = values
         self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
         self.outputs = [value.name for value in model.graph.output]
@@ -64,13 +62,6 @@ class EditableGraph:
             return None
         return self.constants.get(node.input[position])
 
-    def readers(self) -> dict[str, list[Node]]:
-        found: dict[str, list[Node]] = {}
-        for node in self.nodes:
-            for tensor in node.input:
-                found.setdefault(tensor, []).append(node)
-        return found
-
     def rename(self, old: str, new: str) -> None:
         """Rename `old` to `new` in all nodes."""
         for node in self.nodes:
@@ -81,13 +72,7 @@ class EditableGraph:
 
     def drop_unused(self) -> None:
         """Remove nodes that no output needs."""
-        needed = set(self.outputs)
-        kept = []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.output):
-                kept.append(node)
-                needed.update(node.input)
-        self.nodes = kept[::-1]
+        self.nodes = select_needed(self.nodes, self.outputs)
 
 
 def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> Node:
@@ -97,17 +82,11 @@ def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) ->
     return helper.make_node(op, list(inputs), [output], name=f"{op}_{output}", **attributes)
 
 
-def read_attributes(node: Node) -> dict[str, Any]:
-    from onnx import helper
-
-    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
-
-
 def write_graph(graph: EditableGraph, opset: int) -> Any:
     """Return the model with only the constants and inputs that are read."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
-    read = {name for node in graph.nodes for name in node.input}
+    read = find_read_names(graph.nodes)
     inputs = [
         helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(graph.values[name].dtype), graph.values[name].shape
@@ -118,6 +97,6 @@ def write_graph(graph: EditableGraph, opset: int) -> Any:
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, graph.values[name].shape) for name in graph.outputs
     ]
-    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items() if name in read]
+    constants = [make_tensor(name, array) for name, array in graph.constants.items() if name in read]
     made = helper.make_graph(graph.nodes, "graph", inputs, outputs, constants)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

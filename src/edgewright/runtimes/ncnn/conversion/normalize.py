@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewright.errors import LimitReached
+from edgewright.formats.neighbors import find_readers
+from edgewright.formats.onnx.attributes import read_attributes, read_opset
 from edgewright.formats.onnx.functions import inline_functions
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import convert_to_floats
 from edgewright.runtimes.ncnn.conversion.gelu import normalize_gelus
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes, write_graph
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, write_graph
 from edgewright.runtimes.ncnn.conversion.rewrites import REWRITES
 
 OLDEST, NEWEST = 13, 17  # the last opset in which ReduceMean has its axes as an attribute
@@ -30,7 +32,7 @@ def read_model(path: str) -> Any:
     try:
         model: Any = onnx.load(path)
         model = inline_functions(model)
-        if _opset_of(model) < OLDEST:
+        if read_opset(model, 1) < OLDEST:
             model = version_converter.convert_version(model, OLDEST)
     except LimitReached:
         raise
@@ -38,10 +40,6 @@ def read_model(path: str) -> Any:
         reason = f"the model cannot be read, or converted to opset {OLDEST}: {str(error).strip()[:300]}"
         raise NotConvertible(reason, "export it again with opset 17 or 18") from error
     return model
-
-
-def _opset_of(model: Any) -> int:
-    return next((int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx")), 1)
 
 
 def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> Any:
@@ -55,7 +53,7 @@ def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> An
         unbind: whether slices that split an axis become a Split; pnnx recognizes attention in some models with them
             and in others without.
     """
-    opset = _opset_of(model)
+    opset = read_opset(model, 1)
     graph = EditableGraph(model, dict(values))
     _fold(graph)
     _reject_subgraphs(graph)
@@ -139,7 +137,7 @@ def _split_unit_slices(graph: EditableGraph) -> None:
     Dynamo's exporter unbinds q, k and v with such slices; pnnx makes a torch.unbind of them, which ncnn does not
     support.
     """
-    for tensor, nodes in graph.readers().items():
+    for tensor, nodes in find_readers(graph.nodes).items():
         units = [_unit_slice(node, graph) if node.input[0] == tensor else None for node in nodes]
         if len(nodes) < 2 or None in units or tensor not in graph.values:
             continue
@@ -196,7 +194,7 @@ def _find_indices(graph: EditableGraph) -> set[str]:
 
     Raises NotConvertible for an input that is both an index and a number: ncnn reads these in different types.
     """
-    readers = graph.readers()
+    readers = find_readers(graph.nodes)
     indices: set[str] = set()
     for name in graph.inputs:
         if graph.values[name].dtype.kind == "f":

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import BOOLEANS
 from edgewright.runtimes.ncnn.conversion.data_movement import MOVE_REWRITES
 from edgewright.runtimes.ncnn.conversion.gelu import expand_gelu
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
 
 Rewrite = Callable[[Node, EditableGraph, int], list[Node] | None]
 

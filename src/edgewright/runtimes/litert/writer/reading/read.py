@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import ExternalDataMissing, InputError, ModelNotConvertible, ModelUnreadable
+from edgewright.formats.neighbors import order_nodes
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_opset
+from edgewright.formats.onnx.constants import read_array
 from edgewright.formats.onnx.external import check_external, check_range, find_data_file, read_range
-from edgewright.formats.onnx.functions import inline_functions
-from edgewright.formats.onnx.reader import check_strings
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, sort_nodes
-from edgewright.runtimes.litert.writer.reading.weights import StrippedModel, map_file, strip_weights
+from edgewright.formats.onnx.functions import expand_operators, inline_functions
+from edgewright.formats.onnx.reader import map_model
+from edgewright.formats.onnx.weightless import StrippedModel
+from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape
 
 OLDEST_OPSET = 11
 NEWEST_OPSET = 10_000  # far beyond any that onnx will define; its C++ fails on larger ones
@@ -19,38 +22,7 @@ MOST_NODES = 200_000
 # A TFLite flatbuffer is addressed by signed 32-bit offsets.
 MOST_TENSOR_BYTES = 2**31 - 1
 MOST_DIMENSIONS = 8
-MOST_BODIES = 3
-DOMAINS = {"", "ai.onnx"}
 TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
-
-
-def _read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
-    """Return the protobuf message of a path or of bytes, without its large weights. Raises ModelUnreadable if it is
-    none.
-    """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
-    from onnx import ModelProto
-
-    try:
-        stripped = strip_weights(map_file(model))
-        proto = ModelProto.FromString(stripped.message)
-        check_strings(proto)
-        _check_names(proto.graph)
-    except (DecodeError, ValueError, MemoryError, OSError) as error:
-        name = "the given bytes" if isinstance(model, bytes) else str(model)
-        raise ModelUnreadable(f"{name} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
-    if not proto.graph.node and not proto.graph.output:
-        raise ModelUnreadable("the model has no graph", "it has no operators and no outputs")
-    return proto, stripped
-
-
-def _check_names(graph: Any) -> None:
-    """Raise ValueError for a name that is not UTF-8, for which protobuf returns bytes."""
-    names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
-    names += [attribute.name for node in graph.node for attribute in node.attribute]
-    names += [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
-    if any(not isinstance(name, str) for name in names):
-        raise ValueError("a name in it is not valid UTF-8")
 
 
 def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:
@@ -64,15 +36,15 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
         InputError: `shapes` has a name that is no input, or omits a dynamic size.
         ExternalDataMissing: weights are in a file that is absent.
     """
-    proto, stripped = _read_model(model)
-    opset = _read_opset(proto)
+    proto, stripped = map_model(model)
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelUnreadable("the model has no graph", "it has no operators and no outputs")
+    opset = _check_opset(proto)
     if isinstance(model, Path):
         check_external(model, proto)  # for all weights: ONNX Runtime loads the source too
     _check_size(proto.graph)
-    proto = inline_functions(proto)
-    for _ in range(MOST_BODIES):  # definitions may have operators with definitions
-        if bodies := _find_bodies(proto.graph, opset, known):
-            proto = _inline_bodies(proto, bodies, shapes)
+    _set_sizes(proto.graph, shapes)
+    proto = expand_operators(inline_functions(proto), lambda op: op not in known)
     _check_size(proto.graph)
     folder = None if isinstance(model, bytes) else model
     graph = Graph(opset, [], [], [value.name for value in proto.graph.output])
@@ -83,13 +55,12 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
         raise ModelNotConvertible("the model has sparse weights", why, "store the weights as dense tensors")
     _add_inputs(graph, proto.graph, shapes)
     nodes = [read_node(node, position, folder) for position, node in enumerate(proto.graph.node)]
-    _set_order(graph, nodes)
+    graph.nodes = order_nodes(nodes, {*graph.constants, *graph.inputs}, graph.outputs, model="the model")
     return graph
 
 
-def _read_opset(proto: Any) -> int:
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    opset = max((version for domain, version in versions.items() if domain in DOMAINS), default=0)
+def _check_opset(proto: Any) -> int:
+    opset = read_opset(proto)
     if opset < OLDEST_OPSET:
         raise ModelNotConvertible(
             f"the model uses opset {opset}",
@@ -98,55 +69,15 @@ def _read_opset(proto: Any) -> int:
         )
     if opset > NEWEST_OPSET:
         raise ModelUnreadable(f"the model uses opset {opset}", "this opset does not exist")
-    return int(opset)
+    return opset
 
 
-def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[str, str]]:
-    """Return the operators that are expanded by ONNX's definition."""
-    import onnx
-
-    found = []
-    for op in sorted({node.op_type for node in graph.node if node.domain in DOMAINS} - set(known)):
-        try:
-            schema: Any = onnx.defs.get_schema(op, opset, "")
-        except onnx.defs.SchemaError:
-            continue
-        if schema.has_function or schema.has_context_dependent_function:
-            found.append(("", op))
-    return found
-
-
-def _add_defaults(graph: Any, bodies: list[tuple[str, str]], opset: int) -> None:
-    """Write default attributes explicitly, since onnx's inliner drops those within a definition."""
-    import onnx
-
-    for node in graph.node:
-        if node.domain in DOMAINS and ("", node.op_type) in bodies:
-            given = {attribute.name for attribute in node.attribute}
-            schema = onnx.defs.get_schema(node.op_type, opset, "")
-            for name, attribute in schema.attributes.items():
-                if name not in given and attribute.default_value.type:
-                    node.attribute.append(attribute.default_value)
-
-
-def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> Any:
-    """Return the model with operators replaced by their definitions; unchanged if onnx fails."""
-    import onnx.inliner
-
-    for value in proto.graph.input:
+def _set_sizes(graph: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Write the sizes into dynamic inputs, from which some definitions of operators follow."""
+    for value in graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
             if not dim.HasField("dim_value") and 0 < size < MOST_TENSOR_BYTES:
                 dim.dim_value = size
-    _add_defaults(proto.graph, bodies, _read_opset(proto))
-    # Definitions depend on the types of their inputs, including weights.
-    for tensor in proto.graph.initializer:
-        proto.graph.value_info.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    # The inliner also requires the type of absent inputs.
-    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
-    try:
-        return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
-    except Exception:  # the operators are then rejected by name
-        return proto
 
 
 def _check_size(graph: Any) -> None:
@@ -157,15 +88,13 @@ def _check_size(graph: Any) -> None:
 
 def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
     """Return the data of a tensor. Raises ModelUnreadable if its bytes do not fit its sizes."""
-    from onnx import numpy_helper
-
     _check_dimensions(tensor.name, tuple(tensor.dims))
     try:
         if tensor.data_location == 1:  # TensorProto.EXTERNAL
             return _read_external(tensor, model)
         if stripped is not None and tensor.name in stripped.places:
             return _read_stripped(tensor, stripped)
-        return np.asarray(numpy_helper.to_array(tensor))
+        return read_array(tensor)
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         raise ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", str(error)[:300]) from None
 
@@ -175,14 +104,12 @@ PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: 
 
 
 def _read_stripped(tensor: Any, stripped: StrippedModel) -> Array:
-    from onnx import numpy_helper
-
     if tensor.data_type in PLAIN:
         data = stripped.view(tensor.name, np.dtype(PLAIN[tensor.data_type]), tuple(tensor.dims))
         if data is not None:
             return data
     tensor.raw_data = stripped.read(tensor.name)
-    return np.asarray(numpy_helper.to_array(tensor))
+    return read_array(tensor)
 
 
 def _read_external(tensor: Any, model: Path | None) -> Array:
@@ -267,7 +194,7 @@ def read_node(node: Any, position: int, model: Path | None) -> Node:
         outputs=list(node.output),
         attributes={attribute.name: _read_attribute(attribute, model) for attribute in node.attribute},
         sources=(node.name or f"{node.op_type}#{position}",),
-        domain="" if node.domain in DOMAINS else node.domain,
+        domain="" if node.domain in OWN_DOMAINS else node.domain,
         location=metadata.get("pkg.torch.onnx.stack_trace", "").strip().splitlines()[0][:200]
         if metadata.get("pkg.torch.onnx.stack_trace", "").strip()
         else "",
@@ -286,18 +213,3 @@ def _read_attribute(attribute: Any, model: Path | None) -> Any:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return list(value) if attribute.type in range(6, TENSORS) else value
-
-
-def _set_order(graph: Graph, nodes: list[Node]) -> None:
-    made = [name for node in nodes for name in node.outputs if name]
-    given = {*graph.constants, *graph.inputs}
-    if len(set(made)) != len(made) or given.intersection(made):
-        raise ModelUnreadable("a value has two producers", "each value of an ONNX graph has one producer")
-    graph.nodes, left = sort_nodes(nodes, given)
-    if left:
-        raise ModelUnreadable(
-            f"{len(left)} nodes can never run, first '{left[0].name[:200]}'",
-            "they are on a cycle, or read a value that no operator produces",
-        )
-    if lost := [name for name in graph.outputs if name not in given and name not in set(made)]:
-        raise ModelUnreadable(f"no operator produces the output '{lost[0][:200]}'")
