@@ -14,19 +14,23 @@ N = TypeVar("N")
 Reads = Callable[[N], Iterable[str]]
 
 
-def _list_inputs(node: Any) -> Sequence[str]:
+def get_op(node: Any) -> str:
+    return node.op_type if hasattr(node, "op_type") else node.op  # type: ignore[no-any-return]
+
+
+def list_inputs(node: Any) -> Sequence[str]:
     return node.input if hasattr(node, "input") else node.inputs  # type: ignore[no-any-return]
 
 
-def _list_outputs(node: Any) -> Sequence[str]:
+def list_outputs(node: Any) -> Sequence[str]:
     return node.output if hasattr(node, "output") else node.outputs  # type: ignore[no-any-return]
 
 
 def find_producers(nodes: Iterable[N]) -> dict[str, N]:
-    return {name: node for node in nodes for name in _list_outputs(node) if name}
+    return {name: node for node in nodes for name in list_outputs(node) if name}
 
 
-def find_readers(nodes: Iterable[N], reads: Reads[N] = _list_inputs) -> dict[str, list[N]]:
+def find_readers(nodes: Iterable[N], reads: Reads[N] = list_inputs) -> dict[str, list[N]]:
     """Return the readers of each value; a node is listed once for each of its inputs."""
     readers: dict[str, list[N]] = {}
     for node in nodes:
@@ -37,26 +41,26 @@ def find_readers(nodes: Iterable[N], reads: Reads[N] = _list_inputs) -> dict[str
 
 def list_distinct_inputs(node: Any) -> Iterable[str]:
     """Return each value that a node reads once, for `find_readers`."""
-    return dict.fromkeys(_list_inputs(node))
+    return dict.fromkeys(list_inputs(node))
 
 
 def find_read_names(nodes: Iterable[Any]) -> set[str]:
-    return {name for node in nodes for name in _list_inputs(node)}
+    return {name for node in nodes for name in list_inputs(node)}
 
 
-def select_needed(nodes: Sequence[N], outputs: Iterable[str], reads: Reads[N] = _list_inputs) -> list[N]:
+def select_needed(nodes: Sequence[N], outputs: Iterable[str], reads: Reads[N] = list_inputs) -> list[N]:
     """Return those of the nodes, which are in execution order, on which the outputs depend."""
     needed = set(outputs)
     kept = []
     for node in reversed(nodes):
-        if not needed.isdisjoint(filter(None, _list_outputs(node))):
+        if not needed.isdisjoint(filter(None, list_outputs(node))):
             kept.append(node)
             needed.update(reads(node))
     return kept[::-1]
 
 
 def find_upstream(
-    ends: Iterable[str], producers: Mapping[str, N], stops: Collection[str] = (), reads: Reads[N] = _list_inputs
+    ends: Iterable[str], producers: Mapping[str, N], stops: Collection[str] = (), reads: Reads[N] = list_inputs
 ) -> list[N]:
     """Return the nodes from `ends` upstream to the next stops, the most upstream first."""
     found: dict[int, N] = {}
@@ -69,7 +73,7 @@ def find_upstream(
     return list(reversed(found.values()))
 
 
-def _sort_nodes(nodes: Sequence[N], given: Collection[str], reads: Reads[N] = _list_inputs) -> tuple[list[N], list[N]]:
+def _sort_nodes(nodes: Sequence[N], given: Collection[str], reads: Reads[N] = list_inputs) -> tuple[list[N], list[N]]:
     """Return the nodes in an execution order close to their own, and those that can never run: they are on a cycle, or
     read a value that no node produces."""
     waiting: dict[str, list[int]] = {}
@@ -84,7 +88,7 @@ def _sort_nodes(nodes: Sequence[N], given: Collection[str], reads: Reads[N] = _l
     while ready:
         position = heapq.heappop(ready)
         order.append(position)
-        for name in _list_outputs(nodes[position]):
+        for name in list_outputs(nodes[position]):
             for reader in waiting.pop(name, ()):
                 missing[reader] -= 1
                 if not missing[reader]:
@@ -94,14 +98,14 @@ def _sort_nodes(nodes: Sequence[N], given: Collection[str], reads: Reads[N] = _l
 
 
 def order_nodes(
-    nodes: Sequence[N], given: Collection[str], outputs: Iterable[str], reads: Reads[N] = _list_inputs, *, model: object
+    nodes: Sequence[N], given: Collection[str], outputs: Iterable[str], reads: Reads[N] = list_inputs, *, model: object
 ) -> list[N]:
     """Return the nodes in an execution order close to their own.
 
     Raises ModelUnreadable, with the name of the `model`, if a value has two producers or an output none, or if nodes
     can never run.
     """
-    made = [name for node in nodes for name in _list_outputs(node) if name]
+    made = [name for node in nodes for name in list_outputs(node) if name]
     if len(set(made)) != len(made) or not set(made).isdisjoint(given):
         raise ModelUnreadable(f"{model} has a value with two producers", "each value of an ONNX graph has one producer")
     order, left = _sort_nodes(nodes, given, reads)

@@ -1,6 +1,7 @@
 """Removal of units from a graph."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,14 @@ from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.formats.neighbors import select_needed
-from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only, list_all_inputs, read_attributes
+from edgewright.formats.onnx.attributes import (
+    OWN_DOMAINS,
+    keep_only,
+    list_all_inputs,
+    read_attribute,
+    read_attributes,
+    write_attribute,
+)
 from edgewright.formats.onnx.constants import add_initializers, read_array, write_array
 from edgewright.formats.onnx.external import needs_data_file
 from edgewright.pruning.coupling import Labels
@@ -69,8 +77,7 @@ def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:
     """
     import onnx
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = deepcopy(model)
     kept_mask = mark_kept_units(groups, keep)
     if kept_mask.all():
         return made
@@ -135,11 +142,8 @@ class GraphPruner:
 
     def write(self, node: Any, place: int, name: str, values: Sequence[int]) -> None:
         """Write a parameter: as an attribute, or as a constant that only this node reads."""
-        from onnx import helper
-
-        attributes = [one for one in node.attribute if one.name == name]
-        if attributes:
-            attributes[0].CopyFrom(helper.make_attribute(name, list(values)))
+        if name in read_attributes(node):
+            write_attribute(node, name, list(values))
             return
         while len(node.input) <= place:
             node.input.append("")
@@ -156,20 +160,17 @@ class GraphPruner:
 
 def _update_conv(pruner: GraphPruner, node: Any) -> None:
     """Update a convolution: if the weights' second axis is complete, whole groups are removed."""
-    from onnx import helper
-
     groups = read_attributes(node).get("group", 1)
     if groups == 1:
         return
     wide = pruner.kept(node.input[0] if node.op_type == "Conv" else node.output[0])[1]
     left = wide // pruner.kept(node.input[1])[1]
-    next(one for one in node.attribute if one.name == "group").CopyFrom(helper.make_attribute("group", left))
+    write_attribute(node, "group", left)
 
 
 def _update_group_norm(pruner: GraphPruner, node: Any) -> None:
-    attribute = next(one for one in node.attribute if one.name == "num_groups")
     kept_flags = pruner.kept_flags(node.input[0])[1]
-    attribute.i = attribute.i * int(kept_flags.sum()) // kept_flags.size
+    write_attribute(node, "num_groups", read_attribute(node, "num_groups") * int(kept_flags.sum()) // kept_flags.size)
 
 
 def _update_target_shape(pruner: GraphPruner, node: Any) -> None:
@@ -195,14 +196,10 @@ def _update_split(pruner: GraphPruner, node: Any) -> None:
     if pruner.kept_flags(node.input[0])[axis].all() and not pruner.is_computed(node, 1):
         return
     sizes = [pruner.kept(name)[axis] for name in node.output]
-    if pruner._outline.opset < 13 and not any(one.name == "split" for one in node.attribute):
-        from onnx import helper
-
-        node.attribute.append(helper.make_attribute("split", sizes))
+    if pruner._outline.opset < 13 and "split" not in read_attributes(node):
+        write_attribute(node, "split", sizes)
         return
-    kept = [one for one in node.attribute if one.name != "num_outputs"]
-    del node.attribute[:]
-    node.attribute.extend(kept)
+    keep_only(node.attribute, [one for one in node.attribute if one.name != "num_outputs"])
     pruner.write(node, 1, "split", sizes)
 
 
@@ -243,9 +240,8 @@ def _update_gather(pruner: GraphPruner, node: Any) -> None:
 
 
 def _update_recurrent(pruner: GraphPruner, node: Any) -> None:
-    for attribute in node.attribute:
-        if attribute.name == "hidden_size":
-            attribute.i = pruner.kept(node.input[2])[2]
+    if "hidden_size" in read_attributes(node):
+        write_attribute(node, "hidden_size", pruner.kept(node.input[2])[2])
 
 
 def _remove_unused(graph: Any) -> None:

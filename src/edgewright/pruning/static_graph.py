@@ -13,7 +13,7 @@ from edgewright.formats.onnx.constants import (
     list_inputs_without_constants,
     read_array,
 )
-from edgewright.formats.onnx.fold import SMALL, ConstantFolder
+from edgewright.formats.onnx.fold import ConstantFolder, copy_without_weights
 from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.typing_process import fix_input_sizes
 
@@ -42,7 +42,8 @@ class StaticGraph:
     """
 
     def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-        stripped = _strip(model)
+        stripped = copy_without_weights(model)
+        del stripped.graph.value_info[:]  # shapes before the sizes of the inputs change
         fix_input_sizes(stripped.graph, {one.name for one in list_inputs_without_constants(stripped.graph)}, shapes)
         normalize_nodes(stripped.graph)
         self.graph = stripped.graph
@@ -97,26 +98,6 @@ class StaticGraph:
         places = SIZE_INPUTS.get(node.op_type, ())
         read = (name for place, name in enumerate(node.input) if place not in places)
         return frozenset[SizeSource]().union(*(one for name in read for one in self.sources.get(name, ())))
-
-
-def _strip(model: Any) -> Any:
-    """Return a copy whose large initializers have no data."""
-    import onnx
-
-    stripped = onnx.ModelProto(ir_version=model.ir_version)
-    stripped.opset_import.extend(model.opset_import)
-    stripped.functions.extend(model.functions)
-    graph = stripped.graph
-    graph.node.extend(model.graph.node)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    for tensor in model.graph.initializer:
-        if np.prod(tensor.dims) <= SMALL:
-            graph.initializer.append(tensor)
-        else:
-            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    return stripped
 
 
 def normalize_nodes(graph: Any) -> None:

@@ -8,8 +8,13 @@ from numpy.typing import NDArray
 
 from edgewright.formats.neighbors import find_producers, find_readers, list_distinct_inputs
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes, read_opset
-from edgewright.formats.onnx.constants import add_initializers, read_array, read_initializers
-from edgewright.formats.onnx.fold import infer_shapes
+from edgewright.formats.onnx.constants import (
+    add_initializers,
+    list_inputs_without_constants,
+    read_array,
+    read_initializers,
+)
+from edgewright.formats.onnx.fold import copy_without_weights, infer_shapes
 
 Array = NDArray[Any]
 FLOAT = 1  # TensorProto.FLOAT
@@ -49,10 +54,10 @@ class FloatNetwork:
         self.model = model
         self.nodes = list(model.graph.node)
         self.constants = read_initializers(model.graph)
-        inferred = infer_shapes(model)
+        inferred = infer_shapes(copy_without_weights(model))
         known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         self.types = {value.name: value.type.tensor_type.elem_type for value in known}
-        self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        self.inputs = [value.name for value in list_inputs_without_constants(model.graph)]
         self.outputs = [value.name for value in model.graph.output]
         self.producer = find_producers(self.nodes)
         self.consumers = find_readers(self.nodes, list_distinct_inputs)

@@ -16,6 +16,7 @@ from edgewright.flows.experiment.setup import Experiment
 from edgewright.flows.experiment.trainings import TrainedNetwork, train
 from edgewright.flows.prune.budgets import NetworkTimer, parse_amount, tabulate_times
 from edgewright.flows.prune.report import WidthRow, make_width_rows
+from edgewright.formats.onnx.constants import read_initializers
 from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph
 from edgewright.pruning.groups import PruningGroups, find_groups
@@ -144,11 +145,9 @@ class WidthSearch:
         folder.mkdir(parents=True, exist_ok=True)
 
     def scores(self, groups: PruningGroups, gradients: Mapping[str, Array]) -> UnitScores:
-        from onnx import numpy_helper
-
         if self._plan.importance in GRADIENT_CRITERIA:
             return score_units(groups, gradients, self._plan.importance)
-        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+        arrays = read_initializers(self.model.graph)
         return score_units(groups, arrays, self._plan.importance)
 
     def run(

@@ -47,12 +47,11 @@ def read_attribute(node: Any, name: str, default: Any = None) -> Any:
 
 
 def write_attribute(node: Any, name: str, value: Any) -> None:
-    """Set the attribute, or replace it."""
+    """Replace the attribute in its place, or append it."""
     from onnx.helper import make_attribute
 
-    kept = [one for one in node.attribute if one.name != name]
-    del node.attribute[:]
-    node.attribute.extend([*kept, make_attribute(name, value)])
+    place = next((one for one in node.attribute if one.name == name), None) or node.attribute.add()
+    place.CopyFrom(make_attribute(name, value))
 
 
 def iterate_subgraphs(node: Any) -> Iterator[Any]:

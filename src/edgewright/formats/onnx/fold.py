@@ -274,6 +274,27 @@ def infer(model: Any, values: dict[str, Any]) -> Any:
         return graph
 
 
+def copy_without_weights(model: Any) -> Any:
+    """Return a copy whose large initializers have no data."""
+    from onnx import ModelProto
+
+    stripped = ModelProto(ir_version=model.ir_version)
+    stripped.opset_import.extend(model.opset_import)
+    stripped.functions.extend(model.functions)
+    graph = stripped.graph
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.value_info.extend(model.graph.value_info)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= SMALL:
+            graph.initializer.append(tensor)
+        else:
+            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return stripped
+
+
 def infer_shapes(model: Any) -> Any:
     """Return the model with the shapes that onnx infers, with data propagation if rows are short.
 

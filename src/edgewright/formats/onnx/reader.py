@@ -1,6 +1,6 @@
 """Reading of ONNX: signature, graph, precision and weight files."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -53,15 +53,7 @@ class OnnxFile:
         )
 
     def nodes(self) -> tuple[GraphNode, ...]:
-        return tuple(
-            GraphNode(
-                name=node.name or f"{node.op_type}#{position}",
-                op=node.op_type,
-                inputs=tuple(name for name in node.input if name and name not in self.constants),
-                outputs=tuple(node.output),
-            )
-            for position, node in enumerate(self.graph.node)
-        )
+        return describe_nodes(self.graph, self.constants)
 
     def precision(self) -> Precision:
         """Return the precision of its operators: QDQ and integer operators, else the type of most weights."""
@@ -156,6 +148,18 @@ def _texts_of(model: Any) -> Iterator[str | bytes]:
     for tensor in iterate_model_tensors(model):
         yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
     yield from (sparse.values.name for sparse in graph.sparse_initializer)
+
+
+def describe_nodes(graph: Any, constants: Collection[str]) -> tuple[GraphNode, ...]:
+    return tuple(
+        GraphNode(
+            name=node.name or f"{node.op_type}#{position}",
+            op=node.op_type,
+            inputs=tuple(name for name in node.input if name and name not in constants),
+            outputs=tuple(node.output),
+        )
+        for position, node in enumerate(graph.node)
+    )
 
 
 def describe_value(value: Any) -> TensorSpec:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,6 @@ class PairedExecutor:
 
     def _replace(self, weight_nodes: Sequence[WeightNode], tables: Iterable[EmbeddingTable]) -> list[Any]:
         """Return the nodes of the quantized network, with dequantized weights as constants."""
-        import onnx
 
         chosen = {weight_node.node: weight_node for weight_node in weight_nodes}
         picked = {table.node: table for table in tables}
@@ -69,8 +69,7 @@ class PairedExecutor:
         nodes: list[Any] = []
         done: set[str] = set()
         for node in self._network.nodes:
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
+            copy = deepcopy(node)
             if node.name in biases:
                 weight_node, position = biases[node.name]
                 copy.input[position] = f"{weight_node}/bias"
@@ -212,13 +211,11 @@ def _run_network(
     network: FloatNetwork, samples: Sequence[Mapping[str, Array]], rounded: str, reads: Collection[str] = ()
 ) -> list[list[Array]]:
     """Run the float network; nodes in `reads` read `rounded` in 8 bits. Return each sample's values by output."""
-    import onnx
 
     nodes: list[Any] = []
     done = False
     for node in network.nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = deepcopy(node)
         if node.name in reads:
             copy.input[0] = f"{rounded}/rounded"
             nodes += _make_dynamic_quantization(rounded, copy.input[0]) if not done else []

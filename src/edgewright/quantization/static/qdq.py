@@ -1,6 +1,7 @@
 """Q/DQ pairs at the activations of an ONNX graph."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,6 @@ def insert_qdq_pairs(
     All readers of such a tensor then read `NAME/dq`. A graph output keeps its name after the pair: its producer
     then writes `NAME/raw`.
     """
-    import onnx
     from onnx import helper
 
     outputs = set(outputs)
@@ -60,8 +60,7 @@ def insert_qdq_pairs(
         if name in tensor_params:
             add_pair(name)
     for node in nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = deepcopy(node)
         for at, name in enumerate(copy.input):
             if name in tensor_params and name not in outputs:
                 copy.input[at] = f"{name}/dq"

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.formats.onnx.constants import make_tensor
 from edgewright.quantization.executor import open_graph, open_session
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
@@ -50,16 +51,14 @@ def measure_time_gains(
 
 def _extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> tuple[FloatNetwork, Array]:
     """Return the site as a network of its own, and its outputs for `x`."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     node = network.node(weight_node.node)
     session = open_graph(
         [node], [weight_node.input], [weight_node.output], network.constants, lambda _: 1, network.opset
     )
     y: Array = session.run(None, {weight_node.input: x})[0]
-    constants = [
-        numpy_helper.from_array(network.constants[one], one) for one in (weight_node.weight, weight_node.bias) if one
-    ]
+    constants = [make_tensor(one, network.constants[one]) for one in (weight_node.weight, weight_node.bias) if one]
     graph = helper.make_graph(
         [node],
         "site",

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.onnx.constants import list_inputs_without_constants
+from edgewright.formats.onnx.prepare import save_model
 from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.conversion.int8 import describe_layers as describe_layers
@@ -119,8 +121,7 @@ def _read_source(path: Path) -> Any:
 
 def _read_values(model: Any) -> tuple[list[OnnxPort], list[OnnxPort]]:
     """Return the inputs without weights, and the outputs."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    fed = [value for value in model.graph.input if value.name not in constants]
+    fed = list_inputs_without_constants(model.graph)
     return [_describe(value) for value in fed], [_describe(value) for value in model.graph.output]
 
 
@@ -135,11 +136,8 @@ def _describe(value: Any) -> OnnxPort:
 
 
 def _save_onnx(model: Any, folder: Path) -> Path:
-    import onnx
-
     path = folder / "source.onnx"
-    large = model.ByteSize() >= 2**31
-    onnx.save(model, str(path), save_as_external_data=large, location="source.data" if large else None)
+    save_model(model, path)
     return path
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgewright.formats.neighbors import find_producers, find_upstream
+from edgewright.formats.onnx.reader import describe_nodes
 from edgewright.runtimes.ncnn.param import COPIES, ParamRow
 from edgewright.schema.model import GraphNode
 
@@ -66,16 +67,7 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 def read_nodes(model: Any) -> list[GraphNode]:
     """Return the nodes of an ONNX model in the form of `formats.onnx`."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    return [
-        GraphNode(
-            name=node.name,
-            op=node.op_type,
-            inputs=tuple(name for name in node.input if name and name not in constants),
-            outputs=tuple(node.output),
-        )
-        for node in model.graph.node
-    ]
+    return list(describe_nodes(model.graph, {tensor.name for tensor in model.graph.initializer}))
 
 
 def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:

@@ -5,11 +5,13 @@ the tensor of each of ncnn's blobs.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgewright.formats.onnx.constants import list_inputs_without_constants
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.ncnn.param import ParamRow
 from edgewright.runtimes.ncnn.session import load_net, to_mat
@@ -24,10 +26,9 @@ def run_all_tensors(model: Any) -> dict[str, Array]:
     Values inside the graphs of If and Loop, and values that are no tensors, are omitted.
     """
     import onnxruntime
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import ValueInfoProto
 
-    shown = ModelProto()
-    shown.CopyFrom(model)
+    shown = deepcopy(model)
     known = {value.name for value in shown.graph.output}
     names = dict.fromkeys(name for node in shown.graph.node for name in node.output if name)
     shown.graph.output.extend(ValueInfoProto(name=name) for name in names if name not in known)
@@ -52,9 +53,7 @@ def _make_feeds(model: Any) -> dict[str, Array]:
     generator = np.random.default_rng(SEED)
     constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     feeds: dict[str, Array] = {}
-    for value in model.graph.input:
-        if value.name in constants:
-            continue
+    for value in list_inputs_without_constants(model.graph):
         kind = value.type.tensor_type
         shape = tuple(dim.dim_value for dim in kind.shape.dim)
         dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.formats.artifacts import make_same_port
-from edgewright.formats.onnx.reader import OnnxFile
+from edgewright.formats.onnx.reader import OnnxFile, parse_model
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.openvino.library import get_error_text, import_library, make_core, version
 from edgewright.runtimes.openvino.normalize import fix_pools
@@ -84,15 +84,13 @@ def _find_unknown(text: str) -> list[str]:
 
 
 def _explain(op: str, source: str) -> str:
-    nodes = [node.name for node in _read_nodes(source) if node.op_type == op.rpartition(".")[2]]
+    nodes = [
+        node.name
+        for node in parse_model(Path(source), weights=False).graph.node
+        if node.op_type == op.rpartition(".")[2]
+    ]
     shown = ", ".join(f"'{name}'" for name in nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
     return f"{op}: OpenVINO has no conversion rule for it" + (f" (node {shown})" if nodes else "")
-
-
-def _read_nodes(source: str) -> Any:
-    import onnx
-
-    return onnx.load(source, load_external_data=False).graph.node
 
 
 def _name_decomposed_nodes(model: Any) -> None:

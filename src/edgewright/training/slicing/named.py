@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.neighbors import find_read_names
+from edgewright.formats.onnx.constants import read_array
 from edgewright.formats.onnx.external import needs_data_file
 from edgewright.formats.torch.program import OPSET, name_outputs, silence_exporter
 from edgewright.training.modules import evaluation_mode, get_named_tensors, try_forward
@@ -68,14 +70,12 @@ def _fold_sizes(model: Any) -> None:
 
 
 def _drop_zero_biases(graph: Any, own: Mapping[str, Any]) -> None:
-    from onnx import numpy_helper
-
     made = {one.name: one for one in graph.initializer if one.name not in own}
-    zeros = {name for name, tensor in made.items() if not numpy_helper.to_array(tensor).any()}
+    zeros = {name for name, tensor in made.items() if not read_array(tensor).any()}
     for node in graph.node:
         if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 2 and node.input[2] in zeros:
             del node.input[2]
-    read = {name for node in graph.node for name in node.input} | {one.name for one in graph.output}
+    read = find_read_names(graph.node) | {one.name for one in graph.output}
     for name, tensor in made.items():
         if name not in read:
             graph.initializer.remove(tensor)

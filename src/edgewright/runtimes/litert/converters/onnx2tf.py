@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_readers
+from edgewright.formats.onnx.attributes import iterate_subgraphs, keep_only, read_attribute
+from edgewright.formats.onnx.constants import add_initializers, list_inputs_without_constants
 from edgewright.formats.onnx.reader import get_dtype_name
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.litert.converters.ports import ReferenceIo, make_feed
-from edgewright.runtimes.litert.writer.convert import SPATIAL, TRANSPARENT
+from edgewright.runtimes.litert.writer.convert import reaches_spatial
 from edgewright.runtimes.wire import CompileRequest
 
 CALIBRATION_IMAGES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
@@ -82,17 +85,11 @@ def prepare(source: Path) -> Any:
     return model
 
 
-def _list_ports(graph: Any) -> tuple[list[Any], list[Any]]:
-    """Return the inputs without weights, and the outputs."""
-    constants = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in constants], list(graph.output)
-
-
 def file_names(graph: Any) -> dict[str, str]:
     """Return names that TensorFlow does not change: the source's own if they are identifiers, else `in_0`, `out_0`."""
-    inputs, outputs = _list_ports(graph)
+    inputs = list_inputs_without_constants(graph)
     names = {value.name: f"in_{position}" for position, value in enumerate(inputs)}
-    names |= {value.name: f"out_{position}" for position, value in enumerate(outputs)}
+    names |= {value.name: f"out_{position}" for position, value in enumerate(graph.output)}
     if all(PLAIN.fullmatch(name) for name in names) and len({name.lower() for name in names}) == len(names):
         return {name: name for name in names}
     return names
@@ -103,28 +100,25 @@ def _rename(graph: Any, names: Mapping[str, str]) -> None:
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                _rename(inner, names)
+        for inner in iterate_subgraphs(node):
+            _rename(inner, names)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
 
 
 def _write_hard_sigmoids(graph: Any) -> None:
     """Replace HardSigmoid(x) by ReLU6(6αx + 6β) / 6 (ONNX operator specification, HardSigmoid-6)."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     nodes = []
     for position, node in enumerate(graph.node):
         if node.op_type != "HardSigmoid":
             nodes.append(node)
             continue
-        given = {attribute.name: attribute.f for attribute in node.attribute}
-        alpha, beta = given.get("alpha", 0.2), given.get("beta", 0.5)
+        alpha, beta = read_attribute(node, "alpha", 0.2), read_attribute(node, "beta", 0.5)
         stem = f"hard_sigmoid_{position}"
         values = {"scale": 6 * alpha, "shift": 6 * beta, "low": 0.0, "high": 6.0, "sixth": 1 / 6}
-        for name, number in values.items():
-            graph.initializer.append(numpy_helper.from_array(np.asarray(number, np.float32), f"{stem}_{name}"))
+        add_initializers(graph, {f"{stem}_{name}": np.asarray(one, np.float32) for name, one in values.items()})
         nodes += [
             helper.make_node("Mul", [node.input[0], f"{stem}_scale"], [f"{stem}_scaled"], f"{stem}_mul"),
             helper.make_node("Add", [f"{stem}_scaled", f"{stem}_shift"], [f"{stem}_shifted"], f"{stem}_add"),
@@ -133,13 +127,14 @@ def _write_hard_sigmoids(graph: Any) -> None:
             ),
             helper.make_node("Mul", [f"{stem}_cut", f"{stem}_sixth"], list(node.output), node.name),
         ]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    keep_only(graph.node, nodes)
 
 
 def make_input_options(model: Any, *, in_order: bool) -> dict[str, list[str]]:
     """Return onnx2tf's options for the inputs that keep the source's layout."""
-    inputs = [value for value in _list_ports(model.graph)[0] if len(value.type.tensor_type.shape.dim) > 2]
+    inputs = [
+        value for value in list_inputs_without_constants(model.graph) if len(value.type.tensor_type.shape.dim) > 2
+    ]
     images = [value.name for value in inputs if is_image(model.graph, value.name)]
     others = [value.name for value in inputs if value.name not in images]
     options = {"keep_shape_absolutely_input_names": others}
@@ -152,19 +147,7 @@ def is_image(graph: Any, name: str) -> bool:
     """Return whether a spatial operator reads this value, directly or through operators that do not depend on the order
     of axes.
     """
-    seen, waiting = {name}, [name]
-    while waiting:
-        value = waiting.pop()
-        for node in graph.node:
-            if value not in node.input:
-                continue
-            if node.op_type in SPATIAL and node.input[0] in seen:
-                return True
-            if node.op_type in TRANSPARENT:
-                fresh = [output for output in node.output if output not in seen]
-                seen.update(fresh)
-                waiting += fresh
-    return False
+    return reaches_spatial(find_readers(graph.node), name)
 
 
 def run_reference(source: Path, shapes: Mapping[str, Sequence[int]]) -> ReferenceIo:
@@ -175,10 +158,10 @@ def run_reference(source: Path, shapes: Mapping[str, Sequence[int]]) -> Referenc
     graph = onnx.load(str(source), load_external_data=False).graph
     feeds = {
         value.name: make_feed(shapes[value.name], get_dtype_name(value.type.tensor_type.elem_type), position)
-        for position, value in enumerate(_list_ports(graph)[0])
+        for position, value in enumerate(list_inputs_without_constants(graph))
     }
     session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
-    names = [value.name for value in _list_ports(graph)[1]]
+    names = [value.name for value in graph.output]
     return ReferenceIo(feeds, dict(zip(names, session.run(names, feeds), strict=True)), file_names(graph))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from edgewright.errors import (
     RuntimeMissing,
     find_full_disk_error,
 )
+from edgewright.formats.neighbors import get_op, list_inputs, list_outputs
 from edgewright.runtimes.litert.writer.build import DTYPES, Builder, check_dtype
 from edgewright.runtimes.litert.writer.check import Check, CheckedFile, Kind, Proof, check_file
 from edgewright.runtimes.litert.writer.file import write_file
@@ -302,19 +303,20 @@ def _find_spatial(graph: Graph) -> set[str]:
     readers = graph.consumers()
     found = set()
     for name in graph.inputs:
-        if len(graph.shapes[name]) >= 3 and _reaches(readers, name):
+        if len(graph.shapes[name]) >= 3 and reaches_spatial(readers, name):
             found.add(name)
     return found
 
 
-def _reaches(readers: Mapping[str, Sequence[Node]], name: str) -> bool:
+def reaches_spatial(readers: Mapping[str, Sequence[Any]], name: str) -> bool:
+    """Return whether a spatial operator reads this value, directly or through layout-independent operators."""
     seen, waiting = {name}, [name]
     while waiting:
         for node in readers.get(waiting.pop(), ()):
-            if node.op in SPATIAL and node.inputs[0] in seen:
+            if get_op(node) in SPATIAL and list_inputs(node)[0] in seen:
                 return True
-            if node.op in TRANSPARENT:
-                fresh = [output for output in node.outputs if output not in seen]
+            if get_op(node) in TRANSPARENT:
+                fresh = [output for output in list_outputs(node) if output not in seen]
                 seen.update(fresh)
                 waiting.extend(fresh)
     return False

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.formats.neighbors import find_read_names, select_needed
-from edgewright.formats.onnx.constants import make_tensor, read_initializers
+from edgewright.formats.onnx.constants import list_inputs_without_constants, make_tensor, read_initializers
 from edgewright.runtimes.contract import Array
 
 Node = Any  # onnx.NodeProto: onnx is imported by functions only
@@ -26,7 +26,7 @@ class EditableGraph:
     def __init__(self, model: Any, values: Mapping[str, Array]) -> None:
         self.constants = read_initializers(model.graph)
         self.values = values
-        self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        self.inputs = [value.name for value in list_inputs_without_constants(model.graph)]
         self.outputs = [value.name for value in model.graph.output]
         self.nodes: list[Node] = list(model.graph.node)
         self._taken = set(values) | set(self.constants)

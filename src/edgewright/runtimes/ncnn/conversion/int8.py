@@ -9,10 +9,12 @@ integers from one layer to the next follows ncnn's own `ncnn2int8.cpp`.
 
 import struct
 from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgewright.formats.onnx.constants import make_tensor
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
 from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.param import ParamRow
@@ -231,10 +233,9 @@ def pack_integers(values: Array) -> bytes:
 
 def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, float]) -> Any:
     """Return the float graph in ONNX, with the inputs of INT8 layers rounded like in ncnn."""
-    from onnx import ModelProto, helper, numpy_helper
+    from onnx import helper
 
-    reference = ModelProto()
-    reference.CopyFrom(extracted.model)
+    reference = deepcopy(extracted.model)
     nodes: list[Any] = []
     rounded: dict[tuple[str, float], str] = {}
     numbers: dict[str, Array] = {}
@@ -250,10 +251,7 @@ def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, flo
                 nodes.append(helper.make_node("DequantizeLinear", [f"{made}/integers", *names], [made]))
             node.input[0] = made
         nodes.append(node)
-    constants = [
-        *reference.graph.initializer,
-        *(numpy_helper.from_array(array, name) for name, array in numbers.items()),
-    ]
+    constants = [*reference.graph.initializer, *(make_tensor(name, array) for name, array in numbers.items())]
     reference.graph.CopyFrom(helper.make_graph(nodes, "twin", reference.graph.input, reference.graph.output, constants))
     return reference
 
