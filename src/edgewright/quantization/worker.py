@@ -35,7 +35,7 @@ from edgewright.quantization.observe import NotFinite, TensorValues
 from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.quantization.search import Fidelity, FidelityTarget
 from edgewright.quantization.static.equalize import equalize
-from edgewright.quantization.static.fold import fold_batch_norms
+from edgewright.quantization.static.fold import fold
 from edgewright.quantization.static.stages import SENSITIVITY_SAMPLES, QuantizedNetwork, StaticQuantizer
 from edgewright.quantization.static.write import FOUR_BIT_OPSET, protect_float_layers
 from edgewright.system.parent import die_with_parent
@@ -81,7 +81,7 @@ def run(job: QuantizationJob, send: Any) -> None:
     model = onnx.load(job.model)
     remove_exporter_metadata(model)
     model = ensure_opset(model, FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
-    fold_batch_norms(model)
+    fold(model)
     network = FloatNetwork(model)
     if inner := [node.name for node in network.nodes if any(iterate_subgraphs(node))]:
         raise ModelNotConvertible(

@@ -23,7 +23,7 @@ from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, reshape_along_axis
 from edgewright.formats.onnx_to_torch.build import load_network
 from edgewright.quantization.network import FloatNetwork as FloatNetwork
-from edgewright.quantization.static.fold import fold_batch_norms
+from edgewright.quantization.static.fold import fold
 from edgewright.quantization.static.write import pack_four_bits
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.training.loop.checkpoint import write_atomically
@@ -103,7 +103,7 @@ def _load_folded_graph(graph: Path) -> Any:
 
     model = onnx.load(str(graph))
     name_nodes(model.graph)
-    fold_batch_norms(model)
+    fold(model)
     return model
 
 

@@ -132,6 +132,8 @@ def test_the_digits_for_two_runtimes(device: Device, store: Store, tmp_path: Pat
     stages = [line.partition(":")[0] for line in heard]
     for stage in ("observing", "choosing ranges", "rounding weights", "measuring sensitivity"):
         assert stage in stages
+    checked = [store.load(row.run_id or "").plan for row in report.artifacts]
+    assert all(plan["inputs_sha256"] for plan in checked), "the numerical check uses a calibration sample, not noise"
     names = visible(tmp_path / "out")
     assert {"digits-w8a8.onnx", "digits-w8a8.recipe.toml", "digits-w8a8.quantization.json"} < set(names)
     onnx.checker.check_model(onnx.load(str(report.graph)), full_check=True)

@@ -1,4 +1,4 @@
-"""Batch normalization folded into the layer before it: equal outputs, and no change where it is impossible."""
+"""Constants and batch normalizations that are folded: equal outputs, and no change where it is impossible."""
 
 from typing import Any
 
@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.quantization.executor import run_model
-from edgewright.quantization.static.fold import fold_batch_norms
+from edgewright.quantization.network import FloatNetwork
+from edgewright.quantization.static.fold import fold_batch_norms, fold_constants
 
 RNG = np.random.default_rng(5)
 
@@ -59,3 +60,57 @@ def test_a_layer_that_others_read_too_is_left_alone() -> None:
 
 def test_training_mode_is_left_alone() -> None:
     assert fold_batch_norms(make("Conv", training=1)) == 0
+
+
+def make_with_operators_on_weights() -> Any:
+    """Every way in which exporters write a weight that is no initializer: 8 constant nodes around two layers."""
+    kernel = RNG.normal(size=(3, 36)).astype(np.float16)
+    constants = {
+        "raw": kernel, "shape": np.array([4, 3, 3, 3]), "bias": RNG.normal(size=4).astype(np.float32),
+        "row": np.array([1, 4, 1, 1]), "scale": np.array(0.5, np.float32),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Constant", [], ["raw"], value=numpy_helper.from_array(constants.pop("raw"))),
+        helper.make_node("Cast", ["raw"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["float"], ["turned"], perm=[1, 0]),
+        helper.make_node("Reshape", ["turned", "shape"], ["shaped"]),
+        helper.make_node("Mul", ["shaped", "scale"], ["scaled"]),
+        helper.make_node("Identity", ["scaled"], ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv"),
+        helper.make_node("Reshape", ["bias", "row"], ["b"]),
+        helper.make_node("Add", ["c", "b"], ["d"], name="add"),
+        helper.make_node("Shape", ["d"], ["size"]),
+        helper.make_node("Reshape", ["d", "size"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_operators_on_constants_become_initializers() -> None:
+    model = make_with_operators_on_weights()
+    feeds = {"x": RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)}
+    before = run_model(model, "y", [feeds])[0]
+    fold_constants(model)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Add", "Shape", "Reshape"]
+    assert {one.name for one in model.graph.initializer} == {"w", "b"}
+    assert FloatNetwork(model).weight_nodes["conv"].weight == "w"
+    np.testing.assert_array_equal(run_model(model, "y", [feeds])[0], before)
+
+
+def test_constants_that_are_not_folded() -> None:
+    shapes = {"r": (1, 99), "c": (99, 1)}
+    wide = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in shapes.items()]
+    nodes = [
+        helper.make_node("Add", ["r", "c"], ["grown"]),
+        helper.make_node("Constant", [], ["y"], value=wide[0]),
+        helper.make_node("Add", ["r", "absent"], ["broken"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], wide)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    before = model.SerializeToString()
+    fold_constants(model)
+    assert model.SerializeToString() == before

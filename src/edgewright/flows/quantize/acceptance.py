@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
 
 from edgewright.bench.slowdown import compute_integer_share
 from edgewright.errors import EdgewrightError, GateFailed, StoreError
 from edgewright.flows.benchmark.flow import benchmark
+from edgewright.flows.candidates import hash_npz
 from edgewright.flows.compile.cells import make_quantized_cell
 from edgewright.flows.compile.flow import CellReport, compile_all
 from edgewright.flows.compile.sources import PreparedSource
@@ -69,8 +71,11 @@ def compile_graphs(
         by_graph.setdefault(graph, []).append(name)
     for graph, names in by_graph.items():
         precision = read_model(graph).precision if quantized else "fp16"
+        inputs = _write_check_inputs(setup.calibration, work)
         source = CompilePlan(
             source=str(graph),
+            inputs=inputs,
+            inputs_sha256=hash_npz(inputs),
             cells=tuple(make_quantized_cell(name, precision, integer_io=setup.plan.integer_io) for name in names),
             timeout_s=setup.plan.timeout_s,
         )
@@ -78,6 +83,14 @@ def compile_graphs(
         first = first or error
         found |= {cell.runtime: cell for cell in compiled.artifacts}
     return [found[name] for name in setup.plan.runtimes], first
+
+
+def _write_check_inputs(calibration: CalibrationData, work: Path) -> str:
+    """Write a sample for the numerical check. On noise, roundings differ that do not on what the model was made for."""
+    path = work / "check.npz"
+    files = calibration.check or calibration.fit
+    np.savez(path, **{name: np.load(file, mmap_mode="r")[0] for name, file in files.items()})
+    return str(path.absolute())
 
 
 def evaluate_accuracy(

@@ -1,15 +1,77 @@
-"""Normalization with constant statistics, folded into the weights before it (Jacob et al., arXiv 1712.05877)."""
+"""What is constant in a float model becomes an initializer; normalization with constant statistics is folded into the
+weights before it (Jacob et al., arXiv 1712.05877).
+"""
 
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.formats.onnx.attributes import read_attributes
-from edgewright.formats.onnx.constants import add_initializers
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only, list_all_inputs, read_attribute, read_attributes
+from edgewright.formats.onnx.constants import add_initializers, make_tensor, read_array
 from edgewright.quantization.network import FloatNetwork, WeightNode
 
 Array = NDArray[Any]
+# Operators that exporters put between a constant and its reader.
+ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+FOLDED = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", *ARITHMETIC)
+MOST_GROWTH = 2  # a broadcast that makes more elements than this factor is left to the runtime
+
+
+def fold(model: Any) -> None:
+    """Fold what is constant, then each BatchNormalization, in place."""
+    fold_constants(model)
+    fold_batch_norms(model)
+
+
+def fold_constants(model: Any) -> None:
+    """Replace Constant nodes, and operators of `FOLDED` with constant inputs, by initializers, in place.
+
+    Exporters write weights as Constant nodes, or reshape, transpose, scale or cast them at run time.
+    """
+    graph = model.graph
+    known = {one.name: one for one in graph.initializer}
+    fixed = {one.name for one in (*graph.input, *graph.output)}
+    kept = []
+    for node in graph.node:
+        is_ours = node.domain in OWN_DOMAINS and len(node.output) == 1 and node.output[0] not in fixed
+        tensor = _compute_constant(model, node, known) if is_ours else None
+        if tensor is None:
+            kept.append(node)
+        else:
+            tensor.name = node.output[0]
+            known[tensor.name] = tensor
+    if len(kept) == len(graph.node):
+        return
+    read = {name for node in kept for name in list_all_inputs(node)}
+    keep_only(graph.node, kept)
+    keep_only(graph.initializer, [one for name, one in known.items() if name in read or name in fixed])
+
+
+def _compute_constant(model: Any, node: Any, known: Mapping[str, Any]) -> Any:
+    """Return the output as a tensor; None for what is not constant, grows, or cannot be computed."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    if node.op_type == "Constant":
+        return read_attribute(node, "value")
+    if node.op_type not in FOLDED or not all(name in known for name in node.input):
+        return None
+    feeds = {name: read_array(known[name]) for name in node.input}
+    values = [helper.make_tensor_value_info(name, known[name].data_type, array.shape) for name, array in feeds.items()]
+    output = helper.make_empty_tensor_value_info(node.output[0])
+    alone = helper.make_model(helper.make_graph([node], "one", values, [output]), opset_imports=model.opset_import)
+    try:
+        largest = max(array.size for array in feeds.values())
+        shapes = [array.shape for array in feeds.values()]
+        if node.op_type in ARITHMETIC and prod(np.broadcast_shapes(*shapes)) > MOST_GROWTH * largest:
+            return None
+        (result,) = ReferenceEvaluator(alone).run(None, feeds)
+    except Exception:  # it stays as it is: whether it is valid is decided elsewhere
+        return None
+    return make_tensor(node.output[0], np.ascontiguousarray(result))
 
 
 def fold_batch_norms(model: Any) -> int:
