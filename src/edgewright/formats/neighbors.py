@@ -15,15 +15,15 @@ Reads = Callable[[N], Iterable[str]]
 
 
 def get_op(node: Any) -> str:
-    return node.op_type if hasattr(node, "op_type") else node.op  # type: ignore[no-any-return]
+    return node.op_type if hasattr(node, "op_type") else node.op  # type: ignore[no-any-return] # any form of a node
 
 
 def list_inputs(node: Any) -> Sequence[str]:
-    return node.input if hasattr(node, "input") else node.inputs  # type: ignore[no-any-return]
+    return node.input if hasattr(node, "input") else node.inputs  # type: ignore[no-any-return] # any form of a node
 
 
 def list_outputs(node: Any) -> Sequence[str]:
-    return node.output if hasattr(node, "output") else node.outputs  # type: ignore[no-any-return]
+    return node.output if hasattr(node, "output") else node.outputs  # type: ignore[no-any-return] # any form of a node
 
 
 def find_producers(nodes: Iterable[N]) -> dict[str, N]:
