@@ -183,7 +183,8 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         seed: of their selection.
         shapes: sizes for dynamic dimensions; by default those of the task.
         recipe: as TOML; empty to create one.
-        max_drop: allowed drop of the metric, in points of a share, else in its own unit.
+        max_drop: allowed drop of the metric, in points of a share, else in its own unit; None allows 1 point of a share
+            and 1 % of any other metric.
         measure: whether the artifacts are timed against float ones.
         force: keep a result that is slower than float.
         integer_io: whether artifacts have integer inputs and outputs, if the converter supports it.
@@ -208,7 +209,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: int = 0
     shapes: dict[str, tuple[int, ...]] = {}
     recipe: str = ""
-    max_drop: float = 1.0
+    max_drop: float | None = None
     measure: bool = True
     force: bool = False
     integer_io: bool = False

@@ -56,12 +56,16 @@ def test_the_drop_is_in_points_or_in_the_metrics_unit() -> None:
         ({}, 2.0, True, []),  # both just allowed
         ({}, 1.9, True, ["top1 drops by 2.00 points, more than --max-drop 1.9"]),
         ({}, 0.01, False, ["top1 drops by 0.02, more than --max-drop 0.01"]),
+        ({}, None, True, ["top1 drops by 2.00 points, more than 1"]),
+        ({}, None, False, ["top1 drops by 0.02, more than 1% of the float value 0.9"]),
+        ({"metric": replace(MEASURED, value=0.892)}, None, True, []),
+        ({"metric": replace(MEASURED, value=0.892)}, None, False, []),
         ({"metric": replace(MEASURED, value=nan)}, 9.0, True, ["top1 drops by nan points, more than --max-drop 9"]),
         ({"agreement": 0.89}, 2.0, True, ["its class agreement with the source model is only 89.0%, less than 90%"]),
         ({"agreement": None, "metric": None}, 0.0, True, []),
     ],
 )  # fmt: skip
-def test_gates(changes: dict[str, Any], max_drop: float, *, share: bool, faults: list[str]) -> None:
+def test_gates(changes: dict[str, Any], max_drop: float | None, *, share: bool, faults: list[str]) -> None:
     assert find_gate_faults(replace(ROW, **changes), METRIC, max_drop, 0.9, share=share) == faults
 
 

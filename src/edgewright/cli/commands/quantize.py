@@ -67,8 +67,9 @@ MAX_NODES = 10
 )
 @click.option(
     "--max-drop",
-    default=1.0,
-    help="Maximum metric drop, in percentage points or the metric's unit; above it, exit code 3.",
+    type=float,
+    help="Maximum metric drop, in points of a share or the metric's unit; default: 1 point, or 1 % of a metric that "
+    "is not a share; above it, exit code 3.",
 )
 @click.option("--recipe", type=PATH, metavar="FILE.toml", help="Quantization recipe to follow exactly.")
 @click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder of the artifacts.")

@@ -189,6 +189,9 @@ def apply_gate(
         share = is_share(setup.task.metric)
         least = MIN_AGREEMENT if plan.qat is None else 0.0  # fine-tuning may change the classes
         faults += find_gate_faults(row, reference, plan.max_drop, least, share=share)
+        if plan.max_drop is None and not share:
+            note = f"the gate allows {reference.name} to drop by 1 % of its float value; --max-drop sets another limit"
+            row = msgspec.structs.replace(row, notes=(*row.notes, note))
     hint = "add calibration samples, choose another --precision, or remove this runtime"
     if report is not None and (costly := describe_costly_operators(report)):
         hint = f"keep the operators with the largest error in float by a rule of the recipe: {costly}"

@@ -145,7 +145,7 @@ def _prepare_quantization(plan: QuantizePlan, work: Path, workspace: Workspace) 
 def _check_plan(plan: QuantizePlan) -> None:
     if not plan.runtimes:
         raise UsageError("no runtime was given", "at least one runtime is required", "--runtime onnxruntime,litert")
-    if not plan.max_drop >= 0:
+    if plan.max_drop is not None and not plan.max_drop >= 0:
         raise UsageError(
             f"--max-drop {plan.max_drop:g} cannot be used", "the allowed drop must be 0 or more", "use --max-drop 0.5"
         )

@@ -163,6 +163,10 @@ def compare_metric(row: EvaluationRow, reference: MetricRow | None) -> MetricWit
     return MetricWithReference(name=one.name, value=one.value, low=one.low, high=one.high, reference=reference.value)
 
 
+MAX_POINTS = 1.0  # allowed drop of a share in points, if the plan has none
+MAX_RELATIVE_DROP = 0.01  # of any other metric, whose scale is unknown
+
+
 def compute_drop(metric: MetricWithReference, reference: MetricRow, *, share: bool) -> float:
     """Return the drop in points of a share, or in the metric's unit."""
     worse = metric.reference - metric.value if reference.better == "higher" else metric.value - metric.reference
@@ -170,7 +174,7 @@ def compute_drop(metric: MetricWithReference, reference: MetricRow, *, share: bo
 
 
 def find_gate_faults(
-    row: QuantizedRow, reference: MetricRow, max_drop: float, least_agreement: float, *, share: bool
+    row: QuantizedRow, reference: MetricRow, max_drop: float | None, least_agreement: float, *, share: bool
 ) -> Sequence[str]:
     """Return why a gate rejects an artifact; empty if it passes."""
     faults = []
@@ -180,7 +184,15 @@ def find_gate_faults(
         )
     if row.metric is not None:
         drop = compute_drop(row.metric, reference, share=share)
+        if max_drop is not None:
+            limit = f"--max-drop {max_drop:g}"
+        else:
+            max_drop = MAX_POINTS if share else MAX_RELATIVE_DROP * abs(row.metric.reference)
+            limit = (
+                f"{MAX_POINTS:g}" if share else f"{MAX_RELATIVE_DROP:.0%} of the float value {row.metric.reference:.4g}"
+            )
         if not drop <= max_drop + 1e-9:  # rounding error of a share
             unit = " points" if share else ""
-            faults.append(f"{row.metric.name} drops by {drop:.2f}{unit}, more than --max-drop {max_drop:g}")
+            shown = f"{drop:.2f}" if share else f"{drop:.4g}"
+            faults.append(f"{row.metric.name} drops by {shown}{unit}, more than {limit}")
     return faults
