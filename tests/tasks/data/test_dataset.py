@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from edgewright.tasks.data import images
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.data.feeding import make_feeds
 from edgewright.tasks.data.images import UnreadableSample
+from edgewright.tasks.metrics.samples import evaluate_samples
 from edgewright.tasks.spec.file import Task
 from edgewright.tasks.spec.functions import load_function
 from edgewright.tasks.spec.task import (
@@ -507,6 +509,26 @@ def test_numbers_as_labels(tmp_path: Path) -> None:
     for bad in ("a.png,big", "a.png,nan"):
         with pytest.raises(DataError, match="line 2"):
             open_dataset(str(write_folder(tmp_path / "e", {**files, "labels.csv": f"file,x\n{bad}\n"})), task)
+
+
+def test_text_as_labels_for_a_metric_of_ones_own(tmp_path: Path) -> None:
+    task = Task(inputs=PICTURES.inputs, output=Regression(), metric="own.py:distance")
+    files = {"a.png": picture(0), "b.png": picture(1), "labels.csv": "file,text\na.png,stop\nb.png,exit 7\n"}
+    with open_dataset(str(write_folder(tmp_path / "d", files)), task) as data:
+        assert labels_of(data) == ["stop", "exit 7"]
+    vectors = Task(inputs=(TensorInput(name="x", shape=(1, 2)),), output=Regression(), metric="own.py:distance")
+    np.savez(tmp_path / "t.npz", x=np.zeros((2, 2), np.float32), labels=np.array(["stop", "exit 7"]))
+    with open_dataset(str(tmp_path / "t.npz"), vectors) as data:
+        assert labels_of(data) == ["stop", "exit 7"]
+    (tmp_path / "own.py").write_text(
+        "import numpy as np\ndef data(): return [(np.zeros((1, 2), np.float32), 'stop')]\n"
+    )
+    function = f"{tmp_path / 'own.py'}:data"
+    with open_dataset(function, vectors, (function,)) as data:
+        (sample,) = data.read([0])
+        assert sample.label == "stop"
+        with pytest.raises(DataError, match="'stop' is text"):
+            evaluate_samples(msgspec.structs.replace(vectors, metric="mae"), {"y": np.zeros((1, 1))}, [sample.label])
 
 
 def test_the_split_is_known() -> None:

@@ -68,6 +68,8 @@ def _count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path
 
 def _convert_labels(labels: Array, path: Path, task: Task) -> list[Label]:
     """Convert class numbers, numbers, token ids, or boxes [n, most, 5] padded with class −1. Raises DataError."""
+    if labels.dtype.kind == "U" and labels.ndim == 1 and ":" in task.metric:
+        return [str(label) for label in labels]
     if isinstance(task.output, Regression | NextToken | Boxes):
         kept = labels if isinstance(task.output, NextToken) else labels.astype(np.float64)
         if isinstance(task.output, Boxes):

@@ -230,6 +230,8 @@ def _open_function(spec: str, code: Collection[str]) -> RawSamples:
 def _as_label(label: Any) -> Label:
     if label is None:
         return None
+    if isinstance(label, str):
+        return str(label)
     array = np.asarray(label)
     return int(array) if array.ndim == 0 and array.dtype.kind in "iub" else np.atleast_1d(array)
 

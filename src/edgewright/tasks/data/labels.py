@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgewright.errors import DataError
 from edgewright.tasks.spec.task import Boxes, Classification, Regression, Task, read_label_names
 
-Label = int | NDArray[Any] | None
+Label = int | str | NDArray[Any] | None  # text only for a metric of the user's own
 
 LABELS_FILE = "labels.csv"
 FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_name", "path", "name", "id")
@@ -49,11 +49,24 @@ def read_labels(data: bytes, title: str, files: Collection[str], task: Task) -> 
         if len({row.cells for row in same}) > 1:
             raise DataError(f"{title}, line {same[1].line}: {same[1].file} has two labels", "", "keep one of them")
     firsts = [same[0] for same in grouped.values()]
-    if isinstance(task.output, Regression):
-        return list(grouped), [_read_numbers(row, title) for row in firsts]
     column = _find_label_column(header)
+    if isinstance(task.output, Regression):
+        return list(grouped), [
+            row.cells[column] if _is_text(row, column, task) else _read_numbers(row, title) for row in firsts
+        ]
     words = [(row, row.cells[column] if column < len(row.cells) else "") for row in firsts]
     return list(grouped), list(_map_classes(words, title, task))
+
+
+def _is_text(row: LabelRow, column: int, task: Task) -> bool:
+    """Return whether the label is text, for a metric of the user's own, such as an edit distance."""
+    if ":" not in task.metric or column >= len(row.cells):
+        return False
+    try:
+        float(row.cells[column])
+    except ValueError:
+        return True
+    return False
 
 
 def _decode_text(data: bytes, title: str) -> str:

@@ -57,6 +57,8 @@ def evaluate_samples(
     output = task.output
     if ":" in task.metric:
         return _evaluate_with_function(task, outputs, labels, code)
+    if text := next((label for label in labels if isinstance(label, str)), None):
+        raise DataError(f"the label {text!r} is text"[:200], f"{task.metric} needs numbers", "use a metric of your own")
     if isinstance(output, Boxes):
         size = _get_image_size(task)
         objects = tuple(evaluate_detections(output, outputs, labels, size))
