@@ -118,6 +118,14 @@ def test_shapes_that_do_not_fit(tmp_path: Path, shapes: dict[str, tuple[int, ...
         read_onnx_graph(path, shapes)
 
 
+def test_negative_sizes_are_dynamic(tmp_path: Path) -> None:
+    relu = [node("Relu", ["x"], ["y"], "relu")]
+    path = write_onnx(tmp_path / "m.onnx", relu, [value("x", [-1, 3, "h"])], [value("y", [-1, 3, "h"])])
+    graph = read_onnx_graph(path, {"x": (2, 3, 8)})
+    assert (graph.tensors["x"].shape, graph.tensors["y"].shape) == ((2, 3, 8), (2, 3, 8))
+    assert read_onnx_graph(path).tensors["y"].shape == (1, 3, "h")
+
+
 def test_unknown_operators_are_reported_and_not_fatal(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Mystery", ["x"], ["a"], name="own", domain="my.domain"),

@@ -134,6 +134,7 @@ def fix_input_sizes(
         raise InputError(
             f"--shape {unknown[0]}: the model has no such input", f"inputs are {listed}", "use one of these names"
         )
+    _clear_negative_sizes(graph)
     taken: dict[str, tuple[Size, ...]] = {}
     assumed, bound = [], dict[str, int]()
     for value in (value for value in graph.input if value.name in names):
@@ -147,6 +148,14 @@ def fix_input_sizes(
         taken[value.name] = _write_sizes(dims, wanted or [-1] * len(dims), bound)
     _forget_shapes(graph, bound)
     return taken, tuple(assumed)
+
+
+def _clear_negative_sizes(graph: Any) -> None:
+    """Make the sizes dynamic that a file writes as negative numbers (Paddle)."""
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.Clear()
 
 
 def _check_fit(value: Any, wanted: Sequence[int]) -> None:
