@@ -261,3 +261,46 @@ def test_a_checkpoint_gives_back_what_it_got(tmp_path: Path) -> None:
     assert store.get("two") == {"a": [1, 2.5]}
     assert store.get("three") is None
     assert msgspec.json.decode((tmp_path / "new/two.json").read_bytes()) == {"a": [1, 2.5]}
+
+
+def make_detector(scale: float) -> Any:
+    """Two heads, joined at the output behind a transposition: values up to `scale`, and scores from 0 to 1."""
+    x = list(FIT[0]["x"].shape)
+    rng = np.random.default_rng(3)
+    weights = {name: rng.normal(size=(2, x[1], 1, 1)).astype(np.float32) for name in ("wb", "ws")}
+    nodes = [
+        helper.make_node("Conv", ["x", "wb"], ["b"], name="box"),
+        helper.make_node("Clip", ["b", "low", "high"], ["c"], name="limit"),
+        helper.make_node("Mul", ["c", "scale"], ["boxes"], name="pixels"),
+        helper.make_node("Conv", ["x", "ws"], ["s"], name="score"),
+        helper.make_node("Sigmoid", ["s"], ["scores"], name="sigmoid"),
+        helper.make_node("Concat", ["boxes", "scores"], ["all"], name="join", axis=1),
+        helper.make_node("Transpose", ["all"], ["y"], name="turn", perm=[0, 2, 3, 1]),
+    ]
+    constants = {**weights, **{name: np.array(value, np.float32) for name, value in (("low", 0), ("high", 1))}}
+    constants["scale"] = np.array(scale, np.float32)
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.mark.parametrize(("scale", "kept"), [(300.0, ["join"]), (2.0, [])])
+def test_an_output_whose_parts_have_unlike_ranges_is_joined_in_float(
+    tmp_path: Path, scale: float, kept: list[str]
+) -> None:
+    model = make_detector(scale)
+    exact = run(model, optimize=False)[..., 2:]
+    outcome = quantize(tmp_path, Recipe(), model=model)
+    assert [rule.nodes for rule in outcome.recipe.rules if rule.precision == "fp32"] == kept
+    assert ("join" in outcome.operators) == (not kept)
+    assert noise_db(exact, run(outcome.model, optimize=True)[..., 2:]) > 30
+    again = quantize(tmp_path / "again", outcome.recipe, model=make_detector(scale))
+    assert again.model.SerializeToString() == outcome.model.SerializeToString()
+
+
+def test_a_recipe_that_is_followed_joins_on_integers(tmp_path: Path) -> None:
+    outcome = quantize(tmp_path, Recipe(search=False), model=make_detector(300.0))
+    assert "join" in outcome.operators

@@ -76,6 +76,23 @@ def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> Qua
     return QuantizationScope(frozenset(operators), tuple(wanted), shared_params, tuple(dict.fromkeys(constants)), fused)
 
 
+def find_output_concats(network: FloatNetwork, operators: Collection[str]) -> list[Any]:
+    """Return the Concats whose output reaches outputs of the model only by data movement."""
+
+    def reaches_only_outputs(name: str) -> bool:
+        consumers = network.consumers.get(name, [])
+        return (name in network.outputs or bool(consumers)) and all(
+            node.op_type in DATA_MOVEMENT_OPS and all(map(reaches_only_outputs, filter(None, node.output)))
+            for node in consumers
+        )
+
+    return [
+        node
+        for node in network.nodes
+        if node.op_type == "Concat" and node.name in operators and reaches_only_outputs(node.output[0])
+    ]
+
+
 def _runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collection[str]) -> bool:
     if node.domain not in OWN_DOMAINS:
         return False

@@ -16,7 +16,7 @@ from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_fl
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 from edgewright.quantization.static.ranges import METHODS, ValueRange
 from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
-from edgewright.quantization.static.scope import QuantizationScope, find_quantization_scope
+from edgewright.quantization.static.scope import QuantizationScope, find_output_concats, find_quantization_scope
 from edgewright.quantization.static.sensitivity import Sensitivity, choose_ranges, measure_sensitivity
 from edgewright.quantization.static.timing import measure_time_gains
 from edgewright.quantization.static.write import protect_float_layers, write_qdq
@@ -25,6 +25,7 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 ProgressCallback = Callable[[str, int, int], None]
 
+MIN_PART_STEPS = 16  # a part of a Concat whose range is less than this share of the largest has too few steps
 RANGE_SAMPLES = 4  # samples that ranges are compared on
 SENSITIVITY_SAMPLES = 8  # samples for sensitivity and for the ranges of channels
 WEIGHT_BITS: dict[NodePrecision, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
@@ -114,6 +115,8 @@ class StaticQuantizer:
 
     def quantize(self, recipe: Recipe, target: FidelityTarget) -> QuantizedNetwork:
         """Apply the recipe; if it allows a search, raise the precision of sites until the goal is met."""
+        if recipe.search:
+            recipe = self._keep_uneven_concats(recipe)
         fitted = self._fit_network(recipe)
         first = fidelity = self._measure_fidelity(_write(self._network, fitted))
         sensitivity = self._measure(fitted)
@@ -138,6 +141,25 @@ class StaticQuantizer:
         )
 
     # Stages
+
+    def _keep_uneven_concats(self, recipe: Recipe) -> Recipe:
+        """Leave a Concat at an output in float if one part would have too few steps of the common range.
+
+        Detectors join boxes in pixels with scores from 0 to 1: on one range every score becomes 0.
+        """
+        network = self._network
+        if recipe.precision not in ACTIVATION_DTYPES or ACTIVATION_DTYPES[recipe.precision].itemsize > 1:
+            return recipe
+        scope = find_quantization_scope(network, _list_float_nodes(network, recipe))
+        found = []
+        for node in find_output_concats(network, scope.operators):
+            parts = [name for name in node.input if name and name not in network.constants]
+            spans = [span for one in self._observe(parts).values() if (span := max(abs(one.low), abs(one.high)))]
+            if spans and min(spans) * MIN_PART_STEPS < max(spans):
+                found.append(node.name)
+        why = "its parts have ranges that are too different for one scale"
+        rules = (RecipeRule(nodes=name, precision="fp32", why=why) for name in found)
+        return msgspec.structs.replace(recipe, rules=(*rules, *recipe.rules))
 
     def _fit_network(self, recipe: Recipe) -> FittedNetwork:
         network = self._network
