@@ -1,19 +1,58 @@
 """Constants of ONNX graphs as arrays."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.errors import ExternalDataMissing, ModelUnreadable
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attribute
+from edgewright.formats.onnx.external import EXTERNAL, check_range, find_data_file, load_tensor, read_range
+from edgewright.formats.onnx.weightless import StrippedModel
 
 Array = NDArray[Any]
+# Types of NumPy, by TensorProto's numbers; others are unpacked by onnx.
+PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
 
 
 def read_array(tensor: Any) -> Array:
     from onnx import numpy_helper
 
     return numpy_helper.to_array(tensor)
+
+
+def map_array(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
+    """Return the data of a tensor, which stays in its file if NumPy has its type.
+
+    Raises ModelUnreadable if the bytes do not fit the sizes, and ExternalDataMissing.
+    """
+    dtype, shape = PLAIN.get(tensor.data_type), tuple(tensor.dims)
+    try:
+        if tensor.data_location == EXTERNAL:
+            return _map_external(tensor, model)
+        if stripped is not None and tensor.name in stripped.places:
+            if dtype and (data := stripped.view(tensor.name, np.dtype(dtype), shape)) is not None:
+                return data
+            tensor.raw_data = stripped.read(tensor.name)
+        return np.asarray(read_array(tensor))
+    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", str(error)[:300]) from None
+
+
+def _map_external(tensor: Any, model: Path | None) -> Array:
+    if model is None:
+        raise ExternalDataMissing(
+            "the model stores its weights in a separate file", "it was given as bytes", "give the path of the model"
+        )
+    place = read_range(tensor)
+    path = find_data_file(model, place.name)
+    check_range(model, tensor, place, path.stat().st_size)
+    if tensor.data_type in PLAIN and all(tensor.dims):
+        return np.memmap(path, PLAIN[tensor.data_type], "r", place.offset, tuple(tensor.dims))
+    load_tensor(model, tensor)
+    return np.asarray(read_array(tensor))
 
 
 def make_tensor(name: str, array: Array) -> Any:

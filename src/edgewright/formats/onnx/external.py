@@ -62,15 +62,20 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
 
 
 def load_external(path: Path, model: Any) -> None:
-    """Read the weights into the message, after `check_external`: for each tensor the bytes of its sizes."""
+    """Read the weights into the message, after `check_external`."""
     check_external(path, model)
     for tensor in external_tensors(model):
-        place = read_range(tensor)
-        with find_data_file(path, place.name).open("rb") as file:
-            file.seek(place.offset)
-            tensor.raw_data = file.read(_count_bytes(tensor))
-        tensor.ClearField("data_location")
-        del tensor.external_data[:]
+        load_tensor(path, tensor)
+
+
+def load_tensor(path: Path, tensor: Any) -> None:
+    """Read the bytes of a tensor's sizes into the message."""
+    place = read_range(tensor)
+    with find_data_file(path, place.name).open("rb") as file:
+        file.seek(place.offset)
+        tensor.raw_data = file.read(_count_bytes(tensor))
+    tensor.ClearField("data_location")
+    del tensor.external_data[:]
 
 
 def needs_data_file(model: Any) -> bool:

@@ -1,5 +1,6 @@
 """Shapes and types of every value of an ONNX graph, by onnx's inference and by folding what is constant."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from math import prod
 from pathlib import Path
@@ -173,9 +174,8 @@ class ConstantFolder:
             self.skip(node, TIME_VARIABLE, f"computing constants took {FOLDING_SHARE * self.budget.seconds:.3g} s")
             return []
         try:
-            evaluator, names = self.make_evaluator(node)
             with interrupt_after(left):
-                made = iter(evaluator.run(None, {name: self.values[name] for name in names}))
+                return run_node(node, self.opset, self.values)
         except TimeLimitExceeded:
             self.skip(node, TIME_VARIABLE, f"it takes over {left:.3g} s")
             return []
@@ -184,7 +184,6 @@ class ConstantFolder:
             return []
         except Exception:  # it raises any class of NumPy; the value then stays unknown
             return []
-        return [next(made) if name else None for name in node.output]
 
     def predict_bytes(self, node: Any) -> list[int | None]:
         """Return the number of elements of each output, given the values of the inputs; None if it is not
@@ -207,20 +206,6 @@ class ConstantFolder:
         known = [TensorType(dtype="", shape=_read_shape(kind)).elements() for kind in kinds if kind.HasField("shape")]
         return [*known, *(self.types[name].elements() for name in node.output if name in self.types)]
 
-    def make_evaluator(self, node: Any) -> tuple[Any, list[str]]:
-        """Return the node as a model of its own, and the names of its inputs."""
-        from onnx import helper
-        from onnx.reference import ReferenceEvaluator
-
-        names = [name for name in dict.fromkeys(node.input) if name]
-        inputs = [
-            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(self.values[n].dtype), None) for n in names
-        ]
-        outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
-        graph = helper.make_graph([node], "fold", inputs, outputs)
-        opsets = [helper.make_opsetid(domain, version) for domain, version in self.opset.items()]
-        return ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)), names
-
     def skip(self, node: Any, variable: str, why: str) -> None:
         self.skipped[node.name] = f"{why} ({variable})"
 
@@ -233,6 +218,21 @@ class ConstantFolder:
         if any(kind is None or kind.elements() is None for kind in before):
             return
         self.problems[node.name] = _find_problem(self.model, node, self.opset, known)
+
+
+def run_node(node: Any, opset: Mapping[str, int], values: Mapping[str, Any]) -> list[Any]:
+    """Return the outputs of onnx's reference implementation, given the values of the inputs; None for an absent one."""
+    from onnx import helper
+    from onnx.reference import ReferenceEvaluator
+
+    names = [name for name in dict.fromkeys(node.input) if name]
+    inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(values[n].dtype), None) for n in names]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+    graph = helper.make_graph([node], "fold", inputs, outputs)
+    opsets = [helper.make_opsetid(domain, version) for domain, version in opset.items()]
+    evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
+    made = iter(evaluator.run(None, {name: values[name] for name in names}))
+    return [next(made) if name else None for name in node.output]
 
 
 def _find_problem(model: Any, node: Any, opset: dict[str, int], known: list[TensorType | None]) -> str:

@@ -9,8 +9,9 @@ import mmap
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +35,30 @@ ALL_TENSORS: FieldPaths = {
 }
 INITIALIZERS: FieldPaths = {MODEL: {GRAPH: IN_GRAPH}, IN_GRAPH: {INITIALIZER: IN_TENSOR}, IN_TENSOR: {}}
 
-Bytes = mmap.mmap | bytes | memoryview
 Array = NDArray[Any]
 
 
 class MalformedMessage(Exception):
     """Raised for bytes that are not protobuf fields."""
+
+
+class FileBytes:
+    """The bytes of a file, which are read on access: a mapped file that is shortened meanwhile ends the process."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> bytes: ...
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        low, high = (place.start, place.stop) if isinstance(place, slice) else (place, place + 1)
+        self._file.seek(low)
+        data = self._file.read(high - low)
+        if len(data) < high - low:
+            raise MalformedMessage
+        return data if isinstance(place, slice) else data[0]
 
 
 @dataclass(frozen=True)
@@ -70,13 +89,14 @@ def load_without_weights(path: Path) -> bytes:
     """Return the message of a file without the data of tensors of over 4 kB; all bytes if they are not
     fields.
 
-    Raises OSError for a file that cannot be read, and ValueError for an empty one.
+    Raises OSError for a file that cannot be read.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb") as file:
         try:
-            return b"".join(_strip(data, (0, len(data)), MODEL, ALL_TENSORS))
+            return b"".join(_strip(FileBytes(file), (0, file.seek(0, SEEK_END)), MODEL, ALL_TENSORS))
         except (MalformedMessage, RecursionError):
-            return bytes(data[:MOST_DAMAGED])
+            file.seek(0)
+            return file.read(MOST_DAMAGED)
 
 
 def map_file(model: Path | bytes) -> memoryview:
@@ -111,7 +131,7 @@ def release_pages(array: Array) -> None:
 
 
 def _strip(
-    data: Bytes,
+    data: FileBytes | memoryview | bytes,
     span: tuple[int, int],
     kind_of_message: int,
     paths: FieldPaths,
@@ -150,7 +170,9 @@ def _record(name: bytes, place: tuple[int, int], places: dict[str, tuple[int, in
     places[text] = place
 
 
-def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, int, int, int]]:
+def iterate_fields(
+    data: FileBytes | memoryview | bytes, at: int, high: int
+) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield number, kind, start of the field, start and end of its value."""
     while at < high:
         start = at
@@ -170,7 +192,7 @@ def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, 
         yield key >> 3, kind, start, begin, at
 
 
-def _read_varint(data: Bytes, at: int, high: int) -> tuple[int, int]:
+def _read_varint(data: FileBytes | memoryview | bytes, at: int, high: int) -> tuple[int, int]:
     value = shift = 0
     while at < high and shift < 64:
         byte = data[at]

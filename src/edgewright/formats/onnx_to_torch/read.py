@@ -9,10 +9,10 @@ import onnx
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes, read_opset
-from edgewright.formats.onnx.constants import read_array
-from edgewright.formats.onnx.external import load_external
+from edgewright.formats.onnx.constants import map_array
+from edgewright.formats.onnx.external import check_external
 from edgewright.formats.onnx.functions import expand_operators, inline_functions
-from edgewright.formats.onnx.reader import OnnxFile, parse_model
+from edgewright.formats.onnx.reader import OnnxFile, map_model
 from edgewright.formats.onnx_to_torch.call import Array
 from edgewright.schema.model import Signature
 
@@ -44,16 +44,16 @@ def read_graph(path: Path, known: Mapping[str, object]) -> SourceGraph:
     Raises ModelUnreadable or ModelNotConvertible.
     """
     signature = OnnxFile(path).signature()
-    model = parse_model(path)
-    load_external(path, model)
+    model, stripped = map_model(path)
+    check_external(path, model)
     model = expand_operators(inline_functions(model), lambda op: op not in known)
     opset = _read_opset(model)
     if missing := _unknown_operators(model.graph, known):
         raise ModelNotConvertible("the model cannot be converted to torch", "\n".join(missing))
     if model.graph.sparse_initializer:
         raise ModelNotConvertible("the model cannot be converted to torch", "it has sparse weights")
-    constants = {tensor.name: _read_tensor(tensor) for tensor in model.graph.initializer}
-    nodes = [_read_node(node, position) for position, node in enumerate(model.graph.node)]
+    constants = {one.name: _widen(map_array(one, path, stripped)) for one in model.graph.initializer}
+    nodes = [_read_node(node, position, path) for position, node in enumerate(model.graph.node)]
     return SourceGraph(opset, nodes, constants, signature)
 
 
@@ -78,24 +78,22 @@ def _unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
     return list(found.values())
 
 
-def _read_node(node: Any, position: int) -> SourceNode:
+def _read_node(node: Any, position: int, path: Path) -> SourceNode:
     name = node.name or f"{node.op_type}#{position}"
-    attributes = {key: _convert_value(value, name) for key, value in read_attributes(node).items()}
+    attributes = {key: _convert_value(value, name, path) for key, value in read_attributes(node).items()}
     return SourceNode(name, node.op_type, tuple(node.input), tuple(node.output), attributes, (name,))
 
 
-def _convert_value(value: Any, node: str) -> Any:
+def _convert_value(value: Any, node: str, path: Path) -> Any:
     if isinstance(value, onnx.TensorProto):
-        return _read_tensor(value)
+        return _widen(map_array(value, path))
     if isinstance(value, onnx.GraphProto | onnx.SparseTensorProto):
         raise ModelNotConvertible("the model cannot be converted to torch", f"'{node}' has a subgraph")
     return value
 
 
-def _read_tensor(tensor: Any) -> Array:
-    """Return NumPy's array in a type that torch supports."""
-    array = read_array(tensor)
+def _widen(array: Array) -> Array:
+    """Return an array in a type that torch supports."""
     wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
-    return np.ascontiguousarray(array.astype(wider[array.dtype.name]) if array.dtype.name in wider else array).reshape(
-        array.shape
-    )
+    made = array.astype(wider[array.dtype.name]) if array.dtype.name in wider else array
+    return np.ascontiguousarray(made).reshape(array.shape)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.errors import ExternalDataMissing, InputError, ModelNotConvertible, ModelUnreadable
+from edgewright.errors import InputError, ModelNotConvertible, ModelUnreadable
 from edgewright.formats.neighbors import order_nodes
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_opset
-from edgewright.formats.onnx.constants import read_array
-from edgewright.formats.onnx.external import check_external, check_range, find_data_file, read_range
+from edgewright.formats.onnx.constants import map_array
+from edgewright.formats.onnx.external import check_external
 from edgewright.formats.onnx.functions import expand_operators, inline_functions
 from edgewright.formats.onnx.reader import map_model
 from edgewright.formats.onnx.weightless import StrippedModel
@@ -89,46 +89,7 @@ def _check_size(graph: Any) -> None:
 def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
     """Return the data of a tensor. Raises ModelUnreadable if its bytes do not fit its sizes."""
     _check_dimensions(tensor.name, tuple(tensor.dims))
-    try:
-        if tensor.data_location == 1:  # TensorProto.EXTERNAL
-            return _read_external(tensor, model)
-        if stripped is not None and tensor.name in stripped.places:
-            return _read_stripped(tensor, stripped)
-        return read_array(tensor)
-    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
-        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", str(error)[:300]) from None
-
-
-# Types of NumPy, by TensorProto's numbers; others are unpacked by onnx.
-PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
-
-
-def _read_stripped(tensor: Any, stripped: StrippedModel) -> Array:
-    if tensor.data_type in PLAIN:
-        data = stripped.view(tensor.name, np.dtype(PLAIN[tensor.data_type]), tuple(tensor.dims))
-        if data is not None:
-            return data
-    tensor.raw_data = stripped.read(tensor.name)
-    return read_array(tensor)
-
-
-def _read_external(tensor: Any, model: Path | None) -> Array:
-    from onnx import helper
-
-    if model is None:
-        raise ExternalDataMissing(
-            "the model stores its weights in a separate file", "it was given as bytes", "give the path of the model"
-        )
-    place = read_range(tensor)
-    path = find_data_file(model, place.name)
-    check_range(model, tensor, place, path.stat().st_size)
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    count = int(np.prod(tensor.dims, dtype=np.int64))
-    if place.offset + count * dtype.itemsize > path.stat().st_size:  # types that NumPy stores in more bytes
-        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' extend past the end of '{place.name[:200]}'")
-    if count == 0 or dtype.itemsize == 0:
-        return np.zeros(tuple(tensor.dims), dtype)
-    return np.memmap(path, dtype, "r", place.offset, tuple(tensor.dims))
+    return map_array(tensor, model, stripped)
 
 
 def _check_dimensions(name: str, sizes: tuple[int, ...]) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import ModelUnreadable
+from edgewright.formats.onnx.constants import make_tensor
+from edgewright.formats.onnx.fold import run_node
 from edgewright.limits import TIME_VARIABLE, TimeLimitExceeded, interrupt_after, read_budget
 from edgewright.runtimes.litert.writer.graph import DAMAGE, Array, Graph, Node, OperatorRejected, Shape, make_rejection
 from edgewright.runtimes.litert.writer.reading.read import MOST_DIMENSIONS, MOST_TENSOR_BYTES
@@ -147,7 +149,7 @@ def _infer(graph: Graph, node: Node) -> None:
             schema,
             _make_proto(node),
             {name: _type(graph, name) for name in node.inputs if name},
-            {name: _tensor(graph.constants[name]) for name in node.inputs if _is_small(graph, name)},
+            {name: make_tensor("", graph.constants[name]) for name in node.inputs if _is_small(graph, name)},
             opset_imports=[onnx.helper.make_opsetid(node.domain, graph.opset)],
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, *DAMAGE) as error:
@@ -182,10 +184,10 @@ def _check_shape(name: str, shape: Shape) -> None:
 
 
 def _make_proto(node: Node) -> Any:
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     attributes = {
-        key: numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        key: make_tensor("", value) if isinstance(value, np.ndarray) else value
         for key, value in node.attributes.items()
     }
     lists = {key: value for key, value in attributes.items() if value == []}
@@ -206,12 +208,6 @@ def _is_small(graph: Graph, name: str) -> bool:
     return name in graph.constants and graph.constants[name].size <= SMALL
 
 
-def _tensor(data: Array) -> Any:
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(np.asarray(data))
-
-
 def _is_foldable(graph: Graph, node: Node) -> bool:
     if node.op in NEVER_FOLDED or node.domain or not all(n in graph.constants for n in node.inputs if n):
         return False
@@ -226,20 +222,11 @@ def _bytes(graph: Graph, name: str) -> int:
 
 def evaluate_node(graph: Graph, node: Node) -> list[Array]:
     """Return the node's values from onnx's reference implementation."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
-    inputs = [helper.make_value_info(name, _type(graph, name)) for name in dict.fromkeys(node.inputs) if name]
-    outputs = [helper.make_value_info(name, _type(graph, name)) for name in node.outputs if name]
-    body = helper.make_graph([_make_proto(node)], "fold", inputs, outputs)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
-    feeds = {name: graph.constants[name] for name in node.inputs if name}
     try:
         with interrupt_after(FOLDING_SHARE * read_budget().seconds):
-            results = ReferenceEvaluator(model).run(None, feeds)
+            made = run_node(_make_proto(node), {"": graph.opset}, graph.constants)
     except TimeLimitExceeded:
         raise OperatorRejected(f"its constant value takes too long to compute ({TIME_VARIABLE})") from None
     except Exception as error:
         raise OperatorRejected(f"its constant value cannot be computed: {str(error)[:200]}") from None
-    by_name = dict(zip([value.name for value in outputs], results, strict=True))
-    return [np.asarray(by_name[name]) if name else np.zeros(0) for name in node.outputs]
+    return [np.zeros(0) if array is None else np.asarray(array) for array in made]
