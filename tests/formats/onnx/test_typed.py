@@ -269,6 +269,14 @@ def test_large_weights_are_left_out(tmp_path: Path) -> None:
     assert read_onnx_graph(path).tensors["w"].bytes() == 64 * 64 * 4
 
 
+@pytest.mark.parametrize("cut", [3, 50, 9000])
+def test_a_file_that_is_cut_off_is_not_stripped(tmp_path: Path, cut: int) -> None:
+    path = write_sparse(tmp_path / "m.onnx", rows=64, columns=64)
+    data = path.read_bytes()[:-cut]
+    path.write_bytes(data)
+    assert load_without_weights(path) == data
+
+
 def test_a_model_of_a_gigabyte_and_a_half_takes_little_memory(tmp_path: Path) -> None:
     path = write_sparse(tmp_path / "big.onnx", rows=1_500_000, columns=250)
     # In a process of its own: the system counts the largest of all children, and other tests have some too. Of that

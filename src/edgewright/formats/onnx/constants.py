@@ -1,6 +1,6 @@
 """Constants of ONNX graphs as arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,29 @@ def list_inputs_without_constants(graph: Any) -> list[Any]:
     """Return the inputs of a graph; old files list initializers among them."""
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants]
+
+
+def fold_batch_norm(
+    weights: Array, bias: Array | None, statistics: Iterable[Array], epsilon: float, axis: int
+) -> tuple[Array, Array]:
+    """Return float32 weights and bias of the layer that computes `scale × (layer − mean) / √(variance + ε) + shift`.
+
+    Args:
+        statistics: scale, shift, mean and variance.
+        axis: of the weights for the output channels.
+    """
+    scale, shift, mean, variance = (one.astype(np.float64) for one in statistics)
+    factor = scale / np.sqrt(variance + epsilon)
+    along = factor.reshape([-1 if at == axis else 1 for at in range(weights.ndim)])
+    start = 0.0 if bias is None else bias.astype(np.float64)
+    return (weights * along).astype(np.float32), ((start - mean) * factor + shift).astype(np.float32)
+
+
+def read_static_shapes(graph: Any) -> dict[str, tuple[int, ...]]:
+    """Return the sizes of all values that have fixed ones."""
+    found = {}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            found[value.name] = tuple(dim.dim_value for dim in dims)
+    return found

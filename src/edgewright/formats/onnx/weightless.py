@@ -61,6 +61,9 @@ class FileBytes:
         return data if isinstance(place, slice) else data[0]
 
 
+Bytes = FileBytes | memoryview | bytes
+
+
 @dataclass(frozen=True)
 class StrippedModel:
     """A model's bytes without its large initializers, and their positions in the mapped `data` by name."""
@@ -131,7 +134,7 @@ def release_pages(array: Array) -> None:
 
 
 def _strip(
-    data: FileBytes | memoryview | bytes,
+    data: Bytes,
     span: tuple[int, int],
     kind_of_message: int,
     paths: FieldPaths,
@@ -170,9 +173,7 @@ def _record(name: bytes, place: tuple[int, int], places: dict[str, tuple[int, in
     places[text] = place
 
 
-def iterate_fields(
-    data: FileBytes | memoryview | bytes, at: int, high: int
-) -> Iterator[tuple[int, int, int, int, int]]:
+def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield number, kind, start of the field, start and end of its value."""
     while at < high:
         start = at
@@ -192,7 +193,7 @@ def iterate_fields(
         yield key >> 3, kind, start, begin, at
 
 
-def _read_varint(data: FileBytes | memoryview | bytes, at: int, high: int) -> tuple[int, int]:
+def _read_varint(data: Bytes, at: int, high: int) -> tuple[int, int]:
     value = shift = 0
     while at < high and shift < 64:
         byte = data[at]

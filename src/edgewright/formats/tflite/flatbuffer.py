@@ -70,9 +70,9 @@ class FlatbufferReader:
     def vector(self, table: int, slot: int, item_bytes: int) -> tuple[int, int]:
         """Return the position of a vector's first element and the number of elements; (0, 0) without the field."""
         at = self.field(table, slot)
-        if not at:
-            return 0, 0
-        start = self.follow(at)
+        return self._vector_at(self.follow(at), item_bytes) if at else (0, 0)
+
+    def _vector_at(self, start: int, item_bytes: int) -> tuple[int, int]:
         count = self.number(start, "I")
         if start + 4 + count * item_bytes > self.size:
             raise MalformedFlatbuffer(f"the vector at byte {start} runs past its end: it is truncated or damaged")
@@ -91,6 +91,11 @@ class FlatbufferReader:
             yield self.follow(at)
 
     def text(self, table: int, slot: int) -> str:
-        start, count = self.vector(table, slot, 1)
+        return self._decode(*self.vector(table, slot, 1))
+
+    def texts(self, table: int, slot: int) -> tuple[str, ...]:
+        return tuple(self._decode(*self._vector_at(at, 1)) for at in self.tables(table, slot))
+
+    def _decode(self, start: int, count: int) -> str:
         self.spend(count if count <= _LONGEST_VECTOR else _MAX_BYTES_READ + 1)
         return bytes(self.data[start : start + count]).decode("utf-8", "replace")

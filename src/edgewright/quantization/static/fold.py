@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only, list_all_inputs, read_attribute, read_attributes
-from edgewright.formats.onnx.constants import add_initializers, make_tensor, read_array
+from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only, list_all_inputs, read_attribute
+from edgewright.formats.onnx.constants import add_initializers, fold_batch_norm, make_tensor, read_array
+from edgewright.formats.onnx.fold import run_node
 from edgewright.quantization.network import FloatNetwork, WeightNode
 
 Array = NDArray[Any]
@@ -52,23 +53,18 @@ def fold_constants(model: Any) -> None:
 
 def _compute_constant(model: Any, node: Any, known: Mapping[str, Any]) -> Any:
     """Return the output as a tensor; None for what is not constant, grows, or cannot be computed."""
-    from onnx import helper
-    from onnx.reference import ReferenceEvaluator
-
     if node.op_type == "Constant":
         return read_attribute(node, "value")
     if node.op_type not in FOLDED or not all(name in known for name in node.input):
         return None
     feeds = {name: read_array(known[name]) for name in node.input}
-    values = [helper.make_tensor_value_info(name, known[name].data_type, array.shape) for name, array in feeds.items()]
-    output = helper.make_empty_tensor_value_info(node.output[0])
-    alone = helper.make_model(helper.make_graph([node], "one", values, [output]), opset_imports=model.opset_import)
+    opset = {entry.domain: entry.version for entry in model.opset_import}
     try:
         largest = max(array.size for array in feeds.values())
         shapes = [array.shape for array in feeds.values()]
         if node.op_type in ARITHMETIC and prod(np.broadcast_shapes(*shapes)) > MOST_GROWTH * largest:
             return None
-        (result,) = ReferenceEvaluator(alone).run(None, feeds)
+        (result,) = run_node(node, opset, feeds)
     except Exception:  # it stays as it is: whether it is valid is decided elsewhere
         return None
     return make_tensor(node.output[0], np.ascontiguousarray(result))
@@ -103,18 +99,14 @@ def fold_batch_norms(model: Any) -> int:
 
 def _can_fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> bool:
     constants = all(name in network.constants for name in node.input[1:5])
-    training = read_attributes(node).get("training_mode", 0)
+    training = read_attribute(node, "training_mode")
     alone = len(network.consumers.get(weight_node.output, ())) == 1 and weight_node.output not in network.outputs
     return constants and not training and alone and not any(node.output[1:])
 
 
 def _fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> tuple[Array, Array]:
     """Return weights and bias of the layer that computes both."""
-    scale, shift, mean, variance = (network.constants[name].astype(np.float64) for name in node.input[1:5])
-    factor = scale / np.sqrt(variance + read_attributes(node).get("epsilon", 1e-5))
-    weights = network.constants[weight_node.weight].astype(np.float64)
-    shape = [1] * weights.ndim
-    shape[weight_node.axis] = -1
-    bias = network.constants[weight_node.bias].astype(np.float64) if weight_node.bias else np.zeros_like(mean)
-    folded = (weights * factor.reshape(shape)).astype(np.float32)
-    return folded, ((bias - mean) * factor + shift).astype(np.float32)
+    bias = network.constants[weight_node.bias] if weight_node.bias else None
+    statistics = [network.constants[name] for name in node.input[1:5]]
+    epsilon = read_attribute(node, "epsilon", 1e-5)
+    return fold_batch_norm(network.constants[weight_node.weight], bias, statistics, epsilon, weight_node.axis)

@@ -4,13 +4,14 @@ Slots and numbers are those of `schema/default/MNN.fbs` and `Type.fbs` of alibab
 ends. Weights are not touched.
 """
 
-import struct
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from msgspec import Struct
+
+from edgewright.formats.tflite.flatbuffer import FlatbufferReader, MalformedFlatbuffer
 
 INPUT, CUSTOM = 34, (256, 512)  # members of OpType: Input; Plugin and Extra, which need code from elsewhere
 NET_OPS, NET_OUTPUTS, NET_TENSORS, NET_SUBGRAPHS, NET_UUID = 3, 4, 7, 10, 11
@@ -57,60 +58,38 @@ class MnnModel(NamedTuple):
 
 
 class FlatbufferTable(NamedTuple):
-    """A FlatBuffer table, whose fields are found through the offsets before it."""
+    """A FlatBuffer table at its position in a file."""
 
-    data: bytes
+    reader: FlatbufferReader
     at: int
 
     @classmethod
     def root(cls, data: bytes) -> Self:
-        return cls(data, _read_uint(data, 0))
+        reader = FlatbufferReader(data)
+        return cls(reader, reader.follow(0))
 
     def find(self, slot: int) -> int:
         """Return the position of the field; 0 if it has its default."""
-        offsets = self.at - struct.unpack_from("<i", self.data, self.at)[0]
-        size = struct.unpack_from("<H", self.data, offsets)[0]
-        place = 4 + 2 * slot
-        inside = struct.unpack_from("<H", self.data, offsets + place)[0] if place < size else 0
-        return self.at + inside if inside else 0
+        return self.reader.field(self.at, slot)
 
     def number(self, slot: int, default: int = 0) -> int:
-        place = self.find(slot)
-        return int(struct.unpack_from("<i", self.data, place)[0]) if place else default
+        return self.reader.value(self.at, slot, "i", default)
 
     def text(self, slot: int) -> str:
-        place = self.find(slot)
-        return _read_text(self.data, place) if place else ""
+        return self.reader.text(self.at, slot)
 
     def table(self, slot: int) -> "FlatbufferTable | None":
         place = self.find(slot)
-        return FlatbufferTable(self.data, place + _read_uint(self.data, place)) if place else None
-
-    def places(self, slot: int) -> list[int]:
-        """Return the positions of the entries of a vector of four-byte values or references."""
-        place = self.find(slot)
-        if not place:
-            return []
-        begin = place + _read_uint(self.data, place)
-        return [begin + 4 + 4 * i for i in range(_read_uint(self.data, begin))]
+        return FlatbufferTable(self.reader, self.reader.follow(place)) if place else None
 
     def numbers(self, slot: int) -> tuple[int, ...]:
-        return tuple(struct.unpack_from("<i", self.data, place)[0] for place in self.places(slot))
+        return self.reader.numbers(self.at, slot, "i")
 
     def texts(self, slot: int) -> tuple[str, ...]:
-        return tuple(_read_text(self.data, place) for place in self.places(slot))
+        return self.reader.texts(self.at, slot)
 
     def tables(self, slot: int) -> "list[FlatbufferTable]":
-        return [FlatbufferTable(self.data, place + _read_uint(self.data, place)) for place in self.places(slot)]
-
-
-def _read_uint(data: bytes, at: int) -> int:
-    return int(struct.unpack_from("<I", data, at)[0])
-
-
-def _read_text(data: bytes, place: int) -> str:
-    begin = place + _read_uint(data, place)
-    return data[begin + 4 : begin + 4 + _read_uint(data, begin)].decode("utf-8", "replace")
+        return [FlatbufferTable(self.reader, at) for at in self.reader.tables(self.at, slot)]
 
 
 def read_mnn_model(path: Path) -> MnnModel:
@@ -118,18 +97,16 @@ def read_mnn_model(path: Path) -> MnnModel:
     data = path.read_bytes()
     try:
         return _describe_net(FlatbufferTable.root(data))
-    except (struct.error, IndexError, MemoryError) as error:
+    except (MalformedFlatbuffer, IndexError, MemoryError) as error:
         raise MnnFileUnreadable(f"{path.name} is not an MNN model") from error
 
 
 def set_stable_uuid(data: bytes) -> bytes:
     """Return the file with a uuid computed from its content: the converter generates a new one each time."""
     net = FlatbufferTable.root(data)
-    place = net.find(NET_UUID)
-    length = len(net.text(NET_UUID).encode())
-    if not place or not length:
+    begin, length = net.reader.vector(net.at, NET_UUID, 1)
+    if not length:
         return data
-    begin = place + _read_uint(data, place) + 4
     blank = data[:begin] + b"0" * length + data[begin + length :]
     digest = sha256(blank).hexdigest().encode()
     return data[:begin] + (digest * (length // len(digest) + 1))[:length] + data[begin + length :]
@@ -140,7 +117,7 @@ def _describe_net(net: FlatbufferTable) -> MnnModel:
     tables = net.tables(NET_OPS)
     operators = tuple(_describe_operator(table, tensors) for table in tables)
     entries = [_read_entry(table) for table in tables if table.number(OP_TYPE) == INPUT]
-    return MnnModel(operators, tuple(entries), net.texts(NET_OUTPUTS), len(net.places(NET_SUBGRAPHS)))
+    return MnnModel(operators, tuple(entries), net.texts(NET_OUTPUTS), len(net.tables(NET_SUBGRAPHS)))
 
 
 def _describe_operator(table: FlatbufferTable, tensors: Sequence[str]) -> MnnOperator:

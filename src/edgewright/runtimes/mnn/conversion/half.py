@@ -12,7 +12,7 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_producers
 from edgewright.formats.onnx.attributes import read_attribute
-from edgewright.formats.onnx.constants import make_tensor, read_array, write_array
+from edgewright.formats.onnx.constants import fold_batch_norm, make_tensor, read_array, write_array
 from edgewright.runtimes.contract import Array
 
 LARGEST = 65504.0
@@ -46,16 +46,13 @@ def _can_fold(conv: Any, norm: Any, uses: Counter[str], constants: dict[str, Any
 
 def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
     """Return `scale × (conv − mean) / √(variance + ε) + shift` as new weights and a new bias."""
-    scale, shift, mean, variance = (read_array(constants[name]).astype(np.float64) for name in norm.input[1:5])
-    factor = scale / np.sqrt(variance + read_attribute(norm, "epsilon", 1e-5))
-    weight = read_array(constants[conv.input[1]]).astype(np.float64)
-    axis = 0 if conv.op_type == "Conv" else 1
-    sizes = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    has_bias = len(conv.input) > BIAS and conv.input[BIAS]
-    bias = read_array(constants[conv.input[BIAS]]).astype(np.float64) if has_bias else 0.0
+    bias = read_array(constants[conv.input[BIAS]]) if len(conv.input) > BIAS and conv.input[BIAS] else None
+    statistics = [read_array(constants[name]) for name in norm.input[1:5]]
+    weights, epsilon = read_array(constants[conv.input[1]]), read_attribute(norm, "epsilon", 1e-5)
+    weights, bias = fold_batch_norm(weights, bias, statistics, epsilon, int(conv.op_type != "Conv"))
     result = norm.output[0]
-    names = [_add_constant(graph, f"{result}.weight", weight * factor.reshape(sizes), constants)]
-    names.append(_add_constant(graph, f"{result}.bias", (bias - mean) * factor + shift, constants))
+    names = [_add_constant(graph, f"{result}.weight", weights, constants)]
+    names.append(_add_constant(graph, f"{result}.bias", bias, constants))
     conv.input[:] = [conv.input[0], *names]
     conv.output[:] = [result]
     graph.node.remove(norm)
@@ -65,7 +62,7 @@ def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]
     """Add a constant under an unused name, and return the name."""
     while name in constants:
         name += "_"
-    tensor = make_tensor(name, array.astype(np.float32))
+    tensor = make_tensor(name, array)
     graph.initializer.append(tensor)
     constants[name] = tensor
     return name

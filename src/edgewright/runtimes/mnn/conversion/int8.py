@@ -15,6 +15,7 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute, read_attributes
+from edgewright.formats.onnx.constants import read_static_shapes
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
 from edgewright.formats.onnx.weightless import FIXED32, LENGTH, VARINT, encode_varint
 from edgewright.runtimes.contract import Array
@@ -63,14 +64,14 @@ def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dic
     layers, left = [], {}
     readers = find_readers(extracted.model.graph.node)
     constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
-    ranks = _find_ranks(extracted.model.graph)
+    shapes = read_static_shapes(extracted.model.graph)
     for node, given, quant_params in iterate_quantized_layers(extracted):
         tensors = _follow_bounds(node.output[0], readers)
         output_params = next(
             (extracted.output_params[name] for name in reversed(tensors) if name in extracted.output_params), None
         )
         scales = _broadcast_scales(node, given)
-        if why := _find_reason(node, given, scales, output_params) or _find_odd_product(node, given, constants, ranks):
+        if why := _find_reason(node, given, scales, output_params) or _find_odd_product(node, given, constants, shapes):
             left[node.name] = why
         elif output_params is not None and scales is not None:
             least = int(given.values.min())
@@ -92,11 +93,11 @@ def _find_reason(
 
 
 def _find_odd_product(
-    node: Any, given: QdqWeights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
+    node: Any, given: QdqWeights, constants: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
 ) -> str:
     """Return why a product is not a 1×1 convolution; empty if it is one, or if the node is not a product."""
     if node.op_type == "MatMul":
-        known = given.values.ndim == 2 and node.output[0] in ranks
+        known = given.values.ndim == 2 and node.output[0] in shapes
         return "" if known else "it is not a product with a matrix, or its sizes are not known"
     if node.op_type != "Gemm":
         return ""
@@ -107,12 +108,6 @@ def _find_odd_product(
     if len(node.input) > 2 and constants.get(node.input[2]) != (outputs,):
         return "its bias is not a constant vector"
     return ""
-
-
-def _find_ranks(graph: Any) -> dict[str, int]:
-    """Return the number of axes of tensors with static shapes."""
-    values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
-    return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
 
 
 def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:

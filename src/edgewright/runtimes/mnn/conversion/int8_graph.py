@@ -12,7 +12,7 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_producers
 from edgewright.formats.onnx.attributes import keep_only, read_attribute
-from edgewright.formats.onnx.constants import add_initializers, read_array
+from edgewright.formats.onnx.constants import add_initializers, read_array, read_static_shapes
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel
 from edgewright.runtimes.mnn.conversion.int8 import CONVERTED, MnnInt8Layer
 
@@ -83,7 +83,7 @@ def _at_least(graph: Any, source: str, result: str, least: float) -> Any:
 def _convert_products(graph: Any, quantized: Iterable[str]) -> None:
     """Replace each quantized product with a matrix by a 1×1 convolution, as MNN does too."""
     names = set(quantized)
-    sizes = {value.name: _read_sizes(value) for value in (*graph.value_info, *graph.output)}
+    sizes = read_static_shapes(graph)
     nodes = []
     for node in graph.node:
         transposed = node.op_type in PRODUCTS and node.name in names
@@ -112,9 +112,3 @@ def _as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
         helper.make_node("Conv", [flat, weights, *node.input[2:]], [made], name=node.name, kernel_shape=[1, 1]),
         helper.make_node("Reshape", [made, back], [result], name=f"{node.name}__back"),
     ]
-
-
-def _read_sizes(value: Any) -> tuple[int, ...]:
-    """Return the sizes of a tensor; empty if one is unknown."""
-    dims = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value for dim in dims) if all(dim.dim_value > 0 for dim in dims) else ()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
-from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array
+from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array, read_static_shapes
 
 POOLS = ("AveragePool", "MaxPool", "LpPool")
 SOFTMAX_ON_LAST = 13  # the opset from which on a softmax is over the last axis by default
@@ -42,22 +42,12 @@ def rewrite_nodes(model: Any) -> None:
     """Apply every matching rewrite; the model's shapes must have been inferred."""
     graph = model.graph
     opset = max((one.version for one in model.opset_import if not one.domain), default=SOFTMAX_ON_LAST)
-    known = ModelFacts(find_constants(graph), _read_shapes(graph), opset)
+    known = ModelFacts(find_constants(graph), read_static_shapes(graph), opset)
     changes = [(node, _find_change(node, known)) for node in graph.node]
     del graph.node[:]
     for node, change in changes:
         graph.node.extend(change.nodes if change else [node])
         graph.initializer.extend(change.constants if change else [])
-
-
-def _read_shapes(graph: Any) -> Mapping[str, tuple[int, ...]]:
-    """Return the sizes of all tensors with static shapes."""
-    found = {}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
 
 
 def _find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:

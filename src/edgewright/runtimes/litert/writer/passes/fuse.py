@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from edgewright.formats.onnx.constants import fold_batch_norm
 from edgewright.runtimes.litert.writer.graph import Graph, Node
 from edgewright.runtimes.litert.writer.passes.patterns import fuse_patterns
 
@@ -52,14 +53,11 @@ def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
     grouped = conv.op == "ConvTranspose" and conv.attributes.get("group", 1) != 1
     if any(part is None for part in parts) or norm.attributes.get("training_mode") or any(norm.outputs[1:]) or grouped:
         return False
+    bias = graph.constants[conv.inputs[2]] if conv.has(2) else None
+    statistics, epsilon = [graph.constants[name] for name in norm.inputs[1:5]], norm.attributes.get("epsilon", 1e-5)
     weights = graph.constants[conv.inputs[1]]
-    scale, shift, mean, variance = (graph.constants[name].astype(np.float64) for name in norm.inputs[1:5])
-    factor = scale / np.sqrt(variance + float(norm.attributes.get("epsilon", 1e-5)))
-    axis = 0 if conv.op == "Conv" else 1
-    along = factor.reshape([-1 if at == axis else 1 for at in range(weights.ndim)])
-    bias = graph.constants[conv.inputs[2]].astype(np.float64) if conv.has(2) else 0.0
-    conv.inputs[1] = graph.add_constant(conv.inputs[1], (weights * along).astype(np.float32))
-    new_bias = ((bias - mean) * factor + shift).astype(np.float32)
+    new_weights, new_bias = fold_batch_norm(weights, bias, statistics, epsilon, int(conv.op != "Conv"))
+    conv.inputs[1] = graph.add_constant(conv.inputs[1], new_weights)
     conv.inputs[2:] = [graph.add_constant(f"{conv.name}/bias", new_bias)]
     return True
 
