@@ -26,6 +26,7 @@ def test_readme_shows_the_demo_as_it_is() -> None:
     assert re.split(r" {2,}", shown.strip()) == [header for header in HEADERS if header != ACCURACY_INTERVAL]
 
 
+@pytest.mark.slow  # all commands of the README: it compiles, quantizes and benchmarks for a minute
 def test_readme_commands_work_in_their_order(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="the README's examples use LiteRT")
     environ = {**os.environ, "EDGEWRIGHT_HOME": str(tmp_path / "home"), "EDGEWRIGHT_BENCHMARK_PROCESSES": "1"}

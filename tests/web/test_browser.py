@@ -253,14 +253,14 @@ def test_keys_choose_and_compare(shared: tuple[Pages, Record], open_page: Open) 
     page.goto(f"{pages.address}/runs?kind=benchmark")
     for key in ("j", "x", "j", "x"):
         page.keyboard.press(key)
-    assert page.locator("[data-chosen]").inner_text() == "2 runs"
+    sync_api.expect(page.locator("[data-chosen]")).to_have_text("2 runs")
     page.keyboard.press("c")
     page.wait_for_url("**/compare?run=**")
     page.keyboard.press("g")
     page.keyboard.press("m")
     page.wait_for_url("**/models")
     page.keyboard.press("?")
-    assert page.locator("dialog[open]").count() == 1
+    sync_api.expect(page.locator("dialog[open]")).to_have_count(1)
     page.keyboard.press("Escape")
     sync_api.expect(page.locator("dialog[open]")).to_have_count(0)
     page.keyboard.press("t")

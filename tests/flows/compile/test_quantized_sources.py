@@ -29,7 +29,12 @@ def call(capfd: pytest.CaptureFixture[str]) -> Call:
     return make_call(capfd)
 
 
-@pytest.fixture(params=RUNTIMES)
+# Those that go through torch import it several times.
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("executorch", "coreml") else []) for name in RUNTIMES
+    ]
+)
 def info(request: pytest.FixtureRequest) -> RuntimeInfo:
     info = TABLE[request.param]
     for name in (*info.needs, *info.compile_needs):
