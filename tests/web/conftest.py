@@ -95,7 +95,7 @@ def served(
         await startup(sockets)
         ready.set()
 
-    server.startup = report_ready  # type: ignore[method-assign]
+    server.startup = report_ready  # type: ignore[method-assign] # to know when it listens
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:

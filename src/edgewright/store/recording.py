@@ -56,8 +56,10 @@ class Recording:
 
     def __init__(self, store: "Store", kind: str, plan: Struct, start: RunStart) -> None:
         self._store = store
-        known: RunStart = {"started_at": utc_now(), "plan_hash": hash_plan(plan)}
-        self.run = Run(id=new_run_id(), kind=kind, state="running", plan=msgspec.to_builtins(plan), **(known | start))
+        start = {"started_at": utc_now(), **start}
+        if "plan_hash" not in start:
+            start["plan_hash"] = hash_plan(plan)
+        self.run = Run(id=new_run_id(), kind=kind, state="running", plan=msgspec.to_builtins(plan), **start)
         self._outputs: list[RunOutput] = []
         self._results: RunResults = {}
         self._error = ""

@@ -99,7 +99,7 @@ def test_the_gate_fails_if_the_rounding_reference_differs(
     from edgewright.flows.compile import flow as flow
 
     def damage(compiled: object, folder: Path, job: object) -> Path | None:
-        reference = take_rounding_reference(compiled, folder, job)  # type: ignore[arg-type]
+        reference = take_rounding_reference(compiled, folder, job)  # type: ignore[arg-type] # it reads few fields of the job
         assert reference is not None
         model = onnx.load(str(reference))
         last = next(one for one in model.graph.initializer if one.name == "w6b" or (one.data_type == 1 and one.dims))

@@ -29,7 +29,11 @@ class RerunResult(Struct, frozen=True, kw_only=True):
 def load_recorded_plan(run: Run) -> BenchmarkPlan:
     """Return the plan of a recorded run; UsageError for a run that is not a benchmark."""
     if run.kind != "benchmark" or not run.plan:
-        raise UsageError(f"run {run.id} cannot be repeated", f"it is a {run.kind}", "only benchmarks can be repeated")
+        raise UsageError(
+            f"run {run.id} cannot be repeated on a device of your choice",
+            f"it is of kind {run.kind}, and only benchmarks store their models",
+            f"edgewright runs rerun {run.id}, in the folder of its model and data",
+        )
     try:
         plan = msgspec.convert(run.plan, BenchmarkPlan)
     except msgspec.ValidationError as error:

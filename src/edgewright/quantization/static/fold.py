@@ -73,8 +73,8 @@ def _compute_constant(model: Any, node: Any, known: Mapping[str, Any]) -> Any:
 def fold_batch_norms(model: Any) -> int:
     """Fold every BatchNormalization that alone reads a Conv, ConvTranspose or Gemm; return their number.
 
-    The model is changed in place: new weights and biases are added under the layer's name, and the node is removed. Its
-    read it reads the layer.
+    The model is changed in place: new weights and biases are added under the layer's name, the node is removed, and its
+    readers read the layer.
     """
     network = FloatNetwork(model)
     producers = {
