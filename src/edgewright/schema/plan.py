@@ -186,7 +186,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_drop: allowed drop of the metric, in points of a share, else in its own unit; None allows 1 point of a share
             and 1 % of any other metric.
         measure: whether the artifacts are timed against float ones.
-        force: keep a result that is slower than float.
+        force: keep artifacts that are slower than float.
         integer_io: whether artifacts have integer inputs and outputs, if the converter supports it.
         qat: settings of quantization-aware training, with the names of `training.job.Settings`; None keeps the rounded
             weights. It uses all of `data` except the share `held_out`.

@@ -32,11 +32,13 @@ from edgewright.errors import (
 from edgewright.flows.demo.flow import get_digits_folder
 from edgewright.flows.quantize import flow as flow
 from edgewright.flows.quantize import job as quantizer
+from edgewright.flows.quantize.acceptance import ArtifactSpeed
 from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.quantize.report import (
     MetricWithReference,
     QuantizedRow,
     QuantizeReport,
+    Speedup,
     compute_drop,
     describe_costly_operators,
     find_gate_faults,
@@ -106,13 +108,15 @@ def test_the_digits_for_two_runtimes(device: Device, store: Store, tmp_path: Pat
         task=msgspec.to_builtins(read_task(DIGITS / "task.toml")),
         data=str(DIGITS / "heldout.npz"),
         samples=40,
+        force=True,  # whatever the speed of so small a model is
     )
     heard: list[str] = []
     report = run(plan, tmp_path / "out", device, store, heard)
     assert (report.calibrated_on, report.evaluated_on, report.precision) == (40, 499, "w8a8")
     assert [row.runtime for row in report.artifacts] == ["onnxruntime", "litert"]
     for row in report.artifacts:
-        assert (row.state, row.precision, row.reason) == ("ok", "w8a8", "")
+        assert row.precision == "w8a8"
+        assert row.state in ("ok", "slower")
         assert row.path is not None
         assert row.bytes_ratio is not None
         assert row.metric is not None
@@ -185,6 +189,29 @@ def test_a_gate_leaves_nothing_under_its_final_name(
     kept = store.load(report.run_id or "")
     assert (kept.state, bool(kept.error)) == ("failed", True)
     assert [one.role for one in kept.outputs] == ["quantization"]
+
+
+def test_an_artifact_slower_than_float_is_published_only_by_force(
+    plan: QuantizePlan, device: Device, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slower = ArtifactSpeed(Speedup(ratio=0.5, low=0.4, high=0.6, verdict="slower"), None, ("3 casts: they cost time",))
+    monkeypatch.setattr(flow, "measure_speed", lambda *_: {"onnxruntime": slower})
+    plan = msgspec.structs.replace(plan, measure=True)
+    report, error = quantize(plan, tmp_path / "out", Workspace(device, store, ignore))
+    assert isinstance(error, GateFailed)
+    assert error.exit_code == 3
+    assert "--precision auto" in error.try_this
+    row = report.artifacts[0]
+    assert (row.state, row.path, report.graph) == ("slower", None, None)
+    assert row.reason == error.why
+    assert "2.00 × the time of float in this runtime (99 % interval 1.67–2.50); 3 casts" in row.reason
+    assert visible(tmp_path / "out") == []
+    report, error = quantize(
+        msgspec.structs.replace(plan, force=True), tmp_path / "out", Workspace(device, store, ignore)
+    )
+    assert error is None
+    assert report.artifacts[0].state == "slower"
+    assert report.artifacts[0].path is not None
 
 
 def unlabeled(folder: Path) -> str:

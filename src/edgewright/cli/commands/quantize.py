@@ -83,7 +83,7 @@ MAX_NODES = 10
 )
 @click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option("--measure/--no-measure", default=True, help="Benchmark the artifacts against the float model.")
-@click.option("--force", is_flag=True, help="Accept the choice of --precision auto even if it is slower than float.")
+@click.option("--force", is_flag=True, help="Keep artifacts that are slower than float.")
 @click.option("--integer-io", is_flag=True, help="Integer model inputs and outputs, where the runtime supports them.")
 @click.option("--qat", is_flag=True, help="Quantization-aware training on --data, evaluated on --eval-data.")
 @click.option(

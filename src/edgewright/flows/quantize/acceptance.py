@@ -10,6 +10,7 @@ import numpy as np
 from edgewright.bench.slowdown import compute_integer_share
 from edgewright.errors import EdgewrightError, GateFailed, StoreError
 from edgewright.flows.benchmark.flow import benchmark
+from edgewright.flows.benchmark.report import make_row
 from edgewright.flows.candidates import hash_npz
 from edgewright.flows.compile.cells import make_quantized_cell
 from edgewright.flows.compile.flow import CellReport, compile_all
@@ -36,6 +37,9 @@ from edgewright.tasks.spec.task import Task
 MIN_AGREEMENT = 0.9
 # Enough to detect a factor of two or a slowdown against float; less precise than the benchmark's default.
 PROCESSES, SECONDS = 8, 0.1
+SLOWER = 0.03  # a smaller slowdown than this share is not one
+CLOSE = 0.15  # a smaller one than this is measured a second time
+MAX_CAUSES = 2
 
 
 class QuantizeSetup(NamedTuple):
@@ -129,10 +133,15 @@ def evaluate_accuracy(
 
 
 class ArtifactSpeed(NamedTuple):
-    """Speed of an artifact against the float one of the same runtime."""
+    """Speed of an artifact against the float one of the same runtime.
+
+    Attributes:
+        causes: why it may be slow, from its layers.
+    """
 
     speedup: Speedup
     int8_share: float | None
+    causes: tuple[str, ...] = ()
 
 
 def measure_speed(
@@ -148,21 +157,37 @@ def measure_speed(
     for cell in compiled.artifacts:
         if cell.path is None:
             continue
-        candidates = tuple(Candidate(model=path, runtime=cell.runtime) for path in (cell.path, str(made[cell.runtime])))
-        timed = BenchmarkPlan(
-            candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=setup.plan.timeout_s
-        )
-        outcome = benchmark(timed, workspace, {"quantize": "speed"})
-        if outcome.error is None and outcome.comparisons:
-            one = outcome.comparisons[0]
-            speedup = Speedup(
-                ratio=1 / one.ratio,
-                low=1 / one.high if one.high else None,
-                high=1 / one.low if one.low else None,
-                verdict=one.verdict,
-            )
-            found[cell.runtime] = ArtifactSpeed(speedup, compute_integer_share(outcome.runs[-1].layers))
+        speed = _compare_speed(setup, cell.runtime, (cell.path, str(made[cell.runtime])), workspace)
+        if speed is not None and speed.speedup.verdict == "slower" and 1 / speed.speedup.ratio < 1 + CLOSE:
+            speed = _compare_speed(setup, cell.runtime, (cell.path, str(made[cell.runtime])), workspace)
+        if speed is not None:
+            found[cell.runtime] = speed
     return found
+
+
+def _compare_speed(
+    setup: QuantizeSetup, runtime: str, models: tuple[str, str], workspace: Workspace
+) -> ArtifactSpeed | None:
+    """Time the float model and the quantized one, interleaved; None if either cannot be timed."""
+    timed = BenchmarkPlan(
+        candidates=tuple(Candidate(model=path, runtime=runtime) for path in models),
+        processes=PROCESSES,
+        seconds=SECONDS,
+        threshold=SLOWER,
+        timeout_s=setup.plan.timeout_s,
+    )
+    outcome = benchmark(timed, workspace, {"quantize": "speed"})
+    if outcome.error is not None or not outcome.comparisons:
+        return None
+    one, row = outcome.comparisons[0], make_row(outcome.runs[-1])
+    speedup = Speedup(
+        ratio=1 / one.ratio,
+        low=1 / one.high if one.high else None,
+        high=1 / one.low if one.low else None,
+        verdict=one.verdict,
+    )
+    causes = tuple(cause.text for cause in row.findings[:MAX_CAUSES] if cause.share is not None)
+    return ArtifactSpeed(speedup, compute_integer_share(outcome.runs[-1].layers), causes)
 
 
 def add_measurements(
@@ -186,7 +211,7 @@ def add_measurements(
 def apply_gate(
     row: QuantizedRow, reference: MetricRow | None, setup: QuantizeSetup, report: QuantizationReport | None
 ) -> tuple[QuantizedRow, GateFailed | None]:
-    """Return the row, and the error if a gate rejects its artifact."""
+    """Return the row, and the error if a gate rejects its artifact for its results."""
     plan = setup.plan
     faults: list[str] = []
     if reference is not None:
@@ -196,14 +221,32 @@ def apply_gate(
         if plan.max_drop is None and not share:
             note = f"the gate allows {reference.name} to drop by 1 % of its float value; --max-drop sets another limit"
             row = msgspec.structs.replace(row, notes=(*row.notes, note))
+    if not faults:
+        return row, None
     hint = "add calibration samples, choose another --precision, or remove this runtime"
     if report is not None and (costly := describe_costly_operators(report)):
         hint = f"keep the operators with the largest error in float by a rule of the recipe: {costly}"
-    if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":
-        faults.append(f"it takes {1 / row.speedup.ratio:.2f} × the time of float")
-        hint = "keep it with --force, or remove this runtime"
-    if not faults:
-        return row, None
     tried = "; already tried: more precision for " + ", ".join(one.node for one in row.kept) if row.kept else ""
     error = GateFailed(f"{row.runtime} {row.precision} was rejected", "; ".join(faults) + tried, hint)
     return msgspec.structs.replace(row, state="refused", reason=error.why), error
+
+
+def apply_speed_gate(
+    row: QuantizedRow, speed: ArtifactSpeed | None, setup: QuantizeSetup
+) -> tuple[QuantizedRow, GateFailed | None]:
+    """Return the row with the state `slower` if its artifact is slower than float, and the error unless it is forced.
+
+    An interval that contains the speed of float, or a slowdown within the noise of a measurement, is not slower.
+    """
+    if speed is None or speed.speedup.verdict != "slower":
+        return row, None
+    one = speed.speedup
+    interval = f" (99 % interval {1 / one.high:.2f}–{1 / one.low:.2f})" if one.high and one.low else ""
+    why = f"it takes {1 / one.ratio:.2f} × the time of float in this runtime{interval}"
+    why = "; ".join((why, *speed.causes))
+    row = msgspec.structs.replace(row, state="slower", reason=why)
+    others = "keep it with --force, or remove this runtime"
+    if setup.plan.precision != "auto":
+        others = f"--precision auto tries others; {others}"
+    error = GateFailed(f"{row.runtime} {row.precision} is slower than float", why, others)
+    return row, None if setup.plan.force else error

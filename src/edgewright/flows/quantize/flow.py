@@ -24,6 +24,7 @@ from edgewright.flows.quantize.acceptance import (
     QuantizeSetup,
     add_measurements,
     apply_gate,
+    apply_speed_gate,
     compile_graphs,
     evaluate_accuracy,
     measure_speed,
@@ -278,6 +279,8 @@ def _evaluate_artifacts(
         elif cell.runtime in made:
             row = add_measurements(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), setup)
             row, gate_error = apply_gate(row, reference, setup, findings)
+            if gate_error is None:
+                row, gate_error = apply_speed_gate(row, speeds.get(cell.runtime), setup)
             error = error if gate_error is None or isinstance(error, GateFailed) else gate_error
             if gate_error is None:
                 row = msgspec.structs.replace(row, path=str(_publish_file(made[cell.runtime], out)))
