@@ -3,28 +3,38 @@
 from pathlib import Path
 
 import pytest
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from edgewright.store.location import find_home
 
-USER = Path("/home/ada")
+
+@pytest.fixture(autouse=True)
+def _user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    for name in ("EDGEWRIGHT_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
-    ("environ", "platform", "expected"),
+    ("environ", "system", "expected"),
     [
-        ({"EDGEWRIGHT_HOME": "/data/ew", "XDG_DATA_HOME": "/x"}, "linux", "/data/ew"),
-        ({}, "linux", "/home/ada/.local/share/edgewright"),
-        ({"EDGEWRIGHT_HOME": " ", "XDG_DATA_HOME": "/x"}, "linux", "/x/edgewright"),
-        ({"XDG_DATA_HOME": "relative"}, "linux", "/home/ada/.local/share/edgewright"),
-        ({"XDG_DATA_HOME": "/x"}, "darwin", "/home/ada/Library/Application Support/edgewright"),
-        ({"LOCALAPPDATA": "/local"}, "win32", "/local/edgewright"),
-        ({}, "win32", "/home/ada/AppData/Local/edgewright"),
+        ({"EDGEWRIGHT_HOME": "/data/ew", "XDG_DATA_HOME": "/x"}, Unix, "/data/ew"),
+        ({}, Unix, "/home/ada/.local/share/edgewright"),
+        ({"EDGEWRIGHT_HOME": " ", "XDG_DATA_HOME": "/x"}, Unix, "/x/edgewright"),
+        ({"XDG_DATA_HOME": "relative"}, Unix, "/home/ada/.local/share/edgewright"),
+        ({}, MacOS, "/home/ada/Library/Application Support/edgewright"),
     ],
 )
-def test_home(environ: dict[str, str], platform: str, expected: str) -> None:
-    assert find_home(environ, platform, USER) == Path(expected)
+def test_home(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], system: type[Unix], expected: str) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("platformdirs.PlatformDirs", system)
+    assert find_home() == Path(expected)
 
 
-def test_relative_home_is_made_absolute() -> None:
-    assert find_home({"EDGEWRIGHT_HOME": "runs"}) == Path.cwd() / "runs"
-    assert find_home({"EDGEWRIGHT_HOME": "~/runs"}) == Path("~/runs").expanduser()
+def test_relative_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_HOME", "runs")
+    assert find_home() == Path.cwd() / "runs"
+    monkeypatch.setenv("EDGEWRIGHT_HOME", "~/runs")
+    assert find_home() == Path("/home/ada/runs")

@@ -18,7 +18,7 @@ from edgewright.system.temporary import remove_stale_folders_once
 def open_user_store() -> Store:
     remove_stale_folders_once()
     settings = load_store_settings(os.environ)
-    folder = Path(settings["home"]).expanduser() if "home" in settings else find_home(os.environ)
+    folder = Path(settings["home"]).expanduser() if "home" in settings else find_home()
     check_utf8("the folder of the store", str(folder))
     return open_store(folder, settings.get("database_url"), settings.get("blob_url"))
 

@@ -13,6 +13,7 @@ from typing import Any
 from edgewright.devices.connection import Connection, start_worker
 from edgewright.devices.cpu import read_cpu_facts
 from edgewright.devices.environment import read_environment_facts
+from edgewright.devices.portable import is_without_proc, read_portable_facts, read_portable_state
 from edgewright.devices.protocol import Reading
 from edgewright.devices.sensors import find_sensors
 from edgewright.devices.system_state import read_system_state
@@ -51,16 +52,18 @@ class LocalDevice:
 
     def facts(self) -> DeviceFacts:
         """Return the stable facts. The host's name is only in the id, as a hash: exports of runs contain them."""
-        facts = {**read_cpu_facts(self._root), "system": platform.system(), "machine": platform.machine()}
+        known = read_portable_facts() if is_without_proc(self._root) else read_cpu_facts(self._root)
+        facts = {**known, "system": platform.system(), "machine": platform.machine()}
         identity = sha256(f"{platform.node()} {facts.get('model')} {facts['machine']}".encode()).hexdigest()
         return DeviceFacts(id=identity[:16], name="local", kind="local", address="localhost", facts=facts)
 
     def environment(self) -> dict[str, Any]:
         packages = sorted({"numpy", "pillow", *(info.distribution for info in TABLE.values())})
-        return read_environment_facts(self._root, packages, self._environ, find_ready_locks(self._environments))
+        facts = read_environment_facts(self._root, packages, self._environ, find_ready_locks(self._environments))
+        return {**facts, **read_portable_facts()} if is_without_proc(self._root) else facts
 
     def system_state(self) -> dict[str, float]:
-        return read_system_state(self._root)
+        return read_portable_state() if is_without_proc(self._root) else read_system_state(self._root)
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
         """Return the path itself: the files are here already."""

@@ -1,7 +1,5 @@
 """Devices by name."""
 
-import os
-
 from edgewright.devices.protocol import Device
 from edgewright.errors import DeviceUnreachable
 from edgewright.runtimes.environments import FOLDER
@@ -17,11 +15,11 @@ def open_device(word: str) -> Device:
     if name in ("local", "host", "localhost"):
         from edgewright.devices.local import LocalDevice
 
-        return LocalDevice(environments=find_home(os.environ) / FOLDER)
+        return LocalDevice(environments=find_home() / FOLDER)
     if name == "pretend":
         from edgewright.devices.pretend import PretendDevice
 
-        return PretendDevice(environments=find_home(os.environ) / FOLDER)
+        return PretendDevice(environments=find_home() / FOLDER)
     raise DeviceUnreachable(
         f"unknown device '{word}'", "the devices are local and, for tests, pretend", "use --on local"
     )

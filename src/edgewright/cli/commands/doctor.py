@@ -30,9 +30,9 @@ def doctor(as_json: bool) -> None:
     from edgewright.store.location import find_home
 
     configured = load_store_settings(os.environ).get("home")
-    environments = find_home(os.environ) / FOLDER
+    environments = find_home() / FOLDER
     diagnosis = diagnose(
-        Path("/"), os.environ, Path(configured).expanduser() if configured else find_home(os.environ), environments
+        Path("/"), os.environ, Path(configured).expanduser() if configured else find_home(), environments
     )
     if as_json:
         print_json(diagnosis)

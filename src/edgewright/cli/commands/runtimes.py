@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def _find_environments_folder() -> Path:
     from edgewright.runtimes.environments import FOLDER
     from edgewright.store.location import find_home
 
-    return find_home(os.environ) / FOLDER
+    return find_home() / FOLDER
 
 
 def _make_environment_row(status: EnvironmentStatus) -> tuple[str, ...]:
