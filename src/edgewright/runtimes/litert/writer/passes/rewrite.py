@@ -3,15 +3,14 @@
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Graph, Node
+from edgewright.runtimes.litert.writer.passes.lift import lift_flat_windows
 
 # Operators that only this stage handles.
 REWRITTEN = {"QLinearConv", "QLinearMatMul"}
-FLAT_SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
-PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
 
 
 def rewrite_nodes(graph: Graph) -> None:
-    """Replace one-dimensional windows by two-dimensional ones of height 1, and float16 by float32."""
+    """Replace QLinear operators, float16, pools over whole images, and one-dimensional windows."""
     _widen_floats(graph)
     graph.nodes = [
         new for node in graph.nodes for new in (_expand_qlinear(graph, node) if _is_linear(node) else [node])
@@ -19,7 +18,7 @@ def rewrite_nodes(graph: Graph) -> None:
     for node in graph.nodes:
         if node.op == "AveragePool" and not node.domain and _is_global_pool(graph, node):
             node.op, node.attributes = "GlobalAveragePool", {}
-    graph.nodes = [new for node in graph.nodes for new in (_lift(graph, node) if _is_flat(graph, node) else [node])]
+    lift_flat_windows(graph)
 
 
 def _is_linear(node: Node) -> bool:
@@ -76,41 +75,6 @@ def _is_global_pool(graph: Graph, node: Node) -> bool:
 def _steps_once(graph: Graph, node: Node) -> bool:
     dilated = any(d != 1 for d in node.attributes.get("dilations") or [1])
     return not dilated and all(size == 1 for size in graph.shapes[node.outputs[0]][2:])
-
-
-def _is_flat(graph: Graph, node: Node) -> bool:
-    return node.op in FLAT_SPATIAL and not node.domain and len(graph.shapes[node.inputs[0]]) == 3
-
-
-def _lift(graph: Graph, node: Node) -> list[Node]:
-    """Return Unsqueeze, the operator over two axes, and Squeeze."""
-    before = []
-    inputs = list(node.inputs)
-    for at in range(2 if "Conv" in node.op else 1):
-        inputs[at], made = _insert_axis(graph, node, node.inputs[at])
-        before += made
-    output = node.outputs[0]
-    shape = graph.shapes[output]
-    wide = graph.add_value(f"{output}/2d", (*shape[:2], 1, shape[2]), graph.dtypes[output])
-    attributes = dict(node.attributes)
-    for key, filler in PER_AXIS.items():
-        if attributes.get(key):
-            attributes[key] = [filler, *attributes[key]]
-    if attributes.get("pads"):
-        low, high = attributes["pads"]
-        attributes["pads"] = [0, low, 0, high]
-    lifted = Node(node.op, inputs, [wide, *node.outputs[1:]], attributes, node.sources, "", node.location)
-    return [*before, lifted, Node("Squeeze", [wide], [output], {}, node.sources)]
-
-
-def _insert_axis(graph: Graph, node: Node, name: str) -> tuple[str, list[Node]]:
-    """Return a value [a, b, c] as [a, b, 1, c]."""
-    shape = graph.shapes[name]
-    wide = (*shape[:2], 1, shape[2])
-    if name in graph.constants:
-        return graph.add_constant(name, graph.constants[name].reshape(wide)), []
-    made = graph.add_value(f"{name}/2d", wide, graph.dtypes[name])
-    return made, [Node("Unsqueeze", [name], [made], {}, node.sources)]
 
 
 def reorder_flattened_weights(graph: Graph) -> None:
