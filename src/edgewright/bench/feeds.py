@@ -147,6 +147,11 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
     return feeds
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of an .npz file; InputError if it cannot be read."""
+    return {name: array.shape for name, array in _load_npz(path).items()}
+
+
 def _load_npz(path: Path) -> dict[str, Array]:
     try:
         return read_npz(path, int(min(read_budget().memory_bytes, MAX_NPZ_BYTES))).arrays

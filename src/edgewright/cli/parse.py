@@ -38,14 +38,38 @@ class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
     ) -> tuple[str, tuple[int, ...]]:
         if isinstance(value, tuple):
             return value
-        name, equals, sizes = str(value).rpartition("=")
-        try:
-            shape = tuple(int(size) for size in sizes.replace("x", ",").split(",") if size.strip())
-        except ValueError:
-            shape = (-1,)
-        if not equals or not name or any(size < 1 for size in shape):
+        name, axes = _parse_axes(str(value))
+        if not name or any(len(axis) > 1 for axis in axes):
             self.fail(f"'{value}' is not NAME=SIZES with sizes of at least 1, such as x=1,3,224,224", param, ctx)
-        return name, shape
+        return name, tuple(size for (size,) in axes)
+
+
+class ShapeChoice(click.ParamType[tuple[str, tuple[tuple[int, ...], ...]]]):
+    """`NAME=1,3,48,160|320`: as `Shape`, with alternatives of a size. The value has all sizes of each axis."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[tuple[int, ...], ...]]:
+        if isinstance(value, tuple):
+            return value
+        name, axes = _parse_axes(str(value))
+        if not name:
+            example = "such as x=1,3,224,224 or x=1,3,48,160|320"
+            self.fail(f"'{value}' is not NAME=SIZES with sizes of at least 1, {example}", param, ctx)
+        return name, axes
+
+
+def _parse_axes(text: str) -> tuple[str, tuple[tuple[int, ...], ...]]:
+    """Return the name in `NAME=SIZES` and the alternatives of each axis; an empty name if it is not of this form."""
+    name, _, sizes = text.rpartition("=")
+    parts = [part for part in sizes.replace("x", ",").split(",") if part.strip()]
+    try:
+        axes = tuple(tuple(int(size) for size in part.split("|")) for part in parts)
+    except ValueError:
+        return "", ()
+    return ("", ()) if any(size < 1 for axis in axes for size in axis) else (name, axes)
 
 
 class Affinity(click.ParamType[tuple[int, ...]]):
@@ -137,6 +161,7 @@ class FilePath(click.Path):
 
 PATH = FilePath()
 WORDS, SHAPE, AFFINITY, TAG, PERCENT, INDICES = Words(), Shape(), Affinity(), Tag(), Percent(), Indices()
+SHAPE_CHOICE = ShapeChoice()
 
 
 def make_plan(kind: type[Plan], given: dict[str, Any], **fields: Any) -> Plan:

@@ -6,8 +6,9 @@ from platform import system
 
 import msgspec
 
-from edgewright.bench.feeds import Array, make_feeds, read_feeds, resolve_shapes
+from edgewright.bench.feeds import Array, make_feeds, read_feeds, read_shapes, resolve_shapes
 from edgewright.errors import ConfigError, DeviceUnreachable, InputError, ModelNotFound, ModelUnreadable, UsageError
+from edgewright.formats.artifact_sets import choose_artifact, is_set, list_artifacts, read_set_model
 from edgewright.formats.artifacts import find_record, list_records
 from edgewright.formats.files import hash_file, read_model
 from edgewright.runtimes.table import TABLE, Option, RuntimeInfo, check_compile_options, check_options, find_runtime
@@ -253,9 +254,25 @@ def hash_npz(inputs: str | None) -> str:
         raise InputError(f"{path} cannot be opened", error.strerror or str(error)) from None
 
 
-def read_models(paths: Sequence[str]) -> dict[str, Model]:
-    """Read each model once, by the given path."""
-    return {path: read_model(Path(path)) for path in dict.fromkeys(paths)}
+def read_models(paths: Sequence[str], *, sets: bool = False) -> dict[str, Model]:
+    """Read each model once, by the given path; with `sets`, a set file is one model with dynamic sizes."""
+    return {
+        path: read_set_model(Path(path)) if sets and is_set(Path(path)) else read_model(Path(path))
+        for path in dict.fromkeys(paths)
+    }
+
+
+def expand_sets(paths: Sequence[str], shapes: Mapping[str, tuple[int, ...]], inputs: str | None) -> list[str]:
+    """Replace every set file by its artifacts that take these shapes, or the shapes of these inputs."""
+    found: list[str] = []
+    for path in paths:
+        if not is_set(Path(path)):
+            found.append(path)
+        elif inputs is None:
+            found += map(str, list_artifacts(Path(path), shapes))
+        else:
+            found.append(str(choose_artifact(Path(path), read_shapes(Path(inputs)))))
+    return found
 
 
 def check_shape_names(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
 from edgewright.formats import artifacts
-from edgewright.schema.artifact import Artifact
+from edgewright.schema.artifact import SET_SUFFIX, Artifact
 from edgewright.schema.model import GraphNode, Model
 
 HEAD_BYTES = 64
@@ -44,6 +44,9 @@ def sniff(path: Path) -> str:
     if path.suffix == ".mlpackage" and (path / "Manifest.json").is_file():
         return "coreml"
     head = read_head(path)
+    if path.name.endswith(SET_SUFFIX):
+        why = "it names one artifact for each size of the inputs"
+        raise ModelUnreadable(f"{path} is a set of artifacts", why, "give one of the artifacts that it names")
     if not head:
         raise ModelUnreadable(
             f"{path} is empty", "it has 0 bytes", "export the model again; check that the disk is not full"

@@ -8,6 +8,9 @@ from edgewright.schema.vocabulary import Precision
 RECORD_SCHEMA = "edgewright.artifact/1"
 RECORD_SUFFIX = ".edgewright.json"
 RECORD_ROLE = "record"  # of the record among the outputs of a run
+SET_SCHEMA = "edgewright.artifact-set/1"
+SET_SUFFIX = ".set.json"
+MAX_SIZES = 32  # artifacts of one set
 
 
 class Port(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,3 +126,36 @@ class Artifact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notes: tuple[str, ...] = ()
     numerics: Numerics | None = None
     unchecked: str = ""
+
+
+class SetEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One artifact of a set.
+
+    Attributes:
+        shapes: of every input of the source, by its name.
+        main: name of the artifact's main file, beside the set file.
+        files: as in its record.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    main: str
+    files: dict[str, str]
+
+
+class ArtifactSet(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Artifacts of one source in one runtime and precision for several sizes of its inputs, `NAME.set.json`.
+
+    Attributes:
+        source: name of the source model's file.
+        source_sha256: its hash.
+        inputs: names of the source's inputs.
+        entries: one artifact for each combination of sizes.
+    """
+
+    schema: str = SET_SCHEMA
+    runtime: str
+    precision: Precision
+    source: str
+    source_sha256: str
+    inputs: tuple[str, ...]
+    entries: tuple[SetEntry, ...]

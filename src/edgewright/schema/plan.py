@@ -112,6 +112,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         weights: path of the weights of a torch factory's model.
         cells: in compile order.
         shapes: sizes for dynamic dimensions.
+        sizes: `shapes` for each of several artifacts of a cell, which form a set; otherwise empty.
         check: whether the artifacts are run and compared with the source.
         samples: number of seeded inputs for the comparison.
         inputs: path of an .npz with one array per input, instead of seeded inputs.
@@ -126,6 +127,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     weights: str | None = None
     cells: tuple[CompileCell, ...]
     shapes: dict[str, tuple[int, ...]] = {}
+    sizes: tuple[dict[str, tuple[int, ...]], ...] = ()
     check: bool = True
     samples: int = 8
     inputs: str | None = None

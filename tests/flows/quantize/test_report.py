@@ -103,7 +103,15 @@ def test_operators_with_more_precision_have_their_reason() -> None:
 @pytest.mark.parametrize(("runtime", "supported"), [("litert", True), ("ncnn", False)])
 def test_a_note_says_where_inputs_stay_floats(runtime: str, *, supported: bool) -> None:
     cell = CellReport(
-        runtime=runtime, precision="w8a8", path=None, bytes=None, seconds=1.0, state="ok", reason="", notes=("first",)
+        runtime=runtime,
+        precision="w8a8",
+        shapes={},
+        path=None,
+        bytes=None,
+        seconds=1.0,
+        state="ok",
+        reason="",
+        notes=("first",),
     )
     assert list_notes(cell, integer_io=False) == ("first",)
     found = list_notes(cell, integer_io=True)

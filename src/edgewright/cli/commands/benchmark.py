@@ -79,8 +79,8 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
 def benchmark(ctx: click.Context, /, **given: Any) -> None:
     """Measure models, interleaved, each in fresh processes.
 
-    A folder means all artifacts in it (see `edgewright compile`). The first row is the reference of the verdicts.
-    Every run is stored: see `edgewright runs`.
+    A folder or a set file means all artifacts in it (see `edgewright compile`). The first row is the reference of the
+    verdicts. Every run is stored: see `edgewright runs`.
     """
     from edgewright.flows.benchmark.flow import resolve_plan
 
@@ -117,7 +117,7 @@ def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
     from pathlib import Path
 
     from edgewright.errors import UsageError
-    from edgewright.flows.candidates import expand_folders, pair_candidates, read_models, read_plan
+    from edgewright.flows.candidates import expand_folders, expand_sets, pair_candidates, read_models, read_plan
     from edgewright.schema.plan import BenchmarkPlan
 
     if given["plan_file"] is not None:
@@ -125,7 +125,7 @@ def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
     if not given["models"]:
         raise UsageError("no model is given", "a benchmark needs at least one model", "edgewright benchmark MODEL")
     runtimes = join_words(given["runtime"])
-    paths = expand_folders(given["models"], runtimes)
+    paths = expand_folders(expand_sets(given["models"], dict(given["shapes"]), given["inputs"]), runtimes)
     models = read_models(paths)
     candidates = pair_candidates([models[path] for path in paths], runtimes, given["options"])
     inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None

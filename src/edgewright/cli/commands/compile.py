@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import find_task_folder
-from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words, make_plan
+from edgewright.cli.parse import PATH, SHAPE_CHOICE, WORDS, join_words, make_plan
 from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ HEADERS = (
 @click.option(
     "--shape",
     "shapes",
-    type=SHAPE,
+    type=SHAPE_CHOICE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Shape of a dynamic input, such as x=1,3,224,224.",
+    help="Shape of a dynamic input, such as x=1,3,224,224; x=1,3,48,160|320 compiles one artifact for each size.",
 )
 @click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option(
@@ -89,15 +89,19 @@ def _make_plan(given: dict[str, Any]) -> CompilePlan:
 
     from edgewright.flows.candidates import hash_npz, split_compile_options
     from edgewright.flows.compile.cells import plan_cells, read_source_precision
+    from edgewright.flows.compile.sizes import expand_sizes
     from edgewright.flows.tasks.flow import make_model_metadata
     from edgewright.schema.plan import CompilePlan
 
     names = _choose_runtimes(join_words(given["runtime"]))
     precisions = join_words(given["precision"])
     inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
+    sizes = expand_sizes(given["shapes"])
     return make_plan(
         CompilePlan,
         given,
+        shapes=sizes[0] if len(sizes) == 1 else {},
+        sizes=sizes if len(sizes) > 1 else (),
         source=given["model"],
         cells=plan_cells(
             names, precisions, split_compile_options(given["options"], names), read_source_precision(given["model"])
@@ -141,6 +145,8 @@ def _show(report: CompileReport) -> None:
     print_table(
         HEADERS, [_make_cell_row(cell) for cell in report.artifacts], droppable=("max abs", "seconds", "cosine")
     )
+    for one in report.sets:
+        print_message(f"{one.runtime} {one.precision}: {one.path} has {one.artifacts} sizes")
     for cell in report.artifacts:
         title = f"{cell.runtime} {cell.precision}"
         if cell.reason:

@@ -58,8 +58,8 @@ MAX_SHOWN = 5
 def evaluate(**given: Any) -> None:
     """Evaluate models on labeled data, all on the same samples.
 
-    A folder means all artifacts in it. The first row is the reference of agreement and difference. Every run is
-    stored: see `edgewright runs`.
+    A folder means all artifacts in it; a set file, the artifact for the size of each sample. The first row is the
+    reference of agreement and difference. Every run is stored: see `edgewright runs`.
     """
 
     from edgewright.cli.user_store import open_workspace
@@ -98,7 +98,7 @@ def _make_plan(given: dict[str, Any]) -> EvaluatePlan:
     runtimes = join_words(given["runtime"])
     task, code = read_task(given)
     paths = expand_folders(given["models"], runtimes)
-    models = read_models(paths)
+    models = read_models(paths, sets=True)
     return make_plan(
         EvaluatePlan,
         given,

@@ -41,37 +41,40 @@ def invoke(
     """Run a model once on your inputs and write its outputs.
 
     An artifact of `edgewright compile` has the same inputs and outputs as its source model: names, shapes and layouts.
+    Of a set file, the artifact for the size of the inputs is run.
     """
     from contextlib import closing
     from pathlib import Path
 
     from edgewright.flows.candidates import check_number, choose_runtime, split_options
     from edgewright.flows.device_names import open_device
-    from edgewright.flows.evaluate.invoke import check_output_path, save_outputs
+    from edgewright.flows.evaluate.invoke import check_output_path, choose_file, save_outputs
     from edgewright.flows.evaluate.invoke import invoke as run_once
 
     check_output_path(Path(output))
     check_number("timeout_s", timeout_s)
-    info = choose_runtime(Path(artifact), runtime or "")
+    model = choose_file(Path(artifact), Path(inputs))
+    info = choose_runtime(model, runtime or "")
     runtime_options = split_options(options, [info])[info.name]
     with closing(open_device("local")) as device, show_progress() as progress:
-        progress(f"{Path(artifact).name} in {info.name}: running")
+        progress(f"{model.name} in {info.name}: running")
         outputs, notes = run_once(
-            Path(artifact), Path(inputs), device, runtime=info.name, options=runtime_options, timeout_s=timeout_s
+            model, Path(inputs), device, runtime=info.name, options=runtime_options, timeout_s=timeout_s
         )
     save_outputs(Path(output), outputs)
     for note in notes:
         print_message(note)
-    _show(outputs, Path(output), info.name, as_json=as_json)
+    _show(outputs, Path(output), info.name, model, as_json=as_json)
 
 
-def _show(outputs: dict[str, Array], path: Path, runtime: str, *, as_json: bool) -> None:
+def _show(outputs: dict[str, Array], path: Path, runtime: str, model: Path, *, as_json: bool) -> None:
     described = [(name, array.dtype.name, list(array.shape)) for name, array in outputs.items()]
     if as_json:
         print_json(
             {
                 "schema": "edgewright.invocation/1",
                 "runtime": runtime,
+                "model": str(model),
                 "path": str(path),
                 "outputs": [{"name": name, "dtype": dtype, "shape": shape} for name, dtype, shape in described],
             }

@@ -30,7 +30,12 @@ SECONDS_PER_BYTE = 2.5e-3
 
 @dataclass(frozen=True)
 class CompileJob:
-    """The data that all cells of one compile share. `locks` maps the isolated environments that are set up."""
+    """The data that all cells of one compile share, for one of its sizes.
+
+    Attributes:
+        locks: of the isolated environments that are set up.
+        name: of the artifacts, without runtime and precision.
+    """
 
     plan: CompilePlan
     prepared: PreparedSource
@@ -41,6 +46,7 @@ class CompileJob:
     locks: Mapping[str, str]
     out: Path
     work: Path
+    name: str
 
 
 def _choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
@@ -162,8 +168,8 @@ def make_artifact_record(
 
 def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
     """Return a hash of everything that determines the artifact and its record: source, plan and tool versions."""
-    # The artifact's name contains the source's; a torch source is identified by its export.
-    given = [job.prepared.name, job.prepared.model.sha256]
+    # The record has these names; a torch source is identified by its export.
+    given = [job.name, job.prepared.name, job.prepared.model.sha256]
     bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
     tools = {name: _find_version(name) for name in info.compile_tools}
     places = {info.name, *(one.environment for one in info.converters)}

@@ -36,6 +36,7 @@ from edgewright.flows.compile.publication import (
     store_artifact,
 )
 from edgewright.flows.compile.rounding_reference import find_numeric_faults, take_rounding_reference
+from edgewright.flows.compile.sizes import SetReport, name_sizes, write_set_file
 from edgewright.flows.compile.sources import describe_source, hash_source, make_stack, prepare_source, run_reference
 from edgewright.flows.evaluate.inference import infer
 from edgewright.flows.workspace import Workspace
@@ -56,9 +57,10 @@ CompileState = Literal["ok", "failed", "unsupported"]
 
 
 class CellReport(Struct, frozen=True, kw_only=True):
-    """The result of one cell.
+    """The result of one cell, for one size of the inputs.
 
     Attributes:
+        shapes: of the source's inputs.
         path: of the artifact's main file; None without an artifact.
         bytes: of all its files.
         seconds: from the start of the worker to the end of the check.
@@ -72,6 +74,7 @@ class CellReport(Struct, frozen=True, kw_only=True):
 
     runtime: str
     precision: Precision
+    shapes: dict[str, tuple[int, ...]]
     path: str | None
     bytes: int | None
     seconds: float
@@ -87,12 +90,13 @@ class CellReport(Struct, frozen=True, kw_only=True):
 
 
 class CompileReport(Struct, frozen=True, kw_only=True):
-    """The JSON of `edgewright compile --json`."""
+    """The JSON of `edgewright compile --json`. `sets` has the set files if the plan has several sizes."""
 
     schema: str = SCHEMA
     source: str
     source_sha256: str
     artifacts: tuple[CellReport, ...]
+    sets: tuple[SetReport, ...] = ()
 
 
 class CompileFailure(Exception):
@@ -116,19 +120,32 @@ def compile_all(
     """
     plan = complete_plan(plan)
     with open_work_folder(out) as work:
-        job = _make_job(plan, out, work, workspace)
-        reports, errors = [], []
+        jobs = _make_jobs(plan, out, work, workspace)
+        reports, sets, errors = [], [], []
         for cell in plan.cells:
-            one, error = _compile_cell(cell, job)
-            if isinstance(error, LimitReached):  # by the model, or only by this converter
-                check_file_memory(Path(job.prepared.model.path), job.prepared.shapes, read_budget())
-            if bisect and isinstance(error, GateFailed):
-                one = msgspec.structs.replace(one, culprit=find_diverging_node(cell, job))
-            reports.append(one)
-            errors += [error] if error else []
+            made = [_compile_and_explain(cell, job, bisect=bisect) for job in jobs]
+            reports += [one for one, _ in made]
+            errors += [error for _, error in made if error]
+            paths = [Path(one.path) for one, _ in made if one.path is not None]
+            if plan.sizes and paths:
+                sets.append(write_set_file(f"{_get_stem(jobs[0])}-{cell.runtime}-{cell.precision}", paths))
     errors.sort(key=lambda error: not isinstance(error, GateFailed))
-    report = CompileReport(source=plan.source, source_sha256=plan.source_sha256, artifacts=tuple(reports))
+    report = CompileReport(
+        source=plan.source, source_sha256=plan.source_sha256, artifacts=tuple(reports), sets=tuple(sets)
+    )
     return report, errors[0] if errors else None
+
+
+def _compile_and_explain(
+    cell: CompileCell, job: CompileJob, *, bisect: bool
+) -> tuple[CellReport, EdgewrightError | None]:
+    """Compile one cell, and look for the reason if it fails."""
+    one, error = _compile_cell(cell, job)
+    if isinstance(error, LimitReached):  # by the model, or only by this converter
+        check_file_memory(Path(job.prepared.model.path), job.prepared.shapes, read_budget())
+    if bisect and isinstance(error, GateFailed):
+        one = msgspec.structs.replace(one, culprit=find_diverging_node(cell, job))
+    return one, error
 
 
 def complete_plan(plan: CompilePlan) -> CompilePlan:
@@ -147,10 +164,30 @@ def complete_plan(plan: CompilePlan) -> CompilePlan:
             "weights are loaded only into a module built by FILE.py:FACTORY",
             "remove it",
         )
+    if plan.sizes and plan.inputs is not None:
+        why = "its arrays have one size, and --shape has several"
+        raise InputError("--inputs cannot be used with several sizes", why, "compile each size by itself")
     return msgspec.structs.replace(plan, source_sha256=hash_source(plan))
 
 
-def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace) -> CompileJob:
+def _make_jobs(plan: CompilePlan, out: Path, work: Path, workspace: Workspace) -> list[CompileJob]:
+    """Prepare the source for each of the plan's sizes."""
+    jobs = []
+    names = name_sizes(plan.sizes) if plan.sizes else [""]
+    for shapes, name in zip(plan.sizes or (plan.shapes,), names, strict=True):
+        folder = work / name
+        folder.mkdir(exist_ok=True)
+        own = msgspec.structs.replace(plan, shapes=shapes, sizes=())
+        jobs.append(_make_job(own, out, folder, workspace, name))
+    return jobs
+
+
+def _get_stem(job: CompileJob) -> str:
+    """Return the first part of the names of all artifacts."""
+    return Path(job.prepared.name).stem[:MAX_STEM_CHARS]
+
+
+def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, size: str) -> CompileJob:
     """Prepare the source and run it once for all cells."""
     device, _, progress = workspace
     progress(f"{Path(plan.source).name}: reading")
@@ -164,7 +201,8 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace) ->
         _check_reference(reference)
     source = describe_source(prepared, reference)
     locks = device.environment().get("locks", {})
-    return CompileJob(plan, prepared, source, stack, reference, workspace, locks, out, work)
+    name = "-".join(filter(None, (Path(prepared.name).stem[:MAX_STEM_CHARS], size)))
+    return CompileJob(plan, prepared, source, stack, reference, workspace, locks, out, work, name)
 
 
 def _check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
@@ -196,6 +234,7 @@ def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, Edgew
     report = CellReport(
         runtime=cell.runtime,
         precision=cell.precision,
+        shapes=job.prepared.shapes,
         path=str(path),
         bytes=record.bytes,
         seconds=monotonic() - began,
@@ -229,7 +268,7 @@ def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, 
     key = hash_cell(cell, info, job)
     folder = job.work / f"{cell.runtime}-{cell.precision}"
     folder.mkdir()
-    stem = f"{Path(job.prepared.name).stem[:MAX_STEM_CHARS]}-{cell.runtime}-{cell.precision}"
+    stem = f"{job.name}-{cell.runtime}-{cell.precision}"
     if found := find_cached_artifact(key, job.out / f"{stem}{info.suffix}", job.workspace.store, folder):
         return *found, True
     job.workspace.progress(f"{info.title} {cell.precision}: compiling")
@@ -283,6 +322,7 @@ def _report_failure(
     report = CellReport(
         runtime=cell.runtime,
         precision=cell.precision,
+        shapes=job.prepared.shapes,
         path=None,
         bytes=None,
         seconds=seconds,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -15,7 +14,7 @@ from edgewright.bench.session import Progress
 from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
 from edgewright.flows.candidates import check_number, check_runs_here, read_models, read_source_signature
 from edgewright.flows.evaluate.chunks import Chunk, ChunkPrefetcher
-from edgewright.flows.evaluate.inference import Runner
+from edgewright.flows.evaluate.inference import Runner, SizedRunner, make_runner
 from edgewright.flows.evaluate.report import (
     EvaluationReport,
     EvaluationRow,
@@ -29,7 +28,6 @@ from edgewright.flows.evaluate.report import (
 )
 from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
 from edgewright.flows.workspace import Workspace
-from edgewright.formats.artifacts import find_record
 from edgewright.runtimes.table import check_options, find_runtime
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import EvaluatePlan
@@ -56,7 +54,7 @@ class EvaluationResult(Struct, frozen=True, kw_only=True):
 class CandidateEvaluation:
     """The state of one candidate during the evaluation."""
 
-    runner: Runner
+    runner: Runner | SizedRunner
     run: Recording
     likeness: OutputAgreement
     scores: list[SampleResults] = field(default_factory=list)
@@ -100,7 +98,7 @@ def _resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
         check_number(name, getattr(plan, name))
     if not plan.candidates:
         raise UsageError("no model was given", "", "run edgewright evaluate MODEL --task task.toml --data DATA")
-    models = read_models([candidate.model for candidate in plan.candidates])
+    models = read_models([candidate.model for candidate in plan.candidates], sets=True)
     for candidate in plan.candidates:
         info = find_runtime(candidate.runtime)
         check_runs_here(info)
@@ -157,19 +155,17 @@ class EvaluationSession:
                 "tags": dict(tags),
             }
             run = self._workspace.store.recording("evaluate", own, **start)
-            runner = Runner(
+            runner = make_runner(
                 model,
-                find_record(Path(model.path)),
                 candidate.runtime,
                 self._workspace.device,
                 options=candidate.options,
                 threads=self._plan.threads,
                 timeout_s=self._plan.timeout_s,
             )
+            workers.enter_context(runner)
             likeness = OutputAgreement(self._get_class_output(read_source_signature(model)))
-            self._evaluations.append(
-                CandidateEvaluation(runner=workers.enter_context(runner), run=run, likeness=likeness)
-            )
+            self._evaluations.append(CandidateEvaluation(runner=runner, run=run, likeness=likeness))
 
     def _get_class_output(self, signature: Signature) -> str | None:
         """Return the output whose largest entry is the class."""

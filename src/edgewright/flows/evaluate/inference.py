@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from edgewright.devices.connection import Connection
 from edgewright.devices.protocol import Device
 from edgewright.errors import WorkerError
 from edgewright.flows.candidates import get_free_shapes
+from edgewright.formats.artifact_sets import choose_artifact, is_set
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.files import read_model
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 from edgewright.runtimes.wire import CommandDone, Invoke, Open, Opened, SessionRequest
 from edgewright.schema.artifact import Artifact
@@ -26,6 +29,15 @@ from edgewright.tasks.data.ports import feed_artifact, read_artifact_outputs
 Array = NDArray[Any]
 
 SLOWER = 10  # largest ratio of inference times between inputs of one model
+MAX_LOADED = 4  # workers for different sizes of one model
+
+
+class Settings(TypedDict, total=False):
+    """Optional settings of a runner."""
+
+    options: Mapping[str, str]
+    threads: int
+    timeout_s: float
 
 
 def infer(
@@ -168,3 +180,57 @@ class Runner:
         if self._worker is not None:
             self._worker.end()
         self._folder.close()
+
+
+class SizedRunner:
+    """A set of artifacts, or a model with dynamic sizes, which is loaded for each size of the inputs that occurs.
+
+    At most `MAX_LOADED` stay loaded until the `with` block ends.
+    """
+
+    def __init__(self, model: Model, runtime: str, device: Device, **settings: Unpack[Settings]) -> None:
+        self._model, self._runtime, self._device, self._settings = model, runtime, device, settings
+        self._runners: dict[tuple[object, ...], Runner] = {}  # by the shapes of the inputs, the last used one last
+        self._notes: dict[str, None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for runner in self._runners.values():
+            runner.end()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the notes of all sessions."""
+        return tuple(self._notes)
+
+    def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs for every entry of the stacked inputs.
+
+        Raises InputError if no artifact of the set takes their size, and any error of the worker.
+        """
+        shapes = {name: array.shape[1:] for name, array in stack.items()}
+        key = tuple(sorted(shapes.items()))
+        runner = self._runners.pop(key, None) or self._load(shapes)
+        self._runners[key] = runner
+        outputs = runner.run(stack)
+        self._notes |= dict.fromkeys(runner.notes)
+        return outputs
+
+    def _load(self, shapes: Mapping[str, tuple[int, ...]]) -> Runner:
+        """Return a new runner for these shapes, in place of the one that was not used for longest."""
+        if len(self._runners) == MAX_LOADED:
+            self._runners.pop(next(iter(self._runners))).end()
+        path = Path(self._model.path)
+        model = read_model(choose_artifact(path, shapes)) if is_set(path) else self._model
+        return Runner(model, find_record(Path(model.path)), self._runtime, self._device, **self._settings)
+
+
+def make_runner(model: Model, runtime: str, device: Device, **settings: Unpack[Settings]) -> Runner | SizedRunner:
+    """Return the runner of a model, an artifact or a set."""
+    if any(isinstance(size, str) for spec in model.signature.inputs for size in spec.shape):
+        return SizedRunner(model, runtime, device, **settings)
+    return Runner(model, find_record(Path(model.path)), runtime, device, **settings)

@@ -7,17 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import read_feeds, write_feeds
+from edgewright.bench.feeds import read_feeds, read_shapes, write_feeds
 from edgewright.devices.protocol import Device
 from edgewright.errors import OutputError
 from edgewright.flows.candidates import check_reads, check_runs_here, choose_runtime
 from edgewright.flows.evaluate.inference import infer
+from edgewright.formats.artifact_sets import choose_artifact, is_set
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import check_options
 from edgewright.system.files import replace_atomically
 
 Array = NDArray[Any]
+
+
+def choose_file(path: Path, inputs: Path) -> Path:
+    """Return the model file to run: `path`, or the artifact for these inputs if it is a set file.
+
+    Raises as `choose_artifact`, and InputError for inputs that cannot be read.
+    """
+    return choose_artifact(path, read_shapes(inputs)) if is_set(path) else path
 
 
 def invoke(
