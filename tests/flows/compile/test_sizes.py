@@ -102,12 +102,12 @@ def test_one_artifact_for_each_size_and_one_set(
     assert failed.code == 2
     assert failed.error()[1] == "it has artifacts for x=1,3,4,8; x=1,3,4,16"
 
-    for words, names in (
+    for given, names in (
         ((), ["m-8-onnxruntime-fp32.onnx", "m-16-onnxruntime-fp32.onnx"]),
         (("--shape", "x=1,3,4,16"), ["m-16-onnxruntime-fp32.onnx"]),
         (("--inputs", tmp_path / "x.npz"), ["m-16-onnxruntime-fp32.onnx"]),
     ):
-        plan = call("benchmark", path, *words, "--dry-run").json()
+        plan = call("benchmark", path, *given, "--dry-run").json()
         assert [Path(one["model"]).name for one in plan["candidates"]] == names
 
     (tmp_path / "data.py").write_text(DATA, encoding="utf-8")

@@ -32,7 +32,7 @@ SLOWER = 10  # largest ratio of inference times between inputs of one model
 MAX_LOADED = 4  # workers for different sizes of one model
 
 
-class Settings(TypedDict, total=False):
+class RunnerSettings(TypedDict, total=False):
     """Optional settings of a runner."""
 
     options: Mapping[str, str]
@@ -188,7 +188,7 @@ class SizedRunner:
     At most `MAX_LOADED` stay loaded until the `with` block ends.
     """
 
-    def __init__(self, model: Model, runtime: str, device: Device, **settings: Unpack[Settings]) -> None:
+    def __init__(self, model: Model, runtime: str, device: Device, **settings: Unpack[RunnerSettings]) -> None:
         self._model, self._runtime, self._device, self._settings = model, runtime, device, settings
         self._runners: dict[tuple[object, ...], Runner] = {}  # by the shapes of the inputs, the last used one last
         self._notes: dict[str, None] = {}
@@ -229,7 +229,7 @@ class SizedRunner:
         return Runner(model, find_record(Path(model.path)), self._runtime, self._device, **self._settings)
 
 
-def make_runner(model: Model, runtime: str, device: Device, **settings: Unpack[Settings]) -> Runner | SizedRunner:
+def make_runner(model: Model, runtime: str, device: Device, **settings: Unpack[RunnerSettings]) -> Runner | SizedRunner:
     """Return the runner of a model, an artifact or a set."""
     if any(isinstance(size, str) for spec in model.signature.inputs for size in spec.shape):
         return SizedRunner(model, runtime, device, **settings)
