@@ -32,6 +32,17 @@ def resolve_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) ->
     return {spec.name: _resolve_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
 
 
+def fix_batch(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """Return shapes with batch 1 for the inputs whose only dynamic dimension is the first, except those in `shapes`."""
+    return {
+        spec.name: (1, *(size for size in spec.shape[1:] if isinstance(size, int)))
+        for spec in signature.inputs
+        if spec.name not in shapes
+        and spec.default_shape is None
+        and [isinstance(size, str) for size in spec.shape] == [True] + [False] * (len(spec.shape) - 1)
+    }
+
+
 def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     known = tuple(size for size in spec.shape if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):

@@ -7,8 +7,9 @@ number per process, with rank methods that assume no distribution, since the tim
 outliers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from math import hypot
 
 import numpy as np
 from msgspec import Struct
@@ -29,6 +30,11 @@ class Interval(Struct, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     confidence: float
+
+
+def make_exact(value: float) -> Interval:
+    """Return the interval of a value that is known without error."""
+    return Interval(value=value, low=value, high=value, confidence=1.0)
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
@@ -73,6 +79,27 @@ def shift_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0
         raise ValueError("no values")
     differences = np.sort(np.subtract.outer(np.asarray(b, float), np.asarray(a, float)).ravel())
     return _rank_interval(differences, _rank_sum_counts(len(a), len(b)), confidence)
+
+
+def combine_intervals(a: Interval, b: Interval) -> Interval:
+    """Return the difference b − a of two independent estimates, with an interval from theirs.
+
+    Zou and Donner (Statistics in Medicine 27, 2008): the distances of the estimates from their bounds are added as
+    squares. The confidence is that of the less certain estimate.
+    """
+    value = b.value - a.value
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return Interval(value=value, low=None, high=None, confidence=0.0)
+    low = value - hypot(b.value - b.low, a.high - a.value)
+    high = value + hypot(b.high - b.value, a.value - a.low)
+    return Interval(value=value, low=low, high=high, confidence=min(a.confidence, b.confidence))
+
+
+def map_interval(interval: Interval, change: Callable[[float], float]) -> Interval:
+    """Return the interval of an increasing function of the estimate."""
+    low = None if interval.low is None else change(interval.low)
+    high = None if interval.high is None else change(interval.high)
+    return Interval(value=change(interval.value), low=low, high=high, confidence=interval.confidence)
 
 
 def _rank_interval(ordered: Floats, counts: tuple[int, ...], confidence: float) -> Interval:

@@ -7,11 +7,12 @@ from statistics import median
 
 import numpy as np
 
-from edgewright.bench.energy import Energy
+from edgewright.bench.energy import Energy, compute_energy
 from edgewright.bench.session import ProcessSamples
 from edgewright.bench.statistics import median_interval
 from edgewright.schema.run import LayerReport, Metric, Run, Series
 
+PERCENTILES = {"latency": 50, "p90": 90, "p95": 95}
 PER_PROCESS: dict[str, tuple[str, Callable[[ProcessSamples], float | None]]] = {
     "start": ("us", lambda process: process.start_us),
     "import": ("us", lambda process: process.import_us),
@@ -30,8 +31,8 @@ PER_PROCESS: dict[str, tuple[str, Callable[[ProcessSamples], float | None]]] = {
 }
 
 
-def make_series(processes: Sequence[ProcessSamples]) -> tuple[Series, ...]:
-    """Return all raw samples as series.
+def make_series(processes: Sequence[ProcessSamples], power_w: float | None = None) -> tuple[Series, ...]:
+    """Return all raw samples as series; `energy` has the value of each process.
 
     Samples of all processes are concatenated; `wall.samples` has the count of each process, `chunk.samples` of each
     chunk.
@@ -49,6 +50,9 @@ def make_series(processes: Sequence[ProcessSamples]) -> tuple[Series, ...]:
         if any(value is not None for value in values):
             data = tuple(float("nan") if value is None else float(value) for value in values)
             rows.append(Series(name=name, unit=unit, data=data))
+    energies = [compute_energy([process], power_w).uj_per_inference for process in processes]
+    if known := tuple(value for value in energies if value is not None):
+        rows.append(Series(name="energy", unit="uJ", data=known))
     return (*rows, *_make_sensor_series(processes))
 
 
@@ -87,6 +91,22 @@ def read_chunk_medians(run: Run) -> list[list[float]]:
         if medians:
             found.append(medians)
     return found
+
+
+def read_process_values(run: Run, quantity: str) -> list[float]:
+    """Return one positive value per process from a stored run's series.
+
+    Args:
+        quantity: `latency` for the median of the inference times, `p90` and `p95` for their percentiles, else the name
+            of a series with one value per process.
+    """
+    series = {row.name: row.data for row in run.series}
+    if (percentile := PERCENTILES.get(quantity)) is None:
+        values = list(series.get(quantity, ()))
+    else:
+        processes = _split_samples(series.get("wall", ()), parse_counts(series.get("wall.samples", ())))
+        values = [float(np.percentile(samples, percentile)) for samples in processes if samples]
+    return [value for value in values if 0 < value < inf]
 
 
 def parse_counts(values: Sequence[float]) -> list[int]:

@@ -25,12 +25,15 @@ _VALUES = """
     force integer_io qat control epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip
     train_precision patience checkpoint_s train_threads held_out report teach views method importance target_speedup
     target_bytes target_macs sparsity scope pattern multiple rounds round_epochs seeds temperature alpha transfer
-    transfer_weight
+    transfer_weight goal undecided
 """
 MAY_SET: dict[str, SettingKind] = {
     **dict.fromkeys(_VALUES.split(), "value"),
     **dict.fromkeys(
-        ("inputs", "task", "recipe", "weights", "teacher_weights", "student_weights", "output", "html", "work_folder"),
+        (
+            *("inputs", "task", "recipe", "weights", "teacher_weights", "student_weights", "output", "html"),
+            *("work_folder", "baseline", "junit", "summary"),
+        ),
         "path",
     ),
     **dict.fromkeys(("data", "eval_data", "val"), "data"),
@@ -42,6 +45,7 @@ MAY_NOT_SET = {
     "copy": "this file must not turn the demo into a copy of its files",
     "allow_code": "a file must not allow its own code to run",
     "on": "this file must not choose the device that models are sent to",
+    "write": "this file must not turn a check into a new baseline",
     "plan": "a plan names its own files and devices",
     "host": "this file must not choose who can reach the pages",
     "port": "this file must not choose the port of the pages",

@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "edgewright.cli.commands.evaluate",
     "benchmark": "edgewright.cli.commands.benchmark",
     "compare": "edgewright.cli.commands.compare",
+    "gate": "edgewright.cli.commands.gate",
     "runs": "edgewright.cli.commands.runs",
     "runtimes": "edgewright.cli.commands.runtimes",
     "ui": "edgewright.cli.commands.ui",

@@ -10,20 +10,22 @@ from edgewright.flows.compile.flow import compile_all
 from edgewright.flows.compile.sources import hash_source
 from edgewright.flows.distill.flow import distill
 from edgewright.flows.evaluate.flow import evaluate
+from edgewright.flows.gate.flow import check_gate
 from edgewright.flows.prune.flow import prune
 from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
-from edgewright.schema.plan import CompilePlan, DistillPlan, EvaluatePlan, PrunePlan, QuantizePlan
+from edgewright.schema.plan import CompilePlan, DistillPlan, EvaluatePlan, GatePlan, PrunePlan, QuantizePlan
 from edgewright.schema.run import Metric, Run
 
-Plan = CompilePlan | EvaluatePlan | QuantizePlan | PrunePlan | DistillPlan
+Plan = CompilePlan | EvaluatePlan | QuantizePlan | PrunePlan | DistillPlan | GatePlan
 PLANS: dict[str, type[Plan]] = {
     "compile": CompilePlan,
     "evaluate": EvaluatePlan,
     "quantize": QuantizePlan,
     "prune": PrunePlan,
     "distil": DistillPlan,
+    "gate": GatePlan,
 }
 
 
@@ -64,8 +66,9 @@ def _load_plan(run: Run) -> Plan:
 
 def _hash_sources(plan: Plan) -> list[tuple[str, str, str]]:
     """Return path, current hash and recorded hash of each model that the plan names."""
-    if isinstance(plan, EvaluatePlan):
-        return [(one.model, read_model(Path(one.model)).sha256, one.model_sha256) for one in plan.candidates]
+    if isinstance(plan, EvaluatePlan | GatePlan):
+        candidates = plan.timing.candidates if isinstance(plan, GatePlan) else plan.candidates
+        return [(one.model, read_model(Path(one.model)).sha256, one.model_sha256) for one in candidates]
     if isinstance(plan, DistillPlan):
         source, weights, recorded = plan.teacher, plan.teacher_weights, plan.teacher_sha256
     else:
@@ -107,6 +110,9 @@ def _carry_out(plan: Plan, out: Path, workspace: Workspace) -> tuple[str | None,
         case PrunePlan():
             pruned, error = prune(plan, out, workspace)
             return pruned.run_id, error
+        case GatePlan():
+            checked = check_gate(plan, workspace)
+            return checked.report.run_id, checked.error
         case DistillPlan():
             distilled, error = distill(plan, out, workspace)
             return distilled.run_id, error

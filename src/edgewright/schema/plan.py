@@ -72,14 +72,21 @@ def encode_plan(plan: Struct) -> bytes:
 def hash_plan(plan: Struct) -> str:
     """Return the hash of a plan of any kind, with content hashes instead of the paths that they belong to."""
     bare = msgspec.to_builtins(plan)
+    _drop_paths(bare)
+    return sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
+
+
+def _drop_paths(bare: dict[str, Any]) -> None:
+    """Replace the paths in a plan, and in plans that are part of it, by content hashes."""
     for candidate in bare.get("candidates", ()):
         candidate["model"] = candidate["model_sha256"] or candidate["model"]
-    for name in bare:
+    for name, value in bare.items():
         if f"{name}_sha256" in bare or bare.get(f"{name}_fingerprint"):
             bare[name] = None
+        elif name in ("timing", "evaluation") and value is not None:
+            _drop_paths(value)
     if "source_sha256" in bare:
         bare["weights"] = None  # part of the source's hash
-    return sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
 class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -332,3 +339,23 @@ class DistillPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     threads: int = 1
     shapes: dict[str, tuple[int, ...]] = {}
     timeout_s: float = 600.0
+
+
+class GatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that determines a check against a baseline.
+
+    Attributes:
+        timing: how the model, its only candidate, is measured.
+        evaluation: how it is evaluated; None without data.
+        baseline: path of the baseline file.
+        goals: in the grammar of `schema.goals`.
+        undecided: whether the gate passes if a goal is not shown.
+    """
+
+    schema: str = "edgewright.gate-plan/1"
+    timing: BenchmarkPlan
+    evaluation: EvaluatePlan | None = None
+    baseline: str
+    baseline_sha256: str = ""
+    goals: str
+    undecided: Literal["pass", "fail"] = "pass"

@@ -251,7 +251,7 @@ class BenchmarkSession:
         via = {"layers-via": measured.report.via} if measured.report else {}
         run.add(
             metrics=metrics,
-            series=make_series(measured.processes),
+            series=make_series(measured.processes, self._plan.power_w),
             layers=measured.report.layers if measured.report else (),
             warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
             if measured.failure is None

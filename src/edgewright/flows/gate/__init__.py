@@ -1,0 +1,1 @@
+"""Check a model's speed, size and accuracy against a baseline file."""

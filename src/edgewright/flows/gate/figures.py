@@ -1,0 +1,77 @@
+"""Figures of a gate by the metrics of `schema.goals`, each with its interval, and their comparison."""
+
+from math import exp, log
+
+from edgewright.bench.statistics import Interval, combine_intervals, map_interval, median_interval, paired_interval
+from edgewright.bench.summary import read_process_values
+from edgewright.bench.verdict import CONFIDENCE, SESSION_DRIFT
+from edgewright.flows.benchmark.comparison import compare_pair
+from edgewright.flows.evaluate.report import EvaluationRow
+from edgewright.schema.metrics import is_share
+from edgewright.schema.run import Run
+
+# Timed metrics with their values per process in `bench.summary.read_process_values`.
+TIMED = {"latency": "latency", "p90": "p90", "p95": "p95", "memory": "memory.peak", "energy": "energy"}
+POINTS = 100.0
+EVALUATION_CONFIDENCE = 0.95
+
+
+def estimate(run: Run, metric: str) -> Interval | None:
+    """Return the median over the processes of a benchmark's run; None without values."""
+    values = read_process_values(run, TIMED[metric])
+    return median_interval(values, CONFIDENCE) if values else None
+
+
+def compare_rounds(a: Run, b: Run, metric: str) -> Interval | None:
+    """Return the ratio b over a of two runs of one session, paired round by round; None without values."""
+    if metric == "latency":
+        found = compare_pair(a, b, 0.0)
+        return Interval(value=found.ratio, low=found.low, high=found.high, confidence=found.confidence)
+    pairs = list(zip(*(read_process_values(run, TIMED[metric]) for run in (a, b)), strict=False))
+    if not pairs:
+        return None
+    return map_interval(paired_interval([log(after / before) for before, after in pairs], CONFIDENCE), exp)
+
+
+def compare_sessions(a: Interval, b: Interval, drift: float = SESSION_DRIFT) -> Interval:
+    """Return the ratio b over a of estimates of two sessions; its interval is wider by the drift between sessions."""
+    if any(one is not None and one <= 0 for one in (a.value, a.low, b.value, b.low)):
+        return Interval(value=float("nan"), low=None, high=None, confidence=0.0)
+    ratio = map_interval(combine_intervals(map_interval(a, log), map_interval(b, log)), exp)
+    low = None if ratio.low is None else ratio.low / (1 + drift)
+    high = None if ratio.high is None else ratio.high * (1 + drift)
+    return Interval(value=ratio.value, low=low, high=high, confidence=ratio.confidence)
+
+
+def read_metric(row: EvaluationRow) -> Interval | None:
+    """Return the task's metric of an evaluation; None if it could not be computed."""
+    found = row.metric
+    if found is None:
+        return None
+    return Interval(value=found.value, low=found.low, high=found.high, confidence=EVALUATION_CONFIDENCE)
+
+
+def compute_drop(difference: Interval, metric: str, better: str) -> Interval:
+    """Return how much worse the metric became, in points of a share, else in its own unit.
+
+    Args:
+        difference: of the metric, new minus old.
+    """
+    scale = POINTS if is_share(metric) else 1.0
+    low, high = difference.low, difference.high
+    if better == "higher":
+        difference = Interval(
+            value=0.0 - difference.value,
+            low=None if high is None else 0.0 - high,
+            high=None if low is None else 0.0 - low,
+            confidence=difference.confidence,
+        )
+    return map_interval(difference, lambda value: value * scale)
+
+
+def read_paired_difference(row: EvaluationRow) -> Interval | None:
+    """Return the metric minus that of the reference, on the same samples; None without one."""
+    found = row.paired
+    if found is None:
+        return None
+    return Interval(value=found.difference, low=found.low, high=found.high, confidence=EVALUATION_CONFIDENCE)
