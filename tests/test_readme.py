@@ -20,7 +20,7 @@ def test_readme_states_the_two_commands_first() -> None:
 
 
 def test_readme_shows_the_demo_as_it_is() -> None:
-    from edgewright.cli.commands.demo import ACCURACY_INTERVAL, HEADERS
+    from edgewright.cli.commands.setup.demo import ACCURACY_INTERVAL, HEADERS
 
     shown = next(line for line in README.splitlines() if line.startswith("runtime "))
     assert re.split(r" {2,}", shown.strip()) == [header for header in HEADERS if header != ACCURACY_INTERVAL]

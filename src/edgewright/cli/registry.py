@@ -5,8 +5,8 @@ from importlib import import_module
 import click
 
 COMMANDS = {
-    "doctor": "edgewright.cli.commands.doctor",
-    "demo": "edgewright.cli.commands.demo",
+    "doctor": "edgewright.cli.commands.setup.doctor",
+    "demo": "edgewright.cli.commands.setup.demo",
     "analyze": "edgewright.cli.commands.analyze",
     "compile": "edgewright.cli.commands.compile",
     "quantize": "edgewright.cli.commands.quantize",
@@ -19,7 +19,7 @@ COMMANDS = {
     "compare": "edgewright.cli.commands.compare",
     "gate": "edgewright.cli.commands.gate",
     "runs": "edgewright.cli.commands.runs",
-    "runtimes": "edgewright.cli.commands.runtimes",
+    "runtimes": "edgewright.cli.commands.setup.runtimes",
     "ui": "edgewright.cli.commands.ui",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark", "distil": "distill"}

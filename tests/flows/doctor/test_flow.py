@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgewright.cli.app import edgewright
-from edgewright.cli.commands.doctor import make_runtime_row, name_machine
+from edgewright.cli.commands.setup.doctor import make_runtime_row, name_machine
 from edgewright.errors import RuntimeMissing
 from edgewright.flows.doctor.checks import Code, DoctorFinding, read_machine_state, run_checks
 from edgewright.flows.doctor.flow import (
