@@ -54,7 +54,7 @@ def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, 
         raise InputError(
             f"input '{spec.name}' has dynamic dimensions ({free})",
             f"its shape is {_show_shape(spec.shape)}",
-            f"set them with --shape {spec.name}={','.join(_guess_sizes(spec.shape))}",
+            f"set them with --shape {spec.name}={','.join(guess_sizes(spec.shape))}",
         )
     if len(given) != len(spec.shape) or any(
         isinstance(w, int) and w != g for w, g in zip(spec.shape, given, strict=True)
@@ -71,7 +71,7 @@ def _show_shape(shape: Sequence[int | str]) -> str:
     return "[" + ", ".join(str(size) or "?" for size in shape) + "]"
 
 
-def _guess_sizes(shape: Sequence[int | str]) -> list[str]:
+def guess_sizes(shape: Sequence[int | str]) -> list[str]:
     """Return example sizes for the hint: 1 for a dynamic first dimension, usually the batch, 224 for others."""
     return [str(size) if isinstance(size, int) else "1" if i == 0 else "224" for i, size in enumerate(shape)]
 

@@ -5,11 +5,13 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
 
 from edgewright import __version__
+from edgewright.cli.completion import add_completion
 from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
 from edgewright.cli.parse import check_utf8
 from edgewright.cli.registry import COMMANDS, find_command, normalize_word
@@ -27,7 +29,10 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return find_command(cmd_name)
+        command = find_command(cmd_name)
+        if command is not None:
+            add_completion(command)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -39,6 +44,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={
         "token_normalize_func": normalize_word,
         "help_option_names": ["-h", "--help"],
@@ -59,6 +65,10 @@ def edgewright(ctx: click.Context, debug: bool) -> None:
     config = load_config(os.environ)
     ctx.default_map = make_command_defaults(config)
     ctx.meta[FILE_NAME] = config.project
+    if ctx.invoked_subcommand is None:
+        from edgewright.cli.overview import show_overview
+
+        show_overview()
 
 
 def run(arguments: list[str]) -> int:
@@ -123,7 +133,11 @@ def _translate_click_error(error: click.ClickException) -> UsageError:
         return UsageError(error.format_message())
     why = " ".join(context.get_usage().split()).replace("Usage:", "usage:", 1)
     if isinstance(context.command, click.Group):
-        why = f"known: {', '.join(context.command.list_commands(context))}"
+        known = context.command.list_commands(context)
+        why = f"known: {', '.join(known)}"
+        if close := get_close_matches(str(getattr(error, "command_name", "")), known, 1):
+            what = f"{error.message.rstrip('.')}. Did you mean '{close[0]}'?"
+            return UsageError(what, why, f"{context.command_path} {close[0]} --help")
     return UsageError(error.format_message().rstrip("."), why, f"{context.command_path} --help")
 
 

@@ -7,6 +7,7 @@ import click
 COMMANDS = {
     "doctor": "edgewright.cli.commands.setup.doctor",
     "demo": "edgewright.cli.commands.setup.demo",
+    "init": "edgewright.cli.commands.setup.init",
     "analyze": "edgewright.cli.commands.analyze",
     "compile": "edgewright.cli.commands.compile",
     "quantize": "edgewright.cli.commands.quantize",
@@ -21,6 +22,7 @@ COMMANDS = {
     "runs": "edgewright.cli.commands.runs",
     "runtimes": "edgewright.cli.commands.setup.runtimes",
     "ui": "edgewright.cli.commands.ui",
+    "completion": "edgewright.cli.commands.setup.completion",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark", "distil": "distill"}
 FORMER_NAMES = {"distill": "distil"}  # config tables and variables with these names are still read

@@ -1,1 +1,1 @@
-"""Commands that prepare a machine or a folder: doctor, demo, runtimes."""
+"""Commands that prepare a machine or a folder: doctor, demo, init, runtimes, completion."""
