@@ -173,3 +173,24 @@ def test_the_parameters_are_the_message_that_the_converter_reads(tmp_path: Path)
     assert (algorithm[0], number) == (2, 2)
     assert b"w0_DequantizeLinear_Output" in inner
     assert np.float32(layers[0].input_params.scale).tobytes() in inner
+
+
+@pytest.mark.parametrize("front", ["Relu", "GlobalAveragePool"])
+def test_a_layer_behind_a_float_activation_has_the_sources_numbers(front: str, tmp_path: Path) -> None:
+    """MNN applied the scale of the layer's input to the tensor before the activation too."""
+    parts, constants = quantized_constant("w", 8, 6)
+    for tensor, scale in (("f", 0.02), ("o", 0.005)):
+        constants += [constant(f"{tensor}_scale", scale), constant(f"{tensor}_zero", 128, np.uint8)]
+    nodes = [
+        node(front, ["x"], ["g"], "front"),
+        node("Flatten", ["g"], ["f"], "flat"),
+        *parts,
+        *quantize("f"),
+        node("Gemm", ["f_dq", "w_dq"], ["o"], "layer"),
+        *quantize("o"),
+    ]
+    shape = [1, 8, 1, 1] if front == "Relu" else [1, 8, 5, 5]
+    source = write_onnx(tmp_path / "q.onnx", nodes, [value("x", shape)], [value("o_dq", [1, 6])], constants)
+    compiled = compile_file(source, tmp_path / "out", "w8a8")
+    feeds = {"x": np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
+    assert sqnr_db(run_onnx(source, feeds), run(tmp_path / "out", compiled, feeds)) > 35

@@ -4,7 +4,7 @@ These faults were observed with MNN 3.6.1 on x86-64: products lose their weights
 kernel of MaxPool reads negative numbers as large ones, and that of AveragePool truncates instead of rounding.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -16,6 +16,9 @@ from edgewright.formats.onnx.constants import add_initializers, read_array, read
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel
 from edgewright.runtimes.mnn.conversion.int8 import CONVERTED, MnnInt8Layer
 
+# Operators through which MNN propagates quantization parameters to the tensor before them.
+PROPAGATING = ("Relu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose")
 POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 PRODUCTS = ("Gemm", "MatMul")
 
@@ -23,6 +26,7 @@ PRODUCTS = ("Gemm", "MatMul")
 def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8Layer]) -> Any:
     """Return the float graph as an ONNX model; `extracted` is not changed."""
     model = deepcopy(extracted.model)
+    _separate_float_inputs(model.graph, extracted, layers)
     _remove_redundant_bounds(model.graph, layers)
     _keep_pools_in_float(model.graph, extracted.output_params)
     _convert_products(model.graph, {layer.node for layer in layers})
@@ -38,6 +42,33 @@ def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None
         if behind and inner not in graph_outputs and _is_own_bound(producers[behind[0]], layer.output_params, graph):
             producers[inner].output[0] = behind[0]
             graph.node.remove(producers[behind[0]])
+
+
+def _separate_float_inputs(graph: Any, extracted: ExtractedFloatModel, layers: Sequence[MnnInt8Layer]) -> None:
+    """Insert a maximum with the range's lower end between a float activation or pool and the layer that reads it.
+
+    That changes no value, and stops the propagation of the layer's quantization parameters to the tensor before.
+    """
+    known = {*extracted.output_params, *(tensor for layer in layers for tensor in layer.tensors)}
+    producers = find_producers(graph.node)
+    for source, quant_params in {layer.source: layer.input_params for layer in layers}.items():
+        if not _is_behind_float(source, producers, known):
+            continue
+        producer = producers[source]
+        producer.output[0] = f"{source}__float"
+        place = next(at for at, node in enumerate(graph.node) if node.output[0] == producer.output[0])
+        graph.node.insert(place + 1, _at_least(graph, producer.output[0], source, quant_params.floor))
+
+
+def _is_behind_float(tensor: str, producers: Mapping[str, Any], known: Collection[str]) -> bool:
+    """Return whether an activation or pool of a float tensor made this one, directly or before it was reshaped."""
+    while (producer := producers.get(tensor)) is not None and producer.op_type in (*PROPAGATING, *RESHAPES):
+        if producer.input[0] in known:
+            return False
+        if producer.op_type in PROPAGATING:
+            return True
+        tensor = producer.input[0]
+    return False
 
 
 def _is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewright.formats.onnx.attributes import read_attribute
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.mnn.conversion.rewrites import POOLS
+from edgewright.runtimes.windows import POOLS
 
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 RECURRENT = ("RNN", "GRU", "LSTM")

@@ -4,27 +4,36 @@ The last replacement of a node gets its output's name, by which layers find it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from math import ceil, sqrt
+from math import prod, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
 from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array, read_static_shapes
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.windows import (
+    SeparatedPadding,
+    complete_window,
+    crop_negative_pads,
+    has_uneven_pads,
+    separate_padding,
+)
 
-POOLS = ("AveragePool", "MaxPool", "LpPool")
 SOFTMAX_ON_LAST = 13  # the opset from which on a softmax is over the last axis by default
 PAD_AXES = 3  # position of the axes among the inputs of Pad
 ERF_P, ERF_A = 0.3275911, (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
-WINDOWED = (*POOLS, "Conv")
-Sizes = Sequence[int]
+BROADCAST = ("Add", "Sub", "Mul", "Div", "Max", "Min")
 
 
 class ModelFacts(NamedTuple):
-    """Properties of a model: its constant tensors, the sizes of all tensors, and its opset."""
+    """Properties of a model: its constant tensors, the sizes of all tensors, the operators that read each, and its
+    opset."""
 
     constants: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
+    readers: Mapping[str, frozenset[str]]
     opset: int
 
 
@@ -42,7 +51,9 @@ def rewrite_nodes(model: Any) -> None:
     """Apply every matching rewrite; the model's shapes must have been inferred."""
     graph = model.graph
     opset = max((one.version for one in model.opset_import if not one.domain), default=SOFTMAX_ON_LAST)
-    known = ModelFacts(find_constants(graph), read_static_shapes(graph), opset)
+    constants = find_constants(graph)
+    sizes = {name: tuple(tensor.dims) for name, tensor in constants.items()}
+    known = ModelFacts(constants, sizes | read_static_shapes(graph), _find_reading_ops(graph), opset)
     changes = [(node, _find_change(node, known)) for node in graph.node]
     del graph.node[:]
     for node, change in changes:
@@ -50,36 +61,27 @@ def rewrite_nodes(model: Any) -> None:
         graph.initializer.extend(change.constants if change else [])
 
 
+def _find_reading_ops(graph: Any) -> dict[str, frozenset[str]]:
+    return {name: frozenset(one.op_type for one in nodes) for name, nodes in find_readers(graph.node).items()}
+
+
 def _find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    _complete_window(node, known)
+    complete_window(node, known.shapes)
     rewrite = REWRITES.get(node.op_type)
     return rewrite(node, known) if rewrite and not node.domain else None
 
 
-def _complete_window(node: Any, known: ModelFacts) -> None:
-    """Write strides and padding explicitly. MNN reads absent strides of a pool as 0, and misreads some automatic
-    padding."""
-    kernel = read_attribute(node, "kernel_shape", None)
-    if node.op_type not in WINDOWED or not kernel:
-        return
-    strides = read_attribute(node, "strides", None) or [1] * len(kernel)
-    write_attribute(node, "strides", list(strides))
-    shape = known.shapes.get(node.input[0])
-    rule = read_attribute(node, "auto_pad", b"NOTSET")
-    if rule in (b"SAME_LOWER", b"SAME_UPPER") and shape:
-        dilations = read_attribute(node, "dilations", None) or [1] * len(kernel)
-        small, large = _pad_same(shape[2:], kernel, strides, dilations)
-        write_attribute(node, "auto_pad", "NOTSET")
-        write_attribute(node, "pads", [*large, *small] if rule == b"SAME_LOWER" else [*small, *large])
+def _pad_apart(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+    """Write uneven padding of a transposed convolution as a Slice, and that of an average as a Pad: MNN pads the other
+    end, and divides by other counts."""
+    uneven = has_uneven_pads(node) and all(name in known.shapes for name in (node.input[0], node.output[0]))
+    if not uneven or (node.op_type == "AveragePool" and not read_attribute(node, "count_include_pad", 0)):
+        return None
+    return _to_replacement(separate_padding(node, known.shapes))
 
 
-def _pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> tuple[list[int], list[int]]:
-    """Return the padding of each axis for an output of ⌈size / stride⌉: the smaller one, and that of the other side."""
-    totals = [
-        max((ceil(size / stride) - 1) * stride + (extent - 1) * dilation + 1 - size, 0)
-        for size, extent, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True)
-    ]
-    return [total // 2 for total in totals], [total - total // 2 for total in totals]
+def _to_replacement(made: SeparatedPadding) -> ReplacementNodes:
+    return ReplacementNodes(made.nodes, [make_tensor(name, array) for name, array in made.constants.items()])
 
 
 def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -206,10 +208,12 @@ def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Extend constant pads of some axes to all axes: MNN ignores the `axes` input."""
-    if len(node.input) <= PAD_AXES or not node.input[PAD_AXES]:
-        return None
+    """Extend constant pads of some axes to all axes, as MNN ignores the `axes` input; negative ones become a Slice."""
     shape = known.shapes.get(node.input[0])
+    if len(node.input) <= PAD_AXES or not node.input[PAD_AXES]:
+        given = known.constants.get(node.input[1]) if len(node.input) > 1 else None
+        cropped = None if given is None else crop_negative_pads(node, read_array(given).tolist())
+        return _to_replacement(cropped) if cropped else None
     pads, axes = (known.constants.get(node.input[i]) for i in (1, PAD_AXES))
     if shape is None or pads is None or axes is None:
         return None
@@ -220,6 +224,8 @@ def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     name = f"{node.output[0]}/pads"
     node.input[1] = name
     del node.input[PAD_AXES]
+    if cropped := crop_negative_pads(node, every.reshape(-1).tolist()):
+        return _to_replacement(cropped)
     return ReplacementNodes([node], [make_tensor(name, every.reshape(-1))])
 
 
@@ -231,6 +237,8 @@ def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     direction = read_attribute(node, "direction", b"forward")
     if shape is None:
         return None
+    if shape[0] == 1 and len(node.output) > 1 and node.output[1] and direction != b"reverse":
+        return _take_only_state(node)
     if direction == b"reverse":
         return _reverse_twice(node, shape[0])
     if direction == b"bidirectional" and node.op_type == "GRU" and len(node.output) > 1 and node.output[1]:
@@ -247,6 +255,100 @@ def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
     before = _make(node, "Gather", [source, order.name], node.input[0])
     behind = _make(node, "Gather", [node.output[0], order.name], result)
     return ReplacementNodes([before, node, behind], [order])
+
+
+def _take_only_state(node: Any) -> ReplacementNodes:
+    """Take the last state of a single step from all states: MNN lets both outputs share their memory, so an operator
+    that works in place on the one changes the other."""
+    axis = make_tensor(f"{node.output[1]}/axis", np.zeros(1, np.int64))
+    squeeze = _make(node, "Squeeze", [node.output[0], axis.name], node.output[1])
+    node.output[1] = ""
+    return ReplacementNodes([node, squeeze], [axis])
+
+
+def _broadcast_scalar(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+    """Make a constant of one element a scalar: MNN fuses one of several axes into a convolution before it, wrongly."""
+    ranks = [len(known.shapes[name]) if name in known.shapes else -1 for name in node.input]
+    constants = []
+    for at, name in enumerate(node.input):
+        tensor = known.constants.get(name)
+        if tensor is None or ranks[at] < 1 or prod(tensor.dims) != 1 or max(ranks[:at] + ranks[at + 1 :]) < ranks[at]:
+            continue
+        node.input[at] = f"{node.output[0]}/scalar{at}"
+        constants.append(make_tensor(node.input[at], read_array(tensor).reshape(())))
+    return ReplacementNodes([node], constants) if constants else None
+
+
+def _scatter_flat(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+    """Number the elements of the indexed axes: MNN scatters over one axis only."""
+    tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
+    count = known.shapes.get(node.input[1], (1,))[-1]
+    if count < 2:
+        return None
+    if tensor is None or shape is None:
+        reason = f"ScatterND (node {node.name}): MNN scatters over one axis only, and its indices are computed"
+        raise NotConvertible(reason, "export the model with constant indices, or compile for another runtime")
+    result, sizes = node.output[0], shape[:count]
+    indices = np.moveaxis(read_array(tensor), -1, 0) % np.asarray(sizes).reshape(-1, *[1] * (len(tensor.dims) - 1))
+    constants = {
+        "indices": np.ravel_multi_index(tuple(indices), sizes)[..., None].astype(np.int64),
+        "flat": np.asarray([prod(sizes), *shape[count:]], np.int64),
+        "back": np.asarray(shape, np.int64),
+    }
+    names = [f"{result}/{name}" for name in constants]
+    source, scattered = f"{result}/rows", f"{result}/scattered"
+    nodes = [
+        _make(node, "Reshape", [node.input[0], names[1]], source),
+        _make(node, "ScatterND", [source, names[0], node.input[2]], scattered),
+        _make(node, "Reshape", [scattered, names[2]], result),
+    ]
+    return ReplacementNodes(nodes, [make_tensor(f"{result}/{name}", array) for name, array in constants.items()])
+
+
+def _expand_softplus(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+    """Expand to max(x, 0) + log(1 + exp(−|x|)), which does not overflow: MNN's is at most 87, enough for a Tanh."""
+    if known.readers.get(node.output[0]) == frozenset(["Tanh"]):
+        return None
+    source, result = node.input[0], node.output[0]
+    steps = [("Abs", [source], "size"), ("Neg", ["size"], "minus"), ("Exp", ["minus"], "bell"),
+             ("Add", ["bell", "one"], "more"), ("Log", ["more"], "tail"), ("Relu", [source], "above"),
+             ("Add", ["above", "tail"], "")]  # fmt: skip
+    return ReplacementNodes(_chain(node, steps, (source,)), [_scalar(f"{result}/one", 1.0)])
+
+
+def _expand_log_sum(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+    """Expand to m + log(sum(exp(x − m))) with the maximum m, which does not overflow."""
+    source, result = node.input[0], node.output[0]
+    rank, shape = len(known.shapes.get(source, ())), known.shapes.get(result)
+    axes = read_attribute(node, "axes", None)
+    if len(node.input) > 1 and node.input[1]:
+        axes = read_array(known.constants[node.input[1]]).tolist() if node.input[1] in known.constants else None
+        if axes is None:
+            return None
+    if not rank or shape is None or (not axes and read_attribute(node, "noop_with_empty_axes", 0)):
+        return None
+    axes = sorted(axis % rank for axis in axes or range(rank))
+    steps = [("ReduceMax", [source], "most"), ("Sub", [source, "most"], "less"), ("Exp", ["less"], "powers"),
+             ("ReduceSum", ["powers", "axes"], "sum"), ("Log", ["sum"], "log"), ("Add", ["log", "most"], "all"),
+             ("Reshape", ["all", "shape"], "")]  # fmt: skip
+    nodes = _chain(node, steps, (source,))
+    write_attribute(nodes[0], "axes", axes)
+    numbers = {"axes": np.asarray(axes, np.int64), "shape": np.asarray(shape, np.int64)}
+    return ReplacementNodes(nodes, [make_tensor(f"{result}/{name}", array) for name, array in numbers.items()])
+
+
+def _chain(node: Any, steps: Sequence[tuple[str, list[str], str]], given: Sequence[str]) -> list[Any]:
+    """Return nodes whose tensors are named after the node's output; the `given` names stay."""
+    result = node.output[0]
+    return [
+        _make(
+            node,
+            op,
+            [name if name in given else f"{result}/{name}" for name in inputs],
+            f"{result}/{output}" if output else result,
+        )
+        for op, inputs, output in steps
+    ]
 
 
 def _gather_last(node: Any, steps: int) -> ReplacementNodes:
@@ -293,6 +395,12 @@ REWRITES: Mapping[str, Rewrite] = {
     "OneHot": _make_depth_integer,
     "Pad": _pad_all_axes,
     "Pow": _raise_to_float,
+    "ReduceLogSumExp": _expand_log_sum,
+    "ScatterND": _scatter_flat,
+    "Softplus": _expand_softplus,
+    "AveragePool": _pad_apart,
+    "ConvTranspose": _pad_apart,
+    **dict.fromkeys(BROADCAST, _broadcast_scalar),
     **dict.fromkeys(REDUCTIONS, _expand_reduction),
     "RNN": _run_forward,
     "GRU": _run_forward,
