@@ -60,6 +60,26 @@ def test_an_error_without_a_cause(call: Call, monkeypatch: pytest.MonkeyPatch) -
     assert call("doctor").err.splitlines()[1] == "  Why: The cause is unknown."
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_encoding_without_a_character_replaces_it_and_json_escapes_it(folder: Path, encoding: str) -> None:
+    environ = {**os.environ, "PYTHONIOENCODING": encoding}
+    tagged = ("benchmark", "m.pretend", *map(str, QUICK), "--tag", "é–=1", "--json")
+    done = subprocess.run([*COMMAND, *tagged], cwd=folder, env=environ, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run([*COMMAND, "runs", "list", "--json"], cwd=folder, env=environ, capture_output=True)
+    assert msgspec.json.decode(listed.stdout)["runs"][0]["tags"]["é–"] == "1"
+    shown = subprocess.run([*COMMAND, "runs", "list"], cwd=folder, env=environ, capture_output=True)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+
+
+def test_a_file_that_may_not_be_accessed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    denied = PermissionError(13, "Permission denied", "/root/.config/edgewright/config.toml")
+    monkeypatch.setattr(app.edgewright, "main", raiser(denied))
+    result = call("doctor")
+    assert result.code == 1
+    assert result.error()[:2] == ("/root/.config/edgewright/config.toml cannot be used", "Permission denied")
+
+
 def test_an_internal_error(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.edgewright, "main", raiser(ZeroDivisionError("by zero")))
     result = call("doctor")

@@ -43,6 +43,11 @@ def fix_batch(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict
     }
 
 
+def describe_batch(name: str) -> str:
+    """Return the note on an input whose batch was chosen by `fix_batch`."""
+    return f"the free batch of input '{name}' is 1; --shape {name}=SIZES sets another"
+
+
 def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     known = tuple(size for size in spec.shape if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):

@@ -155,11 +155,21 @@ def _indent_lines(text: str) -> str:
     return text.strip().replace("\n", "\n       ")
 
 
+def _find_access_error(error: Exception) -> EdgewrightError | None:
+    """Return the error for a file that may not be accessed if that caused the given error."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return None
+    hint = "check the permissions of the file and its folders, and the variable HOME"
+    return EdgewrightError(f"{error.filename} cannot be used", error.strerror or str(error), hint)
+
+
 def _print_unexpected(error: Exception, *, debug: bool) -> int:
     """Print an unexpected exception as an EdgewrightError, and return its exit code."""
     hint = "run the command again with --debug, and report the error with that output"
-    own = find_full_disk_error(error) or EdgewrightError(
-        "Edgewright failed with an internal error", f"{type(error).__name__}: {error}", hint
+    own = (
+        find_full_disk_error(error)
+        or _find_access_error(error)
+        or EdgewrightError("Edgewright failed with an internal error", f"{type(error).__name__}: {error}", hint)
     )
     if debug:
         traceback.print_exception(error, file=sys.stderr)

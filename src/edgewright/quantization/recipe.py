@@ -146,7 +146,9 @@ def _convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
     try:
         recipe = msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{title} is not a valid recipe", str(error), DOCS_HINT) from None
+        kind = RecipeRule if "$.rules" in str(error) else Recipe
+        known = f"; the keys are {', '.join(kind.__struct_fields__)}" if "unknown field" in str(error) else ""
+        raise ConfigError(f"{title} is not a valid recipe", f"{error}{known}", DOCS_HINT) from None
     if recipe.schema != SCHEMA:
         raise ConfigError(f"{title} has schema {recipe.schema}", f"this Edgewright supports {SCHEMA}", DOCS_HINT)
     beside = (recipe.precision, *ALLOWED_RULE_PRECISIONS.get(recipe.precision, ()))

@@ -63,6 +63,11 @@ def get_metric_info(name: str) -> MetricInfo:
     return METRICS.get(name, UNKNOWN_METRIC)
 
 
+def list_task_metrics() -> tuple[str, ...]:
+    """Return the names of the metrics of a task's samples."""
+    return tuple(name for name, info in METRICS.items() if info.basis == "task")
+
+
 def is_share(name: str) -> bool:
     """Return whether the metric is a share, whose differences are given in points."""
     return get_metric_info(name).unit == "share" or name.startswith("share.")

@@ -22,6 +22,11 @@ def escape_json(text: str) -> str:
     return _UNUSUAL.sub(lambda found: "".join(_escape(one) if _is_unseen(one) else one for one in found[0]), text)
 
 
+def escape_ascii(text: str) -> str:
+    """Return equivalent JSON in ASCII."""
+    return re.sub(r"[^\x00-\x7f]", lambda found: _escape(found[0]), text)
+
+
 def _is_unseen(letter: str) -> bool:
     return category(letter) in UNSEEN
 

@@ -168,3 +168,10 @@ def test_two_evaluations_are_compared(call: Call) -> None:
     found = call("compare", *ids, "--json").json()
     assert found["schema"] == "edgewright.compare/1"
     assert found["evaluations"][0]["test"] == "mcnemar"
+
+
+def test_the_list_of_runs_shows_the_metric_and_selects_a_kind(call: Call) -> None:
+    assert call("evaluate", DIGITS / "digits.onnx", *WORDS, "--samples", 20).code == 0
+    (row,) = call("runs", "list", "--kind", "evaluate").rows()
+    assert row["metric"].startswith("accuracy ")
+    assert call("runs", "list", "--kind", "benchmark", "--json").json()["runs"] == []

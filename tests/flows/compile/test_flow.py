@@ -212,10 +212,19 @@ def test_users_inputs_are_what_is_compared_on(model: Path, tmp_path: Path, devic
 # Bad sources
 
 
-def test_free_shapes_are_asked_for(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
+def test_a_free_batch_is_one(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    report, error = compile_here(model, tmp_path / "out", device, store, shapes={}, check=False)
+    assert error is None
+    assert report.artifacts[0].shapes == {"x": (1, 3, 8, 8)}
+    assert "the free batch of input 'x' is 1; --shape x=SIZES sets another" in report.artifacts[0].notes
+
+
+def test_other_free_shapes_are_asked_for(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    free = write_onnx(tmp_path / "free.onnx", [relu], [value("x", ["n", "w"])], [value("y", ["n", "w"])])
     with pytest.raises(InputError, match="dynamic dimensions") as caught:
-        compile_here(model, tmp_path / "out", device, store, shapes={})
-    assert caught.value.try_this.endswith("--shape x=1,3,8,8")
+        compile_here(free, tmp_path / "out", device, store, shapes={})
+    assert caught.value.try_this.endswith("--shape x=1,224")
     with pytest.raises(InputError, match="no such input"):
         compile_here(model, tmp_path / "out", device, store, shapes={"unknown": (1,)})
     assert names_in(tmp_path / "out") == []

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from edgewright.store.runs.queries import RunSummary
     from edgewright.store.store import Store
 
-LIST_HEADERS = ("run", "started", "kind", "state", "model", "runtime", "precision", "device", "p50", "interval", "tags")
+LIST_HEADERS = (
+    "run",
+    "started",
+    "kind",
+    "state",
+    "model",
+    "runtime",
+    "precision",
+    "device",
+    "p50",
+    "interval",
+    "metric",
+    "tags",
+)
 
 
 @click.group()
@@ -27,6 +40,7 @@ def runs() -> None:
 @runs.command("list")
 @click.option("--model", help="Model name, or the first digits of its hash.")
 @click.option("--runtime", help="Runtime of the run.")
+@click.option("--kind", help="Kind of the run, such as benchmark or evaluate.")
 @click.option("--device", help="Device name or id.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag of the run; may be repeated.")
 @click.option("--state", type=click.Choice(get_args(RunState)), help="State of the run.")
@@ -38,9 +52,10 @@ def runs() -> None:
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
     """List the runs, newest first."""
     from edgewright.cli.user_store import open_user_store
+    from edgewright.schema.metrics import list_task_metrics
     from edgewright.store.runs.queries import RunFilter
 
-    chosen = RunFilter(tags=dict(tags), metrics=("latency.p50",), **wanted)
+    chosen = RunFilter(tags=dict(tags), metrics=("latency.p50", *list_task_metrics()), **wanted)
     with closing(open_user_store()) as store:
         rows = store.list_runs(chosen)
     if as_json:
@@ -49,7 +64,7 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
     print_table(
         LIST_HEADERS,
         [_make_list_row(row) for row in rows],
-        droppable=("tags", "device", "kind", "interval", "precision", "started", "state"),
+        droppable=("tags", "device", "kind", "interval", "precision", "started", "state", "metric"),
     )
     if not rows:
         print_message("No runs are stored. `edgewright benchmark MODEL` or `edgewright demo` creates some.")
@@ -57,8 +72,10 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
 
 def _make_list_row(row: RunSummary) -> tuple[str, ...]:
     from edgewright.cli.rendering.tables import format_tags
-    from edgewright.schema.units import UNKNOWN, show_range, show_us
+    from edgewright.schema.metrics import list_task_metrics
+    from edgewright.schema.units import UNKNOWN, show_number, show_range, show_us
 
+    task_metric = next((row.metrics[name] for name in list_task_metrics() if name in row.metrics), None)
     p50 = row.metrics.get("latency.p50")
     return (
         row.id,
@@ -71,6 +88,7 @@ def _make_list_row(row: RunSummary) -> tuple[str, ...]:
         row.device_name or UNKNOWN,
         show_us(p50.value if p50 else None),
         show_range(p50.low, p50.high) if p50 else UNKNOWN,
+        UNKNOWN if task_metric is None else f"{task_metric.name} {show_number(task_metric.value or 0.0)}",
         format_tags(row.tags),
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edgewright.cli.interrupts import raise_if_interrupted
-from edgewright.schema.text import escape_json, printable
+from edgewright.schema.text import escape_ascii, escape_json, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -90,7 +90,9 @@ def print_json(value: object) -> None:
     """Print one JSON object on one line."""
     import msgspec
 
-    click.echo(escape_json(msgspec.json.encode(value).decode()))
+    text = escape_json(msgspec.json.encode(value).decode())
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    click.echo(text if is_unicode else escape_ascii(text))
 
 
 def print_line(text: str) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
 CLOSED_STREAM_ERRORS = (errno.EPIPE, errno.EIO)  # the pipe's reader exited; the terminal was closed
@@ -56,5 +57,7 @@ def tolerate_closed_streams() -> Iterator[None]:
 
 
 def _wrap_stream(stream: TextIO) -> TextIO:
-    """Wrap a stream; Python sets it to None if it was closed at startup."""
+    """Wrap a stream, and replace what its encoding lacks; Python sets it to None if it was closed at startup."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
     return stream if stream is None else cast("TextIO", ClosableStream(stream))

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import check_size, make_feeds, read_feeds, resolve_shapes
+from edgewright.bench.feeds import check_size, describe_batch, fix_batch, make_feeds, read_feeds, resolve_shapes
 from edgewright.devices.protocol import Device
 from edgewright.errors import InputError, LimitReached, ModelNotConvertible, ModelNotFound, UsageError, WorkerTimeout
 from edgewright.flows.evaluate.inference import infer
@@ -110,9 +110,11 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
 
 
 def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> PreparedSource:
+    """Fix the shapes of a file; a dynamic batch without a given size is 1, which is noted."""
     model = read_model(path)
     _check_names(model, shapes)
-    fixed = resolve_shapes(model.signature, shapes)
+    single = fix_batch(model.signature, shapes)
+    fixed = resolve_shapes(model.signature, {**shapes, **single})
     if model.format == "onnx":
         ready = prepare_onnx(path, fixed, folder / "source.onnx")
         read = read_model(ready) if ready != path else model
@@ -120,7 +122,13 @@ def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path
     else:
         read, files = model, {model.format: str(path.absolute())}
     return PreparedSource(
-        model=read, shapes=fixed, files=files, sha256=model.sha256, name=path.name, format=model.format
+        model=read,
+        shapes=fixed,
+        files=files,
+        sha256=model.sha256,
+        name=path.name,
+        format=model.format,
+        notes=tuple(map(describe_batch, single)),
     )
 
 

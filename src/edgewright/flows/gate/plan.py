@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from edgewright.bench.feeds import fix_batch
+from edgewright.bench.feeds import describe_batch, fix_batch
 from edgewright.errors import UsageError
 from edgewright.flows.candidates import choose_runtime, hash_npz, pair_candidates, read_source_signature
 from edgewright.flows.gate.baseline import Baseline, GateOptions, is_reachable, relate_path, resolve_path
@@ -61,7 +61,7 @@ def complete_request(request: GateRequest, baseline: Baseline | None) -> Complet
     model = read_model(Path(request.model))
     shapes = dict(options.get("shape", {}))
     fixed = fix_batch(read_source_signature(model), shapes) if "inputs" not in options else {}
-    notes = tuple(f"the free batch of input '{name}' is 1; --shape {name}=SIZES sets another" for name in fixed)
+    notes = tuple(map(describe_batch, fixed))
     timing = _make_timing(request, model, options, shapes | fixed)
     plan = GatePlan(
         timing=timing,

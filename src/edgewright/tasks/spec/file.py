@@ -49,6 +49,7 @@ KEY_COMMENTS = {
     "mean": "one number, or one for each channel in the order of color",
     "sample_rate": "hertz",
     "window": "samples",
+    "classes": "0: the model's number",
     "softmax": "the outputs are logits",
     "labels": "a file with one class name per line",
     "flip": "mirror half of the images left to right",
