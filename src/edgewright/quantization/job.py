@@ -8,6 +8,7 @@ from edgewright.schema.vocabulary import Precision
 
 BINS = 48
 QuantizationForm = Literal["static", "products"]
+LeaveOut = Literal["", "no-kernel", "not-faster"]
 
 
 class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +24,8 @@ class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         memory: folder with the results of an interrupted attempt.
         form: `static`, or `products` for matrix products only, with `precision`; `model-onnxruntime.onnx` then has the
             same weights in the operators that are fastest in ONNX Runtime.
+        leave_out: what a static quantization keeps in float besides the recipe's rules: `no-kernel`, operators without
+            an integer kernel and their neighbors; `not-faster`, all that ONNX Runtime on this machine is not faster at.
     """
 
     model: str
@@ -35,6 +38,7 @@ class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     memory: str
     form: QuantizationForm = "static"
     precision: Precision = "w8a8"
+    leave_out: LeaveOut = ""
 
 
 class StageProgress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step"):
@@ -102,6 +106,14 @@ class WeightNodeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     weight_bytes: int
 
 
+class FloatOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator without weights that is kept in float, and why."""
+
+    node: str
+    op: str
+    why: str
+
+
 class TensorReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A tensor with a Q/DQ pair.
 
@@ -137,3 +149,4 @@ class QuantizationReport(Struct, frozen=True, kw_only=True, forbid_unknown_field
     tensors: tuple[TensorReport, ...]
     integer_operators: int
     operators: int
+    float_operators: tuple[FloatOperator, ...] = ()

@@ -20,6 +20,7 @@ from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.job import (
     BINS,
     FidelityReport,
+    FloatOperator,
     JobError,
     JobFinished,
     JobMessage,
@@ -105,7 +106,7 @@ def run(job: QuantizationJob, send: Any) -> None:
         (out / "report.json").write_bytes(msgspec.json.encode(report))
         return
     quantizer = StaticQuantizer(network, fit, check, Checkpoint(Path(job.memory)), progress)
-    outcome = quantizer.quantize(recipe, FidelityTarget(job.aim_db, job.aim_flips))
+    outcome = quantizer.quantize(recipe, FidelityTarget(job.aim_db, job.aim_flips), job.leave_out)
     onnx.save(outcome.model, str(out / "model.onnx"))
     if (guarded := protect_float_layers(outcome.model)) is not None:
         onnx.save(guarded, str(out / "model-onnxruntime.onnx"))
@@ -150,6 +151,7 @@ def _load(files: dict[str, str]) -> list[dict[str, Any]]:
 def _describe(
     network: FloatNetwork, recipe: Recipe, outcome: QuantizedNetwork, fitted: int, checked: int
 ) -> QuantizationReport:
+    rules = {rule.nodes: rule for rule in outcome.recipe.rules if rule.precision == "fp32"}
     return QuantizationReport(
         precision=recipe.precision,
         fitted_on=fitted,
@@ -160,6 +162,11 @@ def _describe(
         tensors=tuple(_describe_tensor(outcome, name, values) for name, values in outcome.values.items()),
         integer_operators=len(outcome.operators),
         operators=len(network.nodes),
+        float_operators=tuple(
+            FloatOperator(node=node.name, op=node.op_type, why=rules[node.name].why)
+            for node in network.nodes
+            if node.name in rules and node.name not in network.weight_nodes
+        ),
     )
 
 

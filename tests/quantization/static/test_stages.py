@@ -10,13 +10,17 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgewright.errors import ModelNotConvertible
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.executor import open_session
 from edgewright.quantization.features import Array
+from edgewright.quantization.job import LeaveOut
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import NotFinite
 from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, parse_recipe, write_recipe
 from edgewright.quantization.search import FidelityTarget
+from edgewright.quantization.static import timing
+from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
 from edgewright.quantization.static.stages import UPGRADED_PRECISION, Feeds, QuantizedNetwork, StaticQuantizer
 from tests.quantization.mobile_files import make_feeds, make_mobile
 
@@ -31,10 +35,11 @@ def quantize(
     model: Any = None,
     fit: Sequence[Feeds] = FIT,
     heard: list[tuple[str, int, int]] | None = None,
+    leave_out: LeaveOut = "",
 ) -> QuantizedNetwork:
     progress = (lambda *words: heard.append(words)) if heard is not None else lambda *words: None
     network = FloatNetwork(make_mobile() if model is None else model)
-    return StaticQuantizer(network, fit, CHECK, Checkpoint(folder), progress).quantize(recipe, target)
+    return StaticQuantizer(network, fit, CHECK, Checkpoint(folder), progress).quantize(recipe, target, leave_out)
 
 
 def run(model: Any, *, optimize: bool, feeds: Sequence[Feeds] = CHECK) -> Array:
@@ -157,6 +162,50 @@ def test_a_kept_operator_computes_floats(tmp_path: Path) -> None:
     assert np.array_equal(values["deep/w"], constants_of(make_mobile())["deep/w"])
     assert "deep/weights/q" not in values
     onnx.checker.check_model(outcome.model, full_check=True)
+
+
+def make_hard_swish() -> Any:
+    """make_mobile with a HardSwish instead of the Clip, whose output an Add reads too."""
+    model = make_mobile()
+    node = next(one for one in model.graph.node if one.name == "stem/clip")
+    node.op_type = "HardSwish"
+    del node.input[1:]
+    return model
+
+
+def test_what_has_no_integer_kernel_is_left_out_with_its_neighbors(tmp_path: Path) -> None:
+    outcome = quantize(tmp_path, Recipe(search=False), model=make_hard_swish(), leave_out="no-kernel")
+    rules = {rule.nodes: rule.why for rule in outcome.recipe.rules if rule.precision == "fp32"}
+    assert list(rules) == ["stem/clip", "sum"]
+    assert set(outcome.precisions.values()) == {"w8a8"}
+    assert not {"stem/clip", "sum"} & outcome.operators
+    assert {"stem", "deep", "point", "head", "shifted"} <= outcome.operators
+    again = quantize(tmp_path / "again", outcome.recipe, model=make_hard_swish())
+    assert again.model.SerializeToString() == outcome.model.SerializeToString()
+
+
+def test_what_is_not_faster_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"Gemm": np.array([2.0, 1.0]), "Conv": np.array([1.0, 0.95])}
+    monkeypatch.setattr(timing, "_measure", lambda alone, weight_node, *_: seconds[weight_node.op])
+    outcome = quantize(tmp_path, Recipe(search=False), leave_out="not-faster")
+    assert {name for name, one in outcome.precisions.items() if one == "w8a8"} == {"head"}
+    seconds["Gemm"] = np.array([1.0, 1.0])
+    with pytest.raises(ModelNotConvertible, match="nothing to quantize"):
+        quantize(tmp_path, Recipe(search=False), leave_out="not-faster")
+
+
+def test_a_node_is_timed_with_its_activation() -> None:
+    network = FloatNetwork(make_hard_swish())
+    stored = quantize_to_nearest(network)
+    inputs = {"stem": FIT[0]["x"], "head": np.ones((1, 8), np.float32)}
+    assert set(timing.find_slow_nodes(network, stored, inputs)) <= {"stem", "head"}
+    alone = timing._extract_node(network, network.weight_nodes["stem"], FIT[0]["x"])
+    assert [one.op_type for one in alone.network.nodes] == ["Conv", "HardSwish"]
+
+
+def quantize_to_nearest(network: FloatNetwork) -> dict[str, QuantizedWeights]:
+    treatments = {name: RoundingSettings(8, adaptive=False) for name in network.weight_nodes}
+    return reconstruct(network, {}, treatments, FIT, lambda node: None, lambda node, stored: None)
 
 
 def test_rules_for_ranges_and_rounding_are_obeyed(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport
+    from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, TriedPrecision
     from edgewright.quantization.job import WeightNodeReport
     from edgewright.schema.plan import QuantizePlan
 
@@ -195,6 +195,10 @@ def _show(report: QuantizeReport, *, sites: bool) -> None:
             print_message(f"{row.runtime} {row.precision}: {row.reason}")
         for note in row.notes:
             print_message(f"{row.runtime} {row.precision}: {note}")
+    if len(report.tried) > len(report.artifacts):
+        for row in report.artifacts:
+            words = (_describe_tried(one) for one in report.tried if one.runtime == row.runtime)
+            print_message(f"{row.runtime}: tried {', '.join(words)}")
     if report.graph:
         print_message(f"QDQ graph: {report.graph}; recipe: {report.recipe}")
     if (one := report.tuning) is not None:
@@ -210,11 +214,20 @@ def _show(report: QuantizeReport, *, sites: bool) -> None:
                     print_message("The training made the float model worse: try a smaller --lr or more --epochs.")
     findings = report.quantization.sites if report.quantization else ()
     kept = [node_report for node_report in findings if node_report.kept]
+    if report.quantization and (others := report.quantization.float_operators):
+        print_message("Kept in float: " + ", ".join(f"{one.op} {one.node} ({one.why})" for one in others[:MAX_NODES]))
+        if len(others) > MAX_NODES:
+            print_message(f"… and {len(others) - MAX_NODES} more operators without weights")
     if kept and not sites:
         nodes = ", ".join(f"{node_report.node} ({node_report.precision})" for node_report in kept)
         print_message(f"Kept in higher precision: {nodes}")
     if sites and findings:
         _show_node_reports(findings)
+
+
+def _describe_tried(one: TriedPrecision) -> str:
+    speed = f", {one.speedup.ratio:.2f}×" if one.speedup else ""
+    return f"{one.precision} ({one.state}{speed})"
 
 
 def _make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from edgewright.flows.quantize.report import (
 )
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
-from edgewright.quantization.job import QuantizationForm, QuantizationReport
+from edgewright.quantization.job import LeaveOut, QuantizationForm, QuantizationReport
 from edgewright.quantization.recipe import NodePrecision, Recipe
 from edgewright.schema.metrics import is_share
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
@@ -47,7 +47,7 @@ class QuantizeSetup(NamedTuple):
 
     Attributes:
         precision: of the result, with `why`.
-        form: see `quantization.job.QuantizationJob`; `float` if the model is only compiled.
+        form, leave_out: see `quantization.job.QuantizationJob`; `float` if the model is only compiled.
     """
 
     plan: QuantizePlan
@@ -55,9 +55,10 @@ class QuantizeSetup(NamedTuple):
     prepared: PreparedSource
     calibration: CalibrationData
     recipe: Recipe
-    precision: NodePrecision | Literal["fp16"]
+    precision: NodePrecision | Literal["mixed", "fp16"]
     form: QuantizationForm | Literal["float"]
     why: str
+    leave_out: LeaveOut = ""
 
 
 def compile_graphs(

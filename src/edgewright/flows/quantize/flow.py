@@ -1,15 +1,16 @@
 """Quantization for all runtimes: calibrate, round, compile, evaluate on held-out data, publish."""
 
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from edgewright import __version__
-from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError, WorkerError
+from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, StoreError, UsageError, WorkerError
 from edgewright.flows.candidates import check_number, check_runs_here
 from edgewright.flows.compile.conversion import check_installed
 from edgewright.flows.compile.publication import (
@@ -29,6 +30,7 @@ from edgewright.flows.quantize.acceptance import (
     evaluate_accuracy,
     measure_speed,
 )
+from edgewright.flows.quantize.attempts import NEXT, Attempt, list_next_setups, make_unsupported, merge_attempts
 from edgewright.flows.quantize.calibration import cache_calibration_data, choose_calibration_samples
 from edgewright.flows.quantize.finetuning import (
     Finetuning,
@@ -56,12 +58,14 @@ from edgewright.system.files import write_atomically
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.spec.check import check_labels, check_task
 from edgewright.tasks.spec.task import Classification, Task
+from edgewright.training.job import Settings
 
 CACHE_PREFIX = ".edgewright-quantize"
 # Thresholds on calibration samples not used for fitting; below either, operators get more precision.
 # Half of the class changes that the gate allows; 4-bit weights may come closer to the limit.
 TARGET_SQNR_DB: dict[str, float] = {
     "w8a8": 17.0,
+    "mixed": 17.0,
     "w8a8-dynamic": 0.0,
     "w8a16": 25.0,
     "w8": 20.0,
@@ -70,6 +74,7 @@ TARGET_SQNR_DB: dict[str, float] = {
 }
 TARGET_FLIPS: dict[str, float] = {
     "w8a8": 0.05,
+    "mixed": 0.05,
     "w8a8-dynamic": 1.0,
     "w8a16": 0.02,
     "w8": 0.03,
@@ -90,23 +95,56 @@ def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[Quant
         setup = _prepare_quantization(plan, work, workspace)
         if settings is not None:
             check_form(setup.form)
-        memory = out / f"{CACHE_PREFIX}-{_compute_key(setup, load_folder_key(workspace.store.home))}"
-        quantized = None
-        if setup.form != "float":
-            quantized = run_quantizer(_make_quantizer_job(setup, setup.form, work, memory), work, workspace.progress)
-            quantized = _rename_graphs(quantized, Path(setup.prepared.name).stem, work)
-        tuning = None
-        if quantized is not None and settings is not None:
-            tuning = finetune(setup, settings, quantized, memory, work, workspace.progress)
-            quantized = tuning.after
-        report, error = _evaluate_artifacts(setup, quantized, tuning, work, out, workspace)
+        attempts, memories = list[Attempt](), list[Path]()
+
+        def attempt(setup: QuantizeSetup) -> None:
+            memories.append(out / f"{CACHE_PREFIX}-{_compute_key(setup, load_folder_key(workspace.store.home))}")
+            folder = work / f"attempt{len(memories)}"
+            folder.mkdir()
+            attempts.append(_attempt(setup, settings, WorkFolders(out, work, folder, memories[-1]), workspace))
+
+        attempt(setup)
+        for precision in NEXT.get(setup.form, ()) if plan.precision == "auto" and settings is None else ():
+            passed = {row.runtime for one in attempts for row in one.report.artifacts if row.path}
+            left = [name for name in plan.runtimes if name not in passed]
+            for following in list_next_setups(setup, precision, left):
+                workspace.progress(f"{', '.join(following.plan.runtimes)}: trying {precision}")
+                try:
+                    attempt(following)
+                except ModelNotConvertible as rejected:
+                    attempts.append(make_unsupported(following, attempts[0], rejected))
+        chosen, report, error = merge_attempts(plan.runtimes, attempts)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
-            report = _record_run(report, setup, quantized, started, workspace)
+            report = _record_run(report, chosen, attempts, started, workspace)
         except StoreError as unsaved:  # the artifacts are published: a store error does not lose them
             error = error or unsaved
-        _remove_folder(memory)
+        for memory in memories:
+            _remove_folder(memory)
     return report, error
+
+
+class WorkFolders(NamedTuple):
+    """Folders of an attempt: for its results, for all attempts, for itself, and for what a next run resumes from."""
+
+    out: Path
+    work: Path
+    own: Path
+    memory: Path
+
+
+def _attempt(setup: QuantizeSetup, settings: Settings | None, folders: WorkFolders, workspace: Workspace) -> Attempt:
+    """Quantize to one precision, and evaluate the artifacts of its runtimes."""
+    quantized, tuning = None, None
+    if setup.form != "float":
+        job = _make_quantizer_job(setup, setup.form, folders.own, folders.memory)
+        quantized = run_quantizer(job, folders.own, workspace.progress)
+        quantized = _rename_graphs(quantized, Path(setup.prepared.name).stem, folders.own)
+    if quantized is not None and settings is not None:
+        tuning = finetune(setup, settings, quantized, folders.memory, folders.own, workspace.progress)
+        quantized = tuning.after
+    report, error = _evaluate_artifacts(setup, quantized, tuning, folders, workspace)
+    return Attempt(setup, quantized, report, error)
 
 
 def _prepare_quantization(plan: QuantizePlan, work: Path, workspace: Workspace) -> QuantizeSetup:
@@ -185,6 +223,7 @@ def _compute_key(setup: QuantizeSetup, secret: str) -> str:
         msgspec.to_builtins(setup.task),
         write_recipe(setup.recipe),
         setup.form,
+        setup.leave_out,
         None if setup.plan.qat is None else {**setup.plan.qat, "checkpoint_s": 0, "threads": 0},
         setup.plan.held_out,
     ]
@@ -205,6 +244,7 @@ def _make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path
         memory=str(memory),
         form=form,
         precision=setup.precision,
+        leave_out=setup.leave_out,
     )
 
 
@@ -236,6 +276,8 @@ def _publish_graph(setup: QuantizeSetup, quantized: QuantizerOutput, out: Path) 
     Of a static graph the variant that ONNX Runtime does not optimize is published: it computes the same everywhere.
     """
     stem = f"{Path(setup.prepared.name).stem}-{setup.precision}"
+    if setup.leave_out == "not-faster":
+        stem += "-onnxruntime"  # measured there
     graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
     with raise_output_errors(out):
         copy_atomically(
@@ -250,17 +292,16 @@ def _evaluate_artifacts(
     setup: QuantizeSetup,
     quantized: QuantizerOutput | None,
     tuning: Finetuning | None,
-    work: Path,
-    out: Path,
+    folders: WorkFolders,
     workspace: Workspace,
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
     """Compile for every runtime, evaluate on held-out samples, time, and publish what passes."""
     plan = setup.plan
-    cells, error = compile_graphs(setup, quantized, work, workspace)
+    cells, error = compile_graphs(setup, quantized, folders.own, workspace)
     made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
     evaluated = evaluate_accuracy(setup, made, tuning.graphs if tuning else {}, workspace)
     reference = evaluated[""].metric if evaluated else None
-    speeds = measure_speed(setup, made, work, workspace) if plan.measure else {}
+    speeds = measure_speed(setup, made, folders.work, workspace) if plan.measure else {}
     findings = quantized.report if quantized else None
     kept = list_protected(findings)
     rows = []
@@ -283,11 +324,11 @@ def _evaluate_artifacts(
                 row, gate_error = apply_speed_gate(row, speeds.get(cell.runtime), setup)
             error = error if gate_error is None or isinstance(error, GateFailed) else gate_error
             if gate_error is None:
-                row = msgspec.structs.replace(row, path=str(_publish_file(made[cell.runtime], out)))
+                row = msgspec.structs.replace(row, path=str(_publish_file(made[cell.runtime], folders.out)))
         rows.append(row)
     graph = recipe = None
     if quantized is not None and any(row.path for row in rows):
-        graph, recipe = _publish_graph(setup, quantized, out)
+        graph, recipe = _publish_graph(setup, quantized, folders.out)
     return (
         QuantizeReport(
             source=plan.source,
@@ -310,12 +351,13 @@ def _evaluate_artifacts(
 
 def _record_run(
     report: QuantizeReport,
-    setup: QuantizeSetup,
-    quantized: QuantizerOutput | None,
+    chosen: Attempt,
+    attempts: Sequence[Attempt],
     started: str,
     workspace: Workspace,
 ) -> QuantizeReport:
-    """Record the run: the source as its model; graph, recipe and report as its outputs."""
+    """Record the run: the source as its model; graph, recipe and report as its outputs, and the graphs of others."""
+    setup, quantized = attempts[0].setup, chosen.quantized
     metrics, series = [Metric(name="quantize.seconds", unit="s", value=report.seconds)], []
     with workspace.recording(
         "quantize", setup.plan, started_at=started, model=setup.prepared.as_given(setup.plan.source),
@@ -326,6 +368,10 @@ def _record_run(
             if (plain := read_model(quantized.model).sha256) != graph.model_id:
                 run.put_file(quantized.model, role="model:plain", model_id=plain)
             run.put_bytes(quantized.recipe.encode(), role="recipe")
+        for other in attempts:
+            if other is not chosen and other.report.graph is not None:
+                path = Path(other.report.graph)
+                run.put_file(path, role=f"model:{path.stem}", model_id=read_model(path).sha256)
         if report.quantization is not None:
             run.put_bytes(msgspec.json.encode(report.quantization), role="quantization")
             final, n = report.quantization.final, report.quantization.checked_on

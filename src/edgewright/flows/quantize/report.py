@@ -78,6 +78,17 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     run_id: str | None = None
 
 
+class TriedPrecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A precision that was tried in a runtime, and its result, as in `QuantizedRow`."""
+
+    runtime: str
+    precision: Precision
+    state: QuantizeState
+    speedup: Speedup | None
+    metric: MetricWithReference | None
+    reason: str
+
+
 class FinetuneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Result of fine-tuning a quantized graph, in ONNX Runtime on the test samples.
 
@@ -110,6 +121,7 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         calibrated_on, evaluated_on: numbers of samples.
         quantization: treatment and cost of each operator and tensor, before fine-tuning; None for fp16.
         tuning: result of `--qat`.
+        tried: every precision that was tried, by runtime, in order; more than one with `auto`.
     """
 
     schema: str = SCHEMA
@@ -126,6 +138,7 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     artifacts: tuple[QuantizedRow, ...]
     quantization: QuantizationReport | None
     tuning: FinetuneReport | None = None
+    tried: tuple[TriedPrecision, ...] = ()
     run_id: str | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgewright.errors import ModelUnreadable
 from edgewright.formats.onnx.external import check_external, iterate_model_tensors
+from edgewright.formats.onnx.stored_weights import has_cast_weights
 from edgewright.formats.onnx.weightless import StrippedModel, load_without_weights, map_file, strip_weights
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
 from edgewright.schema.vocabulary import Precision
@@ -66,6 +67,8 @@ class OnnxFile:
             return self._block_precision()
         if "DequantizeLinear" in ops:
             return "w4" if self._has_most_in_four_bits() else "w8"
+        if has_cast_weights(self.graph):
+            return "w8"
         return self._float_precision()
 
     def _activation_precision(self) -> Precision:

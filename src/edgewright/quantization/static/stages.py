@@ -1,24 +1,29 @@
 """Stages of static quantization: observe → ranges → reconstruct → evaluate → better precision → write."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.errors import ModelNotConvertible
+from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.quantization.executor import IncrementalExecutor, run_model
+from edgewright.quantization.job import LeaveOut
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.observe import TensorValues, observe
 from edgewright.quantization.probe import compare
 from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, assign_precisions
 from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_flips, search_upgrades
+from edgewright.quantization.static.groups import FLOAT_KERNEL_OPS, list_spelled_out, list_unweighted
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 from edgewright.quantization.static.ranges import METHODS, ValueRange
 from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
 from edgewright.quantization.static.scope import QuantizationScope, find_output_concats, find_quantization_scope
 from edgewright.quantization.static.sensitivity import Sensitivity, choose_ranges, measure_sensitivity
-from edgewright.quantization.static.timing import measure_time_gains
+from edgewright.quantization.static.timing import find_slow_nodes
 from edgewright.quantization.static.write import protect_float_layers, write_qdq
 
 Array = NDArray[Any]
@@ -27,6 +32,7 @@ ProgressCallback = Callable[[str, int, int], None]
 
 MIN_PART_STEPS = 16  # a part of a Concat whose range is less than this share of the largest has too few steps
 RANGE_SAMPLES = 4  # samples that ranges are compared on
+WORK_PER_VALUE = 16  # multiplications that take as long as reading and writing a value
 SENSITIVITY_SAMPLES = 8  # samples for sensitivity and for the ranges of channels
 WEIGHT_BITS: dict[NodePrecision, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
 ACTIVATION_DTYPES: dict[NodePrecision, np.dtype[Any]] = {
@@ -113,10 +119,16 @@ class StaticQuantizer:
         self._exact = run_model(network.model, network.outputs[0], check)
         self._seen: dict[str, TensorValues] = {}
 
-    def quantize(self, recipe: Recipe, target: FidelityTarget) -> QuantizedNetwork:
-        """Apply the recipe; if it allows a search, raise the precision of sites until the goal is met."""
+    def quantize(self, recipe: Recipe, target: FidelityTarget, leave_out: LeaveOut = "") -> QuantizedNetwork:
+        """Apply the recipe; if it allows a search, raise the precision of sites until the goal is met.
+
+        Args:
+            leave_out: see `job.QuantizationJob`.
+        """
         if recipe.search:
             recipe = self._keep_uneven_concats(recipe)
+        if leave_out:
+            recipe = self._leave_out_slow(recipe, leave_out)
         fitted = self._fit_network(recipe)
         first = fidelity = self._measure_fidelity(_write(self._network, fitted))
         sensitivity = self._measure(fitted)
@@ -160,6 +172,23 @@ class StaticQuantizer:
         why = "its parts have ranges that are too different for one scale"
         rules = (RecipeRule(nodes=name, precision="fp32", why=why) for name in found)
         return msgspec.structs.replace(recipe, rules=(*rules, *recipe.rules))
+
+    def _leave_out_slow(self, recipe: Recipe, leave_out: LeaveOut) -> Recipe:
+        """Keep in float what has no integer kernel, with its neighbors, or what ONNX Runtime is not faster at."""
+        network = self._network
+        scope = find_quantization_scope(network, _list_float_nodes(network, recipe))
+        if leave_out == "no-kernel":
+            found = list_spelled_out(network, scope, FLOAT_KERNEL_OPS)
+            return _prepend_float_rules(recipe, network, found, "it has no integer kernel, or a neighbor without one")
+        self._progress("timing operators", 0, 0)
+        treatments = {name: RoundingSettings(8, adaptive=False) for name in network.weight_nodes}
+        stored = self._reconstruct({}, treatments)
+        slow = set(find_slow_nodes(network, stored, self._node_inputs(stored)))
+        if slow == network.weight_nodes.keys():
+            why = "no operator is faster in integers on this machine"
+            raise ModelNotConvertible("there is nothing to quantize", why, "use --precision w8")
+        recipe = _prepend_float_rules(recipe, network, slow, "it is not faster in integers")
+        return _prepend_float_rules(recipe, network, list_unweighted(network, scope), "it is between float operators")
 
     def _fit_network(self, recipe: Recipe) -> FittedNetwork:
         network = self._network
@@ -254,9 +283,8 @@ class StaticQuantizer:
         better = UPGRADED_PRECISION[recipe.precision]
         upgraded = fitted.stored
         if better == "fp32":
-            cost_by_node = measure_time_gains(
-                self._network, fitted.tensor_params, fitted.stored, self._node_inputs(fitted.stored)
-            )
+            inputs = self._node_inputs(fitted.stored)
+            cost_by_node = {name: _estimate_work(self._network, name, x) for name, x in inputs.items()}
         else:
             treatments = {name: RoundingSettings(8, self._is_adaptive(recipe, name)) for name in fitted.stored}
             upgraded = self._reconstruct(fitted.tensor_params, treatments)
@@ -304,6 +332,20 @@ class StaticQuantizer:
                 executor.reach(network.weight_nodes[name].input)
                 found[name] = executor.live[0][network.weight_nodes[name].input]
         return found
+
+
+def _prepend_float_rules(recipe: Recipe, network: FloatNetwork, names: Collection[str], why: str) -> Recipe:
+    """Return the recipe with a rule for each of these nodes, before its own rules."""
+    rules = (RecipeRule(nodes=node.name, precision="fp32", why=why) for node in network.nodes if node.name in names)
+    return msgspec.structs.replace(recipe, rules=(*rules, *recipe.rules))
+
+
+def _estimate_work(network: FloatNetwork, name: str, x: Array) -> float:
+    """Return what integers save of a node's work, in multiplications; a measured time would differ in each run."""
+    weight_node, node = network.weight_nodes[name], network.node(name)
+    channels = x.shape[1] if weight_node.op.startswith("Conv") else x.shape[-1]
+    steps = prod(read_attributes(node).get("strides", ())) if weight_node.op == "Conv" else 1
+    return float(network.constants[weight_node.weight].size * x.size / (channels * steps) + WORK_PER_VALUE * x.size)
 
 
 def _write(network: FloatNetwork, fitted: FittedNetwork) -> Any:

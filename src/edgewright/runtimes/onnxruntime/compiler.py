@@ -9,6 +9,7 @@ import msgspec
 from edgewright.formats.artifacts import make_same_port
 from edgewright.formats.onnx.integer_io import IntegerPort, make_io_integer
 from edgewright.formats.onnx.prepare import remove_exporter_metadata, save_model
+from edgewright.formats.onnx.stored_weights import cast_weights
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.onnxruntime.session import load_session, make_session_options, read_signature, version
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
@@ -23,6 +24,8 @@ def compile_model(request: CompileRequest) -> Compiled:
     model = _read_source(request)
     if request.precision == "fp16":
         model = _to_half(model)
+    elif request.precision == "w8":
+        cast_weights(model)
     integer_ports: dict[str, IntegerPort] = {}
     notes: tuple[str, ...] = ()
     if request.options.get("io") == "integer":
