@@ -1,6 +1,7 @@
 """What `--precision auto` tries, in which runtimes, and the result over all attempts."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -76,16 +77,8 @@ def test_auto_goes_on_until_one_passes(
 
 
 def test_mixed_has_one_graph_for_onnx_runtime_and_one_for_others(plan: QuantizePlan) -> None:
-    setup = QuantizeSetup(
-        plan,
-        None,
-        None,
-        None,
-        Recipe(),
-        "w8a8",
-        "static",
-        "",  # type: ignore[arg-type] # what is not read here
-    )
+    not_read: Any = None
+    setup = QuantizeSetup(plan, not_read, not_read, not_read, Recipe(), "w8a8", "static", "")
     runtimes = ("onnxruntime", "litert", "ncnn")
     made = [(one.leave_out, one.plan.runtimes) for one in list_next_setups(setup, "mixed", runtimes)]
     assert made == [("not-faster", ("onnxruntime",)), ("no-kernel", ("litert", "ncnn"))]

@@ -1,5 +1,5 @@
-"""Operators without weights that are kept in float together: those that compute one function spelled out, such as GELU
-or a layer normalization, would each round its intermediate values.
+"""Operators without weights that are kept in float together: those of an expanded function, such as GELU or a layer
+normalization, would each round its intermediate values.
 """
 
 from collections.abc import Collection, Set
@@ -29,9 +29,7 @@ def list_unweighted(network: FloatNetwork, scope: QuantizationScope) -> set[str]
     }
 
 
-def list_spelled_out(
-    network: FloatNetwork, scope: QuantizationScope, lacking: Collection[str] = frozenset()
-) -> set[str]:
+def list_expanded(network: FloatNetwork, scope: QuantizationScope, lacking: Collection[str] = frozenset()) -> set[str]:
     """Return the operators of `list_unweighted` that are connected with one that has no integer kernel.
 
     Args:

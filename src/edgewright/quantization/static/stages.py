@@ -17,7 +17,7 @@ from edgewright.quantization.observe import TensorValues, observe
 from edgewright.quantization.probe import compare
 from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, assign_precisions
 from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_flips, search_upgrades
-from edgewright.quantization.static.groups import FLOAT_KERNEL_OPS, list_spelled_out, list_unweighted
+from edgewright.quantization.static.groups import FLOAT_KERNEL_OPS, list_expanded, list_unweighted
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 from edgewright.quantization.static.ranges import METHODS, ValueRange
 from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
@@ -178,7 +178,7 @@ class StaticQuantizer:
         network = self._network
         scope = find_quantization_scope(network, _list_float_nodes(network, recipe))
         if leave_out == "no-kernel":
-            found = list_spelled_out(network, scope, FLOAT_KERNEL_OPS)
+            found = list_expanded(network, scope, FLOAT_KERNEL_OPS)
             return _prepend_float_rules(recipe, network, found, "it has no integer kernel, or a neighbor without one")
         self._progress("timing operators", 0, 0)
         treatments = {name: RoundingSettings(8, adaptive=False) for name in network.weight_nodes}
