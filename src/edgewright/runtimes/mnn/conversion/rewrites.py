@@ -5,7 +5,7 @@ The last replacement of a node gets its output's name, by which layers find it.
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,13 @@ from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
 from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array, read_static_shapes
 from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.mnn.conversion.recurrent import run_forward
+from edgewright.runtimes.mnn.conversion.replacement import (
+    ModelFacts,
+    ReplacementNodes,
+    make_replacement,
+    make_scalar,
+)
 from edgewright.runtimes.windows import (
     SeparatedPadding,
     complete_window,
@@ -25,23 +32,6 @@ SOFTMAX_ON_LAST = 13  # the opset from which on a softmax is over the last axis 
 PAD_AXES = 3  # position of the axes among the inputs of Pad
 ERF_P, ERF_A = 0.3275911, (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 BROADCAST = ("Add", "Sub", "Mul", "Div", "Max", "Min")
-
-
-class ModelFacts(NamedTuple):
-    """Properties of a model: its constant tensors, the sizes of all tensors, the operators that read each, and its
-    opset."""
-
-    constants: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
-    readers: Mapping[str, frozenset[str]]
-    opset: int
-
-
-class ReplacementNodes(NamedTuple):
-    """The replacement of a node: other nodes and their new constants."""
-
-    nodes: Sequence[Any]
-    constants: Sequence[Any] = ()
 
 
 Rewrite = Callable[[Any, ModelFacts], ReplacementNodes | None]
@@ -90,15 +80,17 @@ def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
         return None
     source, result = node.input[0], node.output[0]
     root, half, one = (f"{result}/{part}" for part in ("root", "half", "one"))
-    erf = _expand_erf(_make(node, "Erf", [f"{result}/scaled"], f"{result}/erf"), known)
+    erf = _expand_erf(make_replacement(node, "Erf", [f"{result}/scaled"], f"{result}/erf"), known)
     nodes = [
-        _make(node, "Mul", [source, root], f"{result}/scaled"),
+        make_replacement(node, "Mul", [source, root], f"{result}/scaled"),
         *erf.nodes,
-        _make(node, "Add", [f"{result}/erf", one], f"{result}/shifted"),
-        _make(node, "Mul", [source, half], f"{result}/halved"),
-        _make(node, "Mul", [f"{result}/halved", f"{result}/shifted"], result),
+        make_replacement(node, "Add", [f"{result}/erf", one], f"{result}/shifted"),
+        make_replacement(node, "Mul", [source, half], f"{result}/halved"),
+        make_replacement(node, "Mul", [f"{result}/halved", f"{result}/shifted"], result),
     ]
-    return ReplacementNodes(nodes, [*erf.constants, _scalar(root, sqrt(0.5)), _scalar(half, 0.5), _scalar(one, 1.0)])
+    return ReplacementNodes(
+        nodes, [*erf.constants, make_scalar(root, sqrt(0.5)), make_scalar(half, 0.5), make_scalar(one, 1.0)]
+    )
 
 
 def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
@@ -113,7 +105,7 @@ def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
     nodes: list[Any] = []
 
     def then(op: str, inputs: list[str], output: str) -> str:
-        nodes.append(_make(node, op, inputs, f"{result}/{output}" if output else result))
+        nodes.append(make_replacement(node, op, inputs, f"{result}/{output}" if output else result))
         return str(nodes[-1].output[0])
 
     size = then("Abs", [source], "size")
@@ -124,7 +116,7 @@ def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
     bell = then("Exp", [then("Neg", [then("Mul", [source, source], "square")], "minus")], "bell")
     rest = then("Sub", [f"{result}/one", then("Mul", [tail, bell], "tail")], "rest")
     then("Mul", [then("Sign", [source], "sign"), rest], "")
-    return ReplacementNodes(nodes, [_scalar(f"{result}/{name}", number) for name, number in constants.items()])
+    return ReplacementNodes(nodes, [make_scalar(f"{result}/{name}", number) for name, number in constants.items()])
 
 
 def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -132,7 +124,7 @@ def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | N
     if not read_attribute(node, "transA", 0):
         return None
     transposed = f"{node.output[0]}/turned"
-    transpose = _make(node, "Transpose", [node.input[0]], transposed)
+    transpose = make_replacement(node, "Transpose", [node.input[0]], transposed)
     write_attribute(transpose, "perm", [1, 0])
     write_attribute(node, "transA", 0)
     node.input[0] = transposed
@@ -172,13 +164,17 @@ def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     source, result = node.input[0], node.output[0]
     before, behind = REDUCTIONS[node.op_type]
     operands = {"": [], "Abs": [source], "Mul": [source, source]}[before]
-    nodes = [_make(node, before, operands, f"{result}/before")] if before else []
-    summed = _make(node, "ReduceSum", [nodes[0].output[0] if nodes else source, node.input[1]], f"{result}/sum")
+    nodes = [make_replacement(node, before, operands, f"{result}/before")] if before else []
+    summed = make_replacement(
+        node, "ReduceSum", [nodes[0].output[0] if nodes else source, node.input[1]], f"{result}/sum"
+    )
     for name, default in (("keepdims", 1), ("noop_with_empty_axes", 0)):
         write_attribute(summed, name, read_attribute(node, name, default))
     if not behind:
         summed.output[0] = result
-    return ReplacementNodes([*nodes, summed, *([_make(node, behind, [summed.output[0]], result)] if behind else [])])
+    return ReplacementNodes(
+        [*nodes, summed, *([make_replacement(node, behind, [summed.output[0]], result)] if behind else [])]
+    )
 
 
 def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -229,43 +225,6 @@ def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     return ReplacementNodes([node], [make_tensor(name, every.reshape(-1))])
 
 
-def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Name a recurrent node's first output, which MNN would otherwise treat as absent."""
-    if node.output and not node.output[0]:
-        node.output[0] = f"{node.name}/Y"
-    shape = known.shapes.get(node.input[0])
-    direction = read_attribute(node, "direction", b"forward")
-    if shape is None:
-        return None
-    if shape[0] == 1 and len(node.output) > 1 and node.output[1] and direction != b"reverse":
-        return _take_only_state(node)
-    if direction == b"reverse":
-        return _reverse_twice(node, shape[0])
-    if direction == b"bidirectional" and node.op_type == "GRU" and len(node.output) > 1 and node.output[1]:
-        return _gather_last(node, shape[0])
-    return None
-
-
-def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
-    """Reverse the sequence and the output of a backward network: MNN only runs forward."""
-    source, result = node.input[0], node.output[0]
-    order = make_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
-    write_attribute(node, "direction", "forward")
-    node.input[0], node.output[0] = f"{source}/{node.name}/reversed", f"{result}/reversed"
-    before = _make(node, "Gather", [source, order.name], node.input[0])
-    behind = _make(node, "Gather", [node.output[0], order.name], result)
-    return ReplacementNodes([before, node, behind], [order])
-
-
-def _take_only_state(node: Any) -> ReplacementNodes:
-    """Take the last state of a single step from all states: MNN lets both outputs share their memory, so an operator
-    that works in place on the one changes the other."""
-    axis = make_tensor(f"{node.output[1]}/axis", np.zeros(1, np.int64))
-    squeeze = _make(node, "Squeeze", [node.output[0], axis.name], node.output[1])
-    node.output[1] = ""
-    return ReplacementNodes([node, squeeze], [axis])
-
-
 def _broadcast_scalar(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """Make a constant of one element a scalar: MNN fuses one of several axes into a convolution before it, wrongly."""
     ranks = [len(known.shapes[name]) if name in known.shapes else -1 for name in node.input]
@@ -298,9 +257,9 @@ def _scatter_flat(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     names = [f"{result}/{name}" for name in constants]
     source, scattered = f"{result}/rows", f"{result}/scattered"
     nodes = [
-        _make(node, "Reshape", [node.input[0], names[1]], source),
-        _make(node, "ScatterND", [source, names[0], node.input[2]], scattered),
-        _make(node, "Reshape", [scattered, names[2]], result),
+        make_replacement(node, "Reshape", [node.input[0], names[1]], source),
+        make_replacement(node, "ScatterND", [source, names[0], node.input[2]], scattered),
+        make_replacement(node, "Reshape", [scattered, names[2]], result),
     ]
     return ReplacementNodes(nodes, [make_tensor(f"{result}/{name}", array) for name, array in constants.items()])
 
@@ -313,7 +272,7 @@ def _expand_softplus(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     steps = [("Abs", [source], "size"), ("Neg", ["size"], "minus"), ("Exp", ["minus"], "bell"),
              ("Add", ["bell", "one"], "more"), ("Log", ["more"], "tail"), ("Relu", [source], "above"),
              ("Add", ["above", "tail"], "")]  # fmt: skip
-    return ReplacementNodes(_chain(node, steps, (source,)), [_scalar(f"{result}/one", 1.0)])
+    return ReplacementNodes(_chain(node, steps, (source,)), [make_scalar(f"{result}/one", 1.0)])
 
 
 def _expand_log_sum(node: Any, known: ModelFacts) -> ReplacementNodes | None:
@@ -341,7 +300,7 @@ def _chain(node: Any, steps: Sequence[tuple[str, list[str], str]], given: Sequen
     """Return nodes whose tensors are named after the node's output; the `given` names stay."""
     result = node.output[0]
     return [
-        _make(
+        make_replacement(
             node,
             op,
             [name if name in given else f"{result}/{name}" for name in inputs],
@@ -349,31 +308,6 @@ def _chain(node: Any, steps: Sequence[tuple[str, list[str], str]], given: Sequen
         )
         for op, inputs, output in steps
     ]
-
-
-def _gather_last(node: Any, steps: int) -> ReplacementNodes:
-    """Select the last states of a bidirectional GRU from all of its states: MNN returns others."""
-    every, last = node.output[0], node.output[1]
-    numbers = {"ends": [steps - 1, 0], "stops": [steps, 1], "begins": [0, 1], "to": [1, 2], "axes": [0, 1], "axis": [0]}
-    constants = [make_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
-    node.output[1] = ""
-    ahead = _make(node, "Slice", [every, *(f"{last}/{name}" for name in ("ends", "stops", "axes"))], f"{last}/ahead")
-    back = _make(node, "Slice", [every, *(f"{last}/{name}" for name in ("begins", "to", "axes"))], f"{last}/back")
-    both = _make(node, "Concat", [f"{last}/ahead", f"{last}/back"], f"{last}/both")
-    write_attribute(both, "axis", 1)
-    return ReplacementNodes(
-        [node, ahead, back, both, _make(node, "Squeeze", [both.output[0], f"{last}/axis"], last)], constants
-    )
-
-
-def _make(node: Any, op: str, inputs: list[str], output: str) -> Any:
-    from onnx.helper import make_node
-
-    return make_node(op, inputs, [output], name=f"{node.name}/{op}#{output}")
-
-
-def _scalar(name: str, value: float) -> Any:
-    return make_tensor(name, np.asarray(value, np.float32))
 
 
 # Operators before and after the sum.
@@ -402,7 +336,7 @@ REWRITES: Mapping[str, Rewrite] = {
     "ConvTranspose": _pad_apart,
     **dict.fromkeys(BROADCAST, _broadcast_scalar),
     **dict.fromkeys(REDUCTIONS, _expand_reduction),
-    "RNN": _run_forward,
-    "GRU": _run_forward,
-    "LSTM": _run_forward,
+    "RNN": run_forward,
+    "GRU": run_forward,
+    "LSTM": run_forward,
 }
