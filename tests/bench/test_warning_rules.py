@@ -91,6 +91,11 @@ CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningCo
         "here 5",
         lambda: case_of([make_samples(WALL) for _ in range(6)]),
     ),
+    "too-many-threads": (
+        lambda: case_of(plan=replace(PLAN, threads=5)),
+        "5 threads share 4 processors",
+        lambda: case_of(plan=replace(PLAN, threads=4)),
+    ),
     "timer-resolution": (
         lambda: case_of([make_samples(WALL, calibration=clock(resolution_ns=2000))]),
         "steps of 2000 ns",

@@ -147,6 +147,15 @@ def _check_too_few_processes(context: WarningContext) -> str | None:
     )
 
 
+def _check_too_many_threads(context: WarningContext) -> str | None:
+    if context.plan.threads <= context.cores:
+        return None
+    return (
+        f"{context.plan.threads} threads share {context.cores} processors, and wait for each other: "
+        f"try --threads {context.cores}"
+    )
+
+
 def _check_timer_resolution(context: WarningContext) -> str | None:
     p50, step, own = context.value("latency.p50"), context.value("clock.resolution"), context.value("overhead.wall")
     if not p50 or step is None or own is None:
@@ -216,6 +225,7 @@ RULES: dict[str, Callable[[WarningContext], str | None]] = {
     "not-steady": _check_not_steady,
     "too-few-samples": _check_too_few_samples,
     "too-few-processes": _check_too_few_processes,
+    "too-many-threads": _check_too_many_threads,
     "timer-resolution": _check_timer_resolution,
     "background-load": _check_background_load,
     "swap": _check_swap,

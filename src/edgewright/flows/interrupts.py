@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Protocol
 
@@ -38,6 +39,16 @@ def finish_on_interrupt(finish: FinishSession) -> Iterator[None]:
     except BaseException as error:
         finish("failed", str(error))
         raise
+
+
+@contextmanager
+def offer_resume(memory: Path) -> Iterator[None]:
+    """Raise Cancelled after Ctrl-C, with the folder of the results so far, from which the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        why = f"the results so far are kept in {memory}" if memory.is_dir() else "nothing was computed yet"
+        raise Cancelled("stopped by Ctrl-C", why, "run the same command again to resume") from None
 
 
 @contextmanager

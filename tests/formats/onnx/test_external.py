@@ -208,3 +208,13 @@ def test_bits_are_those_of_the_types_by_name() -> None:
         name = onnx.TensorProto.DataType.Name(number).lower() if number < 25 else ""
         named = BITS_BY_NAME.get({"float": "float32", "double": "float64"}.get(name, name))
         assert named in (None, bits)
+
+
+def test_a_link_to_a_model_names_the_models_own_path(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m")
+    (tmp_path / "m/w.bin").write_bytes(bytes(8))
+    link = tmp_path / "link.onnx"
+    link.symlink_to(path)
+    with pytest.raises(ExternalDataMissing) as caught:
+        read_model(link)
+    assert caught.value.try_this == f"give the model's own path: {path.resolve()}"

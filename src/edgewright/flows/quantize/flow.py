@@ -21,6 +21,7 @@ from edgewright.flows.compile.publication import (
 )
 from edgewright.flows.compile.sources import check_float_onnx, hash_source, is_torch, prepare_source
 from edgewright.flows.experiment.report import make_curve_pair
+from edgewright.flows.interrupts import offer_resume
 from edgewright.flows.quantize.acceptance import (
     QuantizeSetup,
     add_measurements,
@@ -101,7 +102,8 @@ def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[Quant
             memories.append(out / f"{CACHE_PREFIX}-{_compute_key(setup, load_folder_key(workspace.store.home))}")
             folder = work / f"attempt{len(memories)}"
             folder.mkdir()
-            attempts.append(_attempt(setup, settings, WorkFolders(out, work, folder, memories[-1]), workspace))
+            with offer_resume(memories[-1]):
+                attempts.append(_attempt(setup, settings, WorkFolders(out, work, folder, memories[-1]), workspace))
 
         attempt(setup)
         for precision in NEXT.get(setup.form, ()) if plan.precision == "auto" and settings is None else ():

@@ -189,7 +189,12 @@ def find_data_file(model: Path, name: str) -> Path:
         )
     path = model.parent / name
     if not _is_file_inside(path):
-        raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
+        what, why = f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}"
+        if model.is_symlink():
+            raise ExternalDataMissing(
+                what, f"{why}, where the link is", f"give the model's own path: {model.resolve()}"
+            )
+        raise ExternalDataMissing(what, why)
     # A model that is a link itself (as in a download cache) may have its weights beside its target.
     folders = (model.parent.resolve(), model.resolve().parent)
     if not any(path.resolve().is_relative_to(folder) for folder in folders):
