@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
-from edgewright.cli.rendering.output import make_stage_printer, print_json, print_table
+from edgewright.cli.rendering.output import make_stage_printer, print_json, print_message, print_table
 from edgewright.cli.rendering.tables import format_tags
 from edgewright.schema.units import show_bytes, show_range, show_ratio, show_share, show_us
 
@@ -117,6 +117,42 @@ def test_columns_are_dropped_until_the_table_fits(
     headers, cells = ("name", "wide", "wider", "widest"), ("n" * 4, "w" * 5, "W" * 7, "v" * 9)
     print_table(headers, [cells], droppable=("widest", "wider", "wide"))
     assert click.unstyle(capsys.readouterr().out).splitlines()[0].split() == shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 120])
+def test_a_path_is_below_a_table_that_does_not_fit(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    headers = ("runtime", "precision", "state", "size", "interval", "artifact")
+    path = "a-folder/" * 9 + "m-onnxruntime-w8a8.onnx"
+    cells = ("onnxruntime", "w8a8", "ok", "1.25 MB", "0.45–0.47", path)
+    print_table(headers, [cells, ("ncnn", "w8a8", "failed", "–", "–", "–")], droppable=("interval", "size"))
+    out = click.unstyle(capsys.readouterr().out)
+    assert out.splitlines()[0].split() == list(headers[:-1])
+    assert out.splitlines()[3] == f"onnxruntime w8a8: {path}"
+    assert len(out.splitlines()) == 4
+
+
+def test_a_terminal_that_is_too_narrow_shows_rows_as_lists(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(("runtime", "operator"), [("onnxruntime", "QLinearConv"), ("litert", "")])
+    assert capsys.readouterr().out == "runtime   onnxruntime\noperator  QLinearConv\n\nruntime   litert\n"
+
+
+def test_messages_break_between_words_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    print_message("  Why: the profiler reports no layer times")
+    assert capsys.readouterr().err == "  Why: the profiler reports no layer times\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    print_message("  Why: the profiler reports no layer times\n\nlast")
+    assert capsys.readouterr().err == "  Why: the profiler\n    reports no layer\n    times\n\nlast\n"
 
 
 def test_a_stage_is_printed_once(capfd: pytest.CaptureFixture[str]) -> None:

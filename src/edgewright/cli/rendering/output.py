@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -14,11 +15,13 @@ import click
 
 from edgewright.cli.interrupts import raise_if_interrupted
 from edgewright.schema.text import escape_ascii, escape_json, printable
+from edgewright.schema.units import UNKNOWN
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 UNLIMITED_COLUMNS = 10_000
+BELOW = ("artifact",)  # columns of paths
 PROGRESS = "EDGEWRIGHT_PROGRESS"  # `all`: print every progress line, for the job pages
 
 
@@ -32,8 +35,9 @@ def print_table(
 ) -> None:
     """Print a table on a terminal, or tab-separated lines with a header line in a pipe.
 
-    A terminal does not show the columns in `piped_only`. Columns in `droppable` are dropped in order until the table
-    fits the terminal.
+    A terminal does not show the columns in `piped_only`. If the table does not fit the terminal, paths are printed
+    below it, and the columns in `droppable` are dropped in order until it fits. A terminal that is too narrow for the
+    rest shows each row as a list.
     """
     if sys.stdout.isatty():
         _print_rich(headers, rows, title, left_out=piped_only, droppable=droppable)
@@ -54,13 +58,45 @@ def _print_rich(
 
     console = Console()
     endless = console.options.update_width(UNLIMITED_COLUMNS)
-    for dropped in range(len(droppable) + 1):
-        table = _make_table(headers, rows, title, left_out=(*left_out, *droppable[:dropped]))
-        if console.measure(table, options=endless).maximum <= console.width:
+    below: list[str] = []
+    hidden: list[str] = []
+    for column in (None, *(name for name in BELOW if name in headers), *droppable):
+        if column is not None:
+            (below if column in BELOW else hidden).append(column)
+        table = _make_table(headers, rows, title, left_out=(*left_out, *below, *hidden))
+        size = console.measure(table, options=endless)
+        if size.maximum <= console.width:
             break
-    console.print(table)
-    if dropped:
-        print_message(f"Hidden columns: {', '.join(droppable[:dropped])}. A wider terminal or a pipe shows all.")
+    if size.minimum <= console.width:
+        console.print(table)
+    else:
+        _print_rows(headers, rows, title, left_out=(*left_out, *below, *hidden))
+    for column in below:
+        _print_paths(headers, rows, column)
+    if hidden:
+        print_message(f"Hidden columns: {', '.join(hidden)}. A wider terminal or a pipe shows all.")
+
+
+def _print_paths(headers: Sequence[str], rows: Sequence[Sequence[str]], column: str) -> None:
+    """Print the paths of a column, each after the first two cells of its row."""
+    position = list(headers).index(column)
+    for row in rows:
+        if row[position] not in ("", UNKNOWN):
+            print_line(f"{' '.join(row[:2])}: {row[position]}")
+
+
+def _print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> None:
+    """Print each row as a list of its cells that are not empty."""
+    if title:
+        print_line(title)
+    shown = [position for position, header in enumerate(headers) if header not in left_out]
+    width = max((len(headers[position]) for position in shown), default=0)
+    for number, row in enumerate(rows):
+        if number:
+            print_line("")
+        for position in shown:
+            if row[position]:
+                print_line(f"{headers[position]:{width}}  {row[position]}")
 
 
 def _make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
@@ -101,8 +137,21 @@ def print_line(text: str) -> None:
 
 
 def print_message(text: str) -> None:
-    """Print a message for the user to stderr."""
-    click.echo(printable(text), err=True)
+    """Print a message for the user to stderr; a terminal breaks its lines between words."""
+    text = printable(text)
+    click.echo(_wrap_lines(text) if sys.stderr.isatty() else text, err=True)
+
+
+def _wrap_lines(text: str) -> str:
+    """Return the text with lines that fit the terminal; those of a paragraph have the same indentation."""
+    columns = shutil.get_terminal_size().columns
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
+        lines += textwrap.wrap(
+            line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [line]
+    return "\n".join(lines)
 
 
 @contextmanager
