@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.errors import ModelNotConvertible
+from edgewright.flows.compile.cells import check_cell
+from edgewright.runtimes.table import find_runtime
+from edgewright.schema.plan import CompileCell
 from tests.cli.calling import QUICK, Call
 from tests.models.onnx_files import write_conv_net
 
@@ -127,3 +131,18 @@ def test_labels_and_scaling_of_a_task_go_into_a_litert_file(call: Call, tmp_path
     wrong = call("compile", model, "--runtime", "litert", "--task", tmp_path / "t.toml", "-o", tmp_path / "out")
     assert wrong.code == 2
     assert "the labels file has 2 classes, the model 5" in wrong.error()[0]
+
+
+def test_advice_on_precisions_names_what_works(call: Call, folder: Path) -> None:
+    write_conv_net(folder / "m.onnx")
+    result = call("compile", "m.onnx", "--precision", "int8")
+    assert result.code == 2
+    assert result.error()[2] == "edgewright quantize MODEL --precision w8a8 --task task.toml --data DATA"
+    assert check_error(CompileCell(runtime="ncnn", precision="w8")).try_this == "--precision fp16 or w8a8"
+    assert check_error(CompileCell(runtime="ncnn", precision="bf16")).try_this == "--precision fp32 or fp16"
+
+
+def check_error(cell: CompileCell) -> ModelNotConvertible:
+    with pytest.raises(ModelNotConvertible) as caught:
+        check_cell(cell, find_runtime(cell.runtime))
+    return caught.value

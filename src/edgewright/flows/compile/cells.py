@@ -8,7 +8,7 @@ from edgewright.flows.compile.sources import is_torch
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import RuntimeInfo, find_runtime
 from edgewright.schema.plan import CompileCell
-from edgewright.schema.vocabulary import PRECISION_ALIASES, Precision, normalize_word
+from edgewright.schema.vocabulary import PRECISION_ALIASES, QUANTIZED_PRECISIONS, Precision, normalize_word
 
 FLOAT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")  # precisions to which a float model can be compiled
 
@@ -35,7 +35,10 @@ def _resolve_precision(word: str, own: Precision) -> Precision:
         if one == name:
             return one
     why = f"the model is {own}; valid precisions are {', '.join(known)}"
-    raise UsageError(f"--precision {word} is not supported for this model", why, f"--precision {known[0]}")
+    hint = f"--precision {known[0]}"
+    if name in QUANTIZED_PRECISIONS and own in FLOAT_PRECISIONS:
+        hint = f"edgewright quantize MODEL --precision {name} --task task.toml --data DATA"
+    raise UsageError(f"--precision {word} is not supported for this model", why, hint)
 
 
 def read_source_precision(source: str) -> Precision:
@@ -61,6 +64,7 @@ def check_cell(cell: CompileCell, info: RuntimeInfo) -> None:
         raise ModelNotConvertible(f"{info.name} has no compiler", "it runs model files directly", "remove it")
     if cell.precision not in info.precisions:
         known = ", ".join(info.precisions)
-        raise ModelNotConvertible(
-            f"{info.title} does not support {cell.precision}", f"it supports {known}", f"--precision {known}"
-        )
+        of_command = QUANTIZED_PRECISIONS if cell.precision in QUANTIZED_PRECISIONS else FLOAT_PRECISIONS
+        usable = [name for name in info.precisions if name in of_command]
+        hint = f"--precision {' or '.join(usable)}" if usable else "remove the runtime"
+        raise ModelNotConvertible(f"{info.title} does not support {cell.precision}", f"it supports {known}", hint)

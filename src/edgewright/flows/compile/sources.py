@@ -183,14 +183,19 @@ def make_absolute(source: str) -> str:
     return f"{Path(file).absolute()}{colon}{factory}"
 
 
+def check_onnx(model: Model, done: str) -> None:
+    """Raise ModelNotConvertible for a model that is not an ONNX graph; `done` as in `check_float_onnx`."""
+    if model.format != "onnx":
+        why = f"its format is {model.format}; only ONNX and torch models are supported"
+        raise ModelNotConvertible(f"{model.name} cannot be {done}", why, "use the model that it was converted from")
+
+
 def check_float_onnx(prepared: PreparedSource, done: str) -> None:
     """Raise ModelNotConvertible for a model that is not a float ONNX graph.
 
     `done` is the participle for the error's text (`quantized`, `pruned`).
     """
-    if "onnx" not in prepared.files:
-        why = f"its format is {prepared.format}; only ONNX and torch models are supported"
-        raise ModelNotConvertible(f"{prepared.name} cannot be {done}", why, "use the model that it was converted from")
+    check_onnx(prepared.model, done)
     if prepared.model.precision != "fp32":
         raise ModelNotConvertible(
             f"{prepared.name} is already quantized"

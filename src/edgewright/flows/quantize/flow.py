@@ -19,7 +19,7 @@ from edgewright.flows.compile.publication import (
     publish_artifact,
     raise_output_errors,
 )
-from edgewright.flows.compile.sources import check_float_onnx, hash_source, is_torch, prepare_source
+from edgewright.flows.compile.sources import check_float_onnx, check_onnx, hash_source, is_torch, prepare_source
 from edgewright.flows.experiment.report import make_curve_pair
 from edgewright.flows.interrupts import offer_resume
 from edgewright.flows.quantize.acceptance import (
@@ -200,7 +200,9 @@ def _check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> Non
     """Check task and labels against the model's signature, if known, before decoding samples."""
     if is_torch(plan.source):
         return
-    signature = read_model(Path(plan.source)).signature
+    model = read_model(Path(plan.source))
+    check_onnx(model, "quantized")
+    signature = model.signature
     check_task(task, signature)
     if plan.eval_data is None:
         check_labels(data, task, signature, split(len(data), plan.samples, plan.seed)[1])
