@@ -8,9 +8,10 @@ import click
 from msgspec import Struct
 from msgspec.structs import fields
 
+from edgewright.api.settings import STORE_KEYS
 from edgewright.bench.warnings import RULES
 from edgewright.cli.app import edgewright
-from edgewright.cli.config import STORE_KEYS, list_known_keys
+from edgewright.cli.config import list_known_keys
 from edgewright.cli.registry import ALIASES, COMMANDS, list_options
 from edgewright.flows.distill.report import DistillReport
 from edgewright.flows.experiment.report import MetricDelta, NetworkReport, SeedRow

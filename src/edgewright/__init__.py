@@ -8,9 +8,46 @@ TYPE_CHECKING = False  # type checkers take it for true; importing typing would 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from typing import Literal
+    from typing import Any, Literal
+
+    from edgewright.api.convert import analyze as analyze
+    from edgewright.api.convert import compile as compile
+    from edgewright.api.convert import quantize as quantize
+    from edgewright.api.measure import benchmark as benchmark
+    from edgewright.api.measure import compare as compare
+    from edgewright.api.measure import evaluate as evaluate
+    from edgewright.api.measure import invoke as invoke
+    from edgewright.api.train import distill as distill
+    from edgewright.api.train import prune as prune
+    from edgewright.tasks.spec.task import Task as Task
 
 __version__ = "0.1.0"
+# Modules of the public functions, which are imported on first use.
+_EXPORTS = {
+    "analyze": "edgewright.api.convert",
+    "benchmark": "edgewright.api.measure",
+    "compare": "edgewright.api.measure",
+    "compile": "edgewright.api.convert",
+    "distill": "edgewright.api.train",
+    "evaluate": "edgewright.api.measure",
+    "invoke": "edgewright.api.measure",
+    "prune": "edgewright.api.train",
+    "quantize": "edgewright.api.convert",
+    "Task": "edgewright.tasks.spec.task",
+}
+
+
+def __getattr__(name: str) -> "Any":
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'edgewright' has no attribute '{name}'")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(_EXPORTS[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})
 
 
 def onnx_to_litert(

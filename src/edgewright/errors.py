@@ -35,6 +35,7 @@ three; no code below the command line prints.
 
 import errno
 import re
+from typing import Any
 
 
 class EdgewrightError(Exception):
@@ -44,6 +45,9 @@ class EdgewrightError(Exception):
         what: one line that says what failed, with the object's name.
         why: the cause as far as it is known, one or more lines.
         try_this: the next step that is likely to help.
+
+    Attributes:
+        result: of a function of the API that finished and then failed, such as at a gate; otherwise None.
     """
 
     exit_code = 1
@@ -51,6 +55,7 @@ class EdgewrightError(Exception):
 
     def __init__(self, what: str, why: str = "", try_this: str = "") -> None:
         super().__init__(what)
+        self.result: Any = None
         self.what = what
         self.why = why
         self.try_this = try_this or self.default_hint

@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 import pytest
 
+from edgewright.api.settings import STORE_KEYS, load_store_settings
 from edgewright.cli.app import edgewright
-from edgewright.cli.config import STORE_KEYS, list_known_keys, load_store_settings
+from edgewright.cli.config import list_known_keys, load_config
 from edgewright.cli.registry import COMMANDS, FORMER_NAMES, list_options
 from edgewright.errors import ConfigError
 from tests.cli.calling import Call
@@ -173,7 +174,7 @@ def test_a_setting_of_the_store_is_text(folder: Path, own_home: Path, user_file:
 def test_a_broken_config_is_a_config_error(folder: Path) -> None:
     (folder / "edgewright.toml").write_text("[nonsense]\n")
     with pytest.raises(ConfigError) as caught:
-        load_store_settings({})
+        load_config({})
     assert caught.value.exit_code == 2
 
 

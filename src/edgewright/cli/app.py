@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from edgewright import __version__
+from edgewright.api.values import check_utf8
 from edgewright.cli.completion import add_completion
 from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
-from edgewright.cli.parse import check_utf8
 from edgewright.cli.registry import COMMANDS, find_command, normalize_word
 from edgewright.cli.rendering.output import print_message
 from edgewright.cli.rendering.streams import tolerate_closed_streams

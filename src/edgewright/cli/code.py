@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgewright.cli.project_file import FILE_NAME, MAY_SET, is_code, is_from_project
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from edgewright.tasks.spec.task import Task
 
 allow_code = click.option(
     "--allow-code",
@@ -21,10 +16,11 @@ allow_code = click.option(
 
 
 def check_code(given: dict[str, Any]) -> None:
-    """Check the code and the data that the project file names. No code is imported.
+    """Check the code, the data and the task that the project file names. No code is imported.
 
     Raises:
-        ConfigError: the project file names code, and the user did not allow it.
+        ConfigError: the project file names code, and the user did not allow it; or a task with files outside of the
+            current folder.
         UsageError: the project file names a dataset with a link to outside of the current folder.
     """
     from pathlib import Path
@@ -39,34 +35,17 @@ def check_code(given: dict[str, Any]) -> None:
     for name in _list_code_options(given):
         if is_from_project(context, name) and not given["allow_code"]:
             raise make_code_rejection(given[name], f"{FILE_NAME}: [{context.command.name}] {name}")
+    check_task_folder(given)
 
 
-def read_task(given: dict[str, Any]) -> tuple[Task, tuple[str, ...]]:
-    """Return the task, and the functions that may run: those named as data, and the task's metric.
-
-    Raises:
-        ConfigError: the task is not valid, or its metric is code that the user did not allow. A task file counts as
-            data, even if the user named it.
-    """
+def check_task_folder(given: dict[str, Any]) -> None:
+    """Raise ConfigError if the project file names a task whose files are outside of the current folder."""
     from pathlib import Path
 
-    from edgewright.tasks.spec.file import read_task as read_file
-    from edgewright.tasks.spec.functions import make_code_rejection
+    from edgewright.tasks.spec.file import read_task
 
-    task = read_file(Path(given["task_file"]), within=find_task_folder())
-    code = [given[name] for name in _list_code_options(given) if MAY_SET[name] == "data"]
-    if ":" in task.metric:
-        if not given["allow_code"]:
-            raise make_code_rejection(task.metric, f"{given['task_file']}: metric")
-        code.append(task.metric)
-    return task, tuple(dict.fromkeys(code))
-
-
-def find_task_folder() -> Path | None:
-    """Return the folder that must contain the task's files; None if the user named the task."""
-    from pathlib import Path
-
-    return Path.cwd() if is_from_project(click.get_current_context(), "task_file") else None
+    if is_from_project(click.get_current_context(), "task_file"):
+        read_task(Path(given["task_file"]), within=Path.cwd())
 
 
 def _list_code_options(given: dict[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ def _complete_runs(context: click.Context, param: click.Parameter, incomplete: s
     """Complete the newest run ids, with kind and model as help."""
     from contextlib import closing, suppress
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
     from edgewright.errors import EdgewrightError
     from edgewright.store.runs.queries import RunFilter
 

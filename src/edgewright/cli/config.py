@@ -10,18 +10,21 @@ from typing import Any, NamedTuple
 
 import click
 
+from edgewright.api.settings import (
+    DOCS_HINT,
+    STORE_KEYS,
+    check_store_table,
+    find_user_config,
+    read_config_tables,
+)
 from edgewright.cli.project_file import FILE_NAME, check_setting
 from edgewright.cli.registry import COMMANDS, FORMER_NAMES, find_command, list_options
 from edgewright.errors import ConfigError
-from edgewright.formats.toml import TomlError, read_toml
-
-STORE_KEYS = ("home", "database_url", "blob_url")
 
 
 def _find_config_files(environ: Mapping[str, str]) -> list[Path]:
     """Return the existing config files, the one with the highest precedence last."""
-    folder = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return [path for path in (Path(folder) / "edgewright" / "config.toml", Path(FILE_NAME)) if path.is_file()]
+    return [path for path in (find_user_config(environ), Path(FILE_NAME)) if path.is_file()]
 
 
 class Config(NamedTuple):
@@ -48,10 +51,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
 
 
 def _read_config(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        tables, _ = read_toml(path)
-    except (OSError, TomlError) as error:
-        raise ConfigError(f"{path} cannot be read", str(error), "see docs/configuration.md") from None
+    tables = read_config_tables(path)
     current = {former: name for name, former in FORMER_NAMES.items()}
     names = {name: current.get(name, name.replace("-", "_")) for name in tables}
     return {names[name]: _check_table(path, names[name], table) for name, table in tables.items()}
@@ -67,21 +67,16 @@ def _check_table(path: Path, name: str, table: object) -> dict[str, Any]:
             "move it to your user config file, or set EDGEWRIGHT_HOME",
         )
     if name not in known or not isinstance(table, dict):
-        raise ConfigError(
-            f"{path}: unknown table '{name}'", f"known tables: {', '.join(known)}", "see docs/configuration.md"
-        )
+        raise ConfigError(f"{path}: unknown table '{name}'", f"known tables: {', '.join(known)}", DOCS_HINT)
+    if name == "store":
+        return check_store_table(path, table)
     plain = {key.replace("-", "_"): value for key, value in table.items()}
     if unknown := plain.keys() - set(known[name]):
         raise ConfigError(
             f"{path}: [{name}] has no key '{min(unknown)}'",
             f"known keys: {', '.join(known[name])}",
-            "see docs/configuration.md",
+            DOCS_HINT,
         )
-    if name == "store":
-        if wrong := [key for key, value in plain.items() if not isinstance(value, str)]:
-            what = f"{path}: [store]: wrong type in {wrong[0]} = {plain[wrong[0]]!r}"
-            raise ConfigError(what, "the value must be text", f'write {wrong[0]} = "…"; see docs/configuration.md')
-        return plain
     options = _list_command_options(name)
     location = f"{path}: [{name}]"
     fitted = {key: _convert_value(location, key, options[key], value) for key, value in plain.items()}
@@ -124,12 +119,3 @@ def _list_command_options(name: str) -> dict[str, click.Option]:
 def make_command_defaults(config: Config) -> dict[str, Any]:
     """Return click's `default_map`: one mapping of defaults per command."""
     return {name: table for name, table in config.tables.items() if name != "store"}
-
-
-def load_store_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `home`, `database_url` and `blob_url` if the environment or a config file sets them."""
-    table = load_config(environ).tables.get("store", {})
-    for key in STORE_KEYS:
-        if value := environ.get(f"EDGEWRIGHT_{key.upper()}"):
-            table[key] = value
-    return table

@@ -47,7 +47,7 @@ def show_overview() -> None:
 
 def _list_runs() -> Sequence[RunSummary]:
     """Return the newest runs; none if the record cannot be read."""
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
 
     with suppress(EdgewrightError), closing(open_user_store()) as store:
         return store.list_runs(RunFilter(limit=MAX_RUNS, metrics=()))

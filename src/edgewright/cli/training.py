@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgewright.api.values import TRAINING_SETTINGS as TRAINING_SETTINGS
+from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.code import allow_code
 from edgewright.cli.parse import PATH, SHAPE
-from edgewright.cli.rendering.output import print_json, print_message, print_table
+from edgewright.cli.rendering.output import print_json, print_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from msgspec import Struct
 
-    from edgewright.flows.distill.report import DistillReport
-    from edgewright.flows.experiment.report import MetricDelta, NetworkReport
-    from edgewright.flows.prune.report import PruneReport
-    from edgewright.flows.quantize.report import Speedup
+    from edgewright.api.results.base import Result
+    from edgewright.api.results.training import ExperimentResult
 
     Command = Callable[..., None]
+    PlanT = TypeVar("PlanT", bound=Struct)
+    ResultT = TypeVar("ResultT", bound=Result)
 
-NETWORK_HEADERS = (
-    "network",
-    "metric",
-    "interval",
-    "mean of seeds",
-    "size",
-    "packed",
-    "parameters",
-    "zeros",
-    "MACs",
-    "latency",
-)
-TRAINING_SETTINGS = (
-    "epochs", "batch", "lr", "schedule", "warmup", "optimizer", "momentum", "weight_decay", "label_smoothing", "clip",
-    "train_precision", "patience", "checkpoint_s", "train_threads", "seed",
-)  # fmt: skip
 DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
 
 
@@ -121,28 +106,23 @@ def add_result_options(schema: str) -> Callable[[Command], Command]:
     )
 
 
-def run_training_command(
-    check: Callable[[Any], None], run: Callable[..., Any], plan: Struct, given: dict[str, Any],
-    show: Callable[[Any], None],
-) -> None:  # fmt: skip
-    """Check the plan and print it (`--dry-run`), or run it and show the report; raise the error of a failed result."""
-    from pathlib import Path
+def print_plan(plan: PlanT, check: Callable[[PlanT], None]) -> None:
+    """Check a plan and print it."""
+    check(plan)
+    print_json(plan)
 
-    from edgewright.cli.user_store import open_workspace
 
-    if given["dry_run"]:
-        check(plan)
-        print_json(plan)
-        return
+def run_training(
+    function: Callable[..., ResultT], show: Callable[[ResultT], None], given: dict[str, Any], *models: str
+) -> None:
+    """Train and show the result; raise the error of a failed gate."""
     check_html_folder(given["html"])
-    with open_workspace() as workspace:
-        report, error = run(plan, Path(given["output"]), workspace)
+    result, error = call_api(function, *models, **make_keywords(given))
     if given["as_json"]:
-        print_json(report)
+        print_json(result.report)
     else:
-        show(report)
-    if given["html"] is not None:
-        _write_html(Path(given["html"]), report)
+        show(result)
+    write_html(result, given["html"])
     if error is not None:
         raise error
 
@@ -159,49 +139,12 @@ def reject_unused_options(words: Sequence[str], why: str, hint: str) -> None:
             raise UsageError(f"{parameter.opts[0]} has no effect here", why, hint)
 
 
-def read_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the training settings that were given; the others keep the defaults of `training.job.Settings`."""
-    names = {"train_precision": "precision", "train_threads": "threads"}
-    settings = {names.get(name, name): given[name] for name in TRAINING_SETTINGS if given[name] is not None}
-    if settings.get("optimizer") == "adamw":
-        settings.setdefault("lr", 0.001)
-    return settings
-
-
-def show_networks(networks: Sequence[NetworkReport]) -> None:
-    from edgewright.schema.units import show_bytes
-
-    rows = []
-    for network in networks:
-        metric = network.metric
-        rows.append(
-            (
-                network.name,
-                f"{metric.name} {metric.value:.4f}" if metric else "–",
-                f"{metric.low:.4f}–{metric.high:.4f}" if metric else "–",
-                f"{network.mean:.4f}" if network.mean is not None and len(network.seeds) > 1 else "–",
-                show_bytes(network.bytes),
-                show_bytes(network.packed_bytes),
-                f"{network.parameters:,}" if network.parameters is not None else "–",
-                f"{network.zeros / network.parameters:.0%}" if network.zeros and network.parameters else "–",
-                f"{network.macs / 1e6:.2f} M" if network.macs else "–",
-                f"{network.latency_us:.0f} µs" if network.latency_us else "–",
-            )
-        )
-    print_table(NETWORK_HEADERS, rows, droppable=("mean of seeds", "interval", "packed", "parameters"))
-
-
-def show_comparisons(name: str, against: Sequence[MetricDelta], speedup: Speedup | None) -> None:
+def show_differences(result: ExperimentResult) -> None:
     """Print the metric differences and the speedup."""
-    for one in against:
-        interval = ""
-        if one.low is not None and one.high is not None:
-            over = f"{one.n} seeds" if one.over == "seeds" else "the samples of one seed"
-            interval = f" (95 % CI over {over}: {one.low:+.2f} to {one.high:+.2f})"
-        print_message(f"{name} vs. {one.against}:  {one.value:+.2f} {one.unit}{interval}")
-    if speedup is not None:
-        interval = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low and speedup.high else ""
-        print_message(f"Speedup: {speedup.ratio:.2f} ×{interval}, {speedup.verdict}")
+    from edgewright.api.results.training import describe_differences
+
+    for line in describe_differences(result.network, result.report.against, result.report.speedup):
+        print_message(line)
 
 
 def check_html_folder(html: str | None) -> None:
@@ -214,9 +157,7 @@ def check_html_folder(html: str | None) -> None:
         raise OutputError(f"{html} cannot be written", "its folder does not exist")
 
 
-def _write_html(path: Path, report: PruneReport | DistillReport) -> None:
-    from edgewright.system.files import write_atomically
-    from edgewright.web.pages.training import render_training
-
-    write_atomically(path, render_training(report), follow=True)
-    print_message(f"Wrote {path}.")
+def write_html(result: Result, html: str | None) -> None:
+    """Write the HTML report, if a file was named."""
+    if html is not None:
+        print_message(f"Wrote {result.save(html)}.")

@@ -3,14 +3,18 @@
 import pytest
 from msgspec.structs import replace
 
-from edgewright.bench.slowdown import SlowdownCause
-from edgewright.cli.rendering.tables import (
-    TOP_LAYERS,
+from edgewright.api.results.measurement import (
+    BenchmarkResult,
     format_figures,
     format_verdict,
+    make_comparison_table,
+)
+from edgewright.bench.slowdown import SlowdownCause
+from edgewright.cli.rendering.output import show_table
+from edgewright.cli.rendering.tables import (
+    TOP_LAYERS,
     print_warnings,
     show_benchmark,
-    show_comparisons,
     show_run,
 )
 from edgewright.flows.benchmark.report import BenchmarkRow, make_report, make_row
@@ -38,7 +42,7 @@ def read_lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_a_benchmark_of_one_run_with_its_layers(capfd: pytest.CaptureFixture[str]) -> None:
-    show_benchmark(make_report([RUN], []))
+    show_benchmark(BenchmarkResult(make_report([RUN], []), []))
     head, row, empty, line, *rest = read_lines(capfd)
     assert head.split("\t")[-2:] == ["verdict", "run"]
     assert row == f"mobilenet_v2\tonnxruntime\tfp32\t{FIGURES}\treference\tr1"
@@ -49,7 +53,7 @@ def test_a_benchmark_of_one_run_with_its_layers(capfd: pytest.CaptureFixture[str
 
 def test_a_benchmark_of_two_runs_shows_verdicts_and_no_layers(capfd: pytest.CaptureFixture[str]) -> None:
     failed = replace(RUN, id="r3", state="failed", layers=())
-    show_benchmark(make_report([RUN, replace(RUN, id="r2"), failed], [FASTER]))
+    show_benchmark(BenchmarkResult(make_report([RUN, replace(RUN, id="r2"), failed], [FASTER]), []))
     lines = read_lines(capfd)
     assert [line.split("\t")[-2:] for line in lines[1:4]] == [
         ["reference", "r1"],
@@ -62,7 +66,7 @@ def test_a_benchmark_of_two_runs_shows_verdicts_and_no_layers(capfd: pytest.Capt
 
 def test_the_slowest_layers_come_first(capfd: pytest.CaptureFixture[str]) -> None:
     layers = tuple(replace(RUN.layers[0], position=k, median_us=float(k + 1)) for k in range(TOP_LAYERS + 1))
-    show_benchmark(make_report([replace(RUN, layers=layers)], []))
+    show_benchmark(BenchmarkResult(make_report([replace(RUN, layers=layers)], []), []))
     shown = [line.split("\t")[0] for line in read_lines(capfd)[-TOP_LAYERS:]]
     assert shown == [str(k) for k in range(TOP_LAYERS, 0, -1)]
 
@@ -73,7 +77,7 @@ def test_causes_of_slowness_have_their_share_if_it_is_known(capfd: pytest.Captur
         SlowdownCause(code="two", text="it waits", share=None),
     )
     report = make_report([RUN], [])
-    show_benchmark(replace(report, runs=(replace(report.runs[0], findings=causes),)))
+    show_benchmark(BenchmarkResult(replace(report, runs=(replace(report.runs[0], findings=causes),)), []))
     lines = read_lines(capfd)
     assert "    slowdown (one): 25.0% of the time: it copies." in lines
     assert "    slowdown (two): it waits." in lines
@@ -99,7 +103,7 @@ def test_verdicts(changes: dict[str, object], expected: str) -> None:
 
 
 def test_comparisons_with_names(capfd: pytest.CaptureFixture[str]) -> None:
-    show_comparisons([FASTER], {"r1": "before", "r2": "after"})
+    show_table(make_comparison_table([FASTER], {"r1": "before", "r2": "after"}))
     assert read_lines(capfd)[1:] == ["before\tafter\t0.50× (0.40–0.80)\tfaster"]
 
 

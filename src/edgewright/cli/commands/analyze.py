@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words
-from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_progress
+from edgewright.cli.calls import call_api
+from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgewright.flows.analyze.report import Analysis, RuntimeReport, SupportFinding, UnitReport
+    from edgewright.api.results.analysis import AnalyzeResult
+    from edgewright.flows.analyze.report import Analysis, RuntimeReport, SupportFinding
     from edgewright.formats.costs import LayerCost
     from edgewright.schema.model import TensorSpec
 
-UNIT_HEADERS = ("runtime", "unit", "backend", "operators", "partitions", "first reason", "fix")
 FINDING_HEADERS = ("runtime", "unit", "operator", "nodes", "kind", "reason", "fix")
 LAYER_HEADERS = ("#", "name", "operator", "output", "MACs", "parameters", "weights", "read", "written", "intensity")
 MAX_NAMES = 3
@@ -49,25 +50,22 @@ def analyze(
     MODEL is an ONNX or TFLite file. Nothing is compiled, and no runtime needs to be installed. The exit code is 0
     even if operators are not supported.
     """
-    from pathlib import Path
+    from edgewright.api.convert import analyze as examine
 
-    from edgewright.flows.analyze.flow import analyze as examine
-
-    with show_progress() as progress:
-        analysis = examine(Path(model), dict(shapes), join_words(runtime), progress)
+    result, _ = call_api(examine, model, shape=shapes, runtime=runtime)
     if as_json:
-        print_json(analysis)
+        print_json(result.report)
         return
-    _show(analysis, layers=layers)
+    _show(result, layers=layers)
 
 
-def _show(analysis: Analysis, *, layers: bool) -> None:
+def _show(result: AnalyzeResult, *, layers: bool) -> None:
+    analysis = result.report
     for note in analysis.notes:
         print_message(f"Note: {note}.")
     print_table(("fact", "value"), _describe_model(analysis))
     print_line("")
-    rows = [row for report in analysis.runtimes for row in _make_runtime_rows(report)]
-    print_table(UNIT_HEADERS, rows, droppable=("fix", "first reason"))
+    show_table(result.table())
     findings = _group_findings(analysis.runtimes)
     if findings:
         print_line("")
@@ -109,26 +107,6 @@ def _describe_model(analysis: Analysis) -> list[tuple[str, str]]:
 def _format_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
     sizes = spec.shape if taken is None else taken
     return f"{spec.name} {spec.dtype}[{', '.join(str(size) if size != '' else '?' for size in sizes)}]"
-
-
-def _make_runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
-    """Return one row per unit, or a single row for a runtime with unknown support."""
-    from edgewright.schema.units import UNKNOWN
-
-    if report.state == "unknown":
-        return [(report.runtime, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, report.reason, "")]
-    return [_make_unit_row(report, unit) for unit in report.units]
-
-
-def _make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
-    from edgewright.schema.units import UNKNOWN
-
-    first = next(iter((*report.findings, *unit.findings)), None)
-    count = UNKNOWN if unit.supported is None else f"{unit.supported} of {unit.operators}"
-    reason = "" if first is None else f"{first.op}: {first.reason}" if first.op else first.reason
-    partitions = UNKNOWN if unit.partitions is None or report.state == "refused" else str(unit.partitions)
-    remedy = "" if first is None else first.remedy
-    return (report.runtime, unit.unit, unit.backend, count, partitions, reason, remedy)
 
 
 def _group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS, join_words, make_plan
+from edgewright.cli.calls import call_api, make_keywords, read_given
+from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.rendering.output import print_json
 
 if TYPE_CHECKING:
-    from edgewright.flows.benchmark.flow import BenchmarkOutcome
-    from edgewright.schema.plan import BenchmarkPlan
+    from edgewright.api.results.measurement import BenchmarkResult
 
 ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 
@@ -82,20 +82,19 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
     A folder or a set file means all artifacts in it (see `edgewright compile`). The first row is the reference of the
     verdicts. Every run is stored: see `edgewright runs`.
     """
+    from edgewright.api.measure import benchmark as measure
+    from edgewright.api.plans import plan_benchmark
     from edgewright.flows.benchmark.flow import resolve_plan
 
     if given["plan_file"] is not None:
         _reject_beside_plan(ctx)
-    plan = _make_plan(given)
     if given["dry_run"]:
-        print_json(resolve_plan(plan)[0])
+        print_json(resolve_plan(plan_benchmark(given["models"], read_given(given)))[0])
         return
-    outcome = measure_plan(plan, dict(given["tags"]))
-    _show(outcome, as_json=given["as_json"])
-    if outcome.error is not None:
-        raise outcome.error
-    if given["fail_on_fallback"] is not None:
-        _check_fallback(outcome, given["fail_on_fallback"])
+    result, error = call_api(measure, given["models"], **make_keywords(given))
+    _show(result, as_json=given["as_json"])
+    if error is not None:
+        raise error
 
 
 def _reject_beside_plan(ctx: click.Context) -> None:
@@ -112,50 +111,11 @@ def _reject_beside_plan(ctx: click.Context) -> None:
         )
 
 
-def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
-    """Return the plan of the options, or that of the plan file."""
-    from pathlib import Path
-
-    from edgewright.errors import UsageError
-    from edgewright.flows.candidates import expand_folders, expand_sets, pair_candidates, read_models, read_plan
-    from edgewright.schema.plan import BenchmarkPlan
-
-    if given["plan_file"] is not None:
-        return read_plan(Path(given["plan_file"]))
-    if not given["models"]:
-        raise UsageError("no model is given", "a benchmark needs at least one model", "edgewright benchmark MODEL")
-    runtimes = join_words(given["runtime"])
-    paths = expand_folders(expand_sets(given["models"], dict(given["shapes"]), given["inputs"]), runtimes)
-    models = read_models(paths)
-    candidates = pair_candidates([models[path] for path in paths], runtimes, given["options"])
-    inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
-    return make_plan(BenchmarkPlan, given, candidates=candidates, inputs=inputs)
-
-
-def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> BenchmarkOutcome:
-    """Run the plan on its device and store the runs."""
-
-    from edgewright.cli.user_store import open_workspace
-    from edgewright.flows.benchmark.flow import benchmark as run_benchmark
-
-    with open_workspace(plan.device) as workspace:
-        return run_benchmark(plan, workspace, tags)
-
-
-def _show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:
+def _show(result: BenchmarkResult, *, as_json: bool) -> None:
     from edgewright.cli.rendering.tables import print_warnings, show_benchmark
-    from edgewright.flows.benchmark.report import make_report
 
-    report = make_report(outcome.runs, outcome.comparisons)
     if as_json:
-        print_json(report)
+        print_json(result.report)
     else:
-        show_benchmark(report)
-    print_warnings(report.runs)
-
-
-def _check_fallback(outcome: BenchmarkOutcome, percent: float) -> None:
-    """Raise GateFailed if the share of layer time in fallbacks is above the limit or unknown."""
-    from edgewright.flows.benchmark.gates import check_fallback_shares
-
-    check_fallback_shares(outcome.runs, percent)
+        show_benchmark(result)
+    print_warnings(result.rows)

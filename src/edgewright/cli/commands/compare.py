@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgewright.cli.rendering.output import print_json, print_message
+from edgewright.cli.calls import call_api
+from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
-    from edgewright.schema.run import Comparison, Run
+    from collections.abc import Sequence
+
+    from edgewright.schema.run import Run
 
 
 @click.command()
@@ -23,83 +26,22 @@ def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
     with its confidence interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`. Runs
     of `edgewright evaluate` are compared sample by sample.
     """
-    from edgewright.errors import UsageError
-    from edgewright.flows.benchmark.comparison import are_evaluations, compare_runs
+    from edgewright.api.measure import compare as compare_items
 
-    if len(items) < 2:
-        raise UsageError("compare needs two runs or models", f"{len(items)} is given", "edgewright compare A B")
-    runs = _measure_models(items, threshold) if _are_files(items) else _load_runs(items)
-    if are_evaluations(runs):
-        _compare_samples(runs, as_json=as_json)
-        return
-    comparisons = compare_runs(runs, threshold)
+    result, error = call_api(compare_items, *items, threshold=threshold)
+    if error is not None:
+        raise error
     if as_json:
-        from edgewright.flows.benchmark.report import make_report
-
-        rows = make_report(runs, comparisons)
-        print_json({"schema": "edgewright.compare/1", "runs": rows.runs, "comparisons": comparisons})
-        return
-    _show(runs, comparisons)
-
-
-def _compare_samples(runs: list[Run], *, as_json: bool) -> None:
-    from edgewright.cli.rendering.output import print_table
-    from edgewright.flows.benchmark.comparison import compare_evaluations
-
-    found = compare_evaluations(runs)
-    if as_json:
-        print_json({"schema": "edgewright.compare/1", "runs": [], "comparisons": [], "evaluations": found})
-        return
-    names = {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in runs}
-    rows = [
-        (
-            names[one.a],
-            names[one.b],
-            one.metric,
-            str(one.n),
-            f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})",
-            f"{one.p:.2g}",
-        )
-        for one in found
-    ]
-    print_table(("reference", "compared", "metric", "samples", "difference (95 % interval)", "p"), rows)
+        print_json(result.to_dict())
+    else:
+        show_table(result.table())
+        if not result.evaluations:
+            _show_differences(result.runs)
 
 
-def _are_files(items: tuple[str, ...]) -> bool:
-    """Return whether the items are model files: they exist, or do not look like run ids."""
-    from pathlib import Path
-
-    return any(Path(item).exists() or "." in item or "/" in item for item in items)
-
-
-def _measure_models(items: tuple[str, ...], threshold: float) -> list[Run]:
-    from edgewright.cli.commands.benchmark import measure_plan
-    from edgewright.flows.candidates import pair_candidates, read_models
-    from edgewright.schema.plan import BenchmarkPlan
-
-    models = read_models(items)
-    candidates = pair_candidates([models[path] for path in items], [], [])
-    outcome = measure_plan(BenchmarkPlan(candidates=candidates, threshold=threshold), {})
-    if outcome.error is not None:
-        raise outcome.error
-    return list(outcome.runs)
-
-
-def _load_runs(items: tuple[str, ...]) -> list[Run]:
-    from contextlib import closing
-
-    from edgewright.cli.user_store import open_user_store
-
-    with closing(open_user_store()) as store:
-        return [store.load(item) for item in items]
-
-
-def _show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
-    from edgewright.cli.rendering.tables import show_comparisons
+def _show_differences(runs: Sequence[Run]) -> None:
     from edgewright.flows.benchmark.comparison import find_differences, get_session_id
 
-    names = {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in runs}
-    show_comparisons(comparisons, names)
     for run in runs:
         if run.imported:
             print_message(f"{run.id} is imported: it was measured on another machine.")

@@ -6,27 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewright.cli.code import find_task_folder
-from edgewright.cli.parse import PATH, SHAPE_CHOICE, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, print_message, print_table
+from edgewright.cli.calls import call_api, make_keywords, read_given
+from edgewright.cli.code import check_task_folder
+from edgewright.cli.parse import PATH, SHAPE_CHOICE, WORDS
+from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
-    from edgewright.flows.compile.flow import CellReport, CompileReport
-    from edgewright.schema.plan import CompilePlan
+    from edgewright.api.results.artifacts import CompileResult
 
 MAX_LINES = 6
-HEADERS = (
-    "runtime",
-    "precision",
-    "state",
-    "size",
-    "seconds",
-    "cosine",
-    "SQNR",
-    "max abs",
-    "argmax agreement",
-    "artifact",
-)
 
 
 @click.command("compile")
@@ -75,79 +63,28 @@ def compile(**given: Any) -> None:
     MODEL is an ONNX or TFLite file, a torch program (.pt2, or TorchScript .pt), or FILE.py:FACTORY. An artifact is
     written under its final name only after the check.
     """
-    plan = _make_plan(given)
+    from edgewright.api.convert import compile as convert
+    from edgewright.api.plans import plan_compile
+    from edgewright.flows.compile.flow import complete_plan
+
+    check_task_folder(given)
     if given["dry_run"]:
-        from edgewright.flows.compile.flow import complete_plan
-
-        print_json(complete_plan(plan))
+        print_json(complete_plan(plan_compile(given["model"], read_given(given))))
         return
-    _run(plan, given["output"], bisect=given["bisect"], as_json=given["as_json"])
-
-
-def _make_plan(given: dict[str, Any]) -> CompilePlan:
-    from pathlib import Path
-
-    from edgewright.flows.candidates import hash_npz, split_compile_options
-    from edgewright.flows.compile.cells import plan_cells, read_source_precision
-    from edgewright.flows.compile.sizes import expand_sizes
-    from edgewright.flows.tasks.flow import make_model_metadata
-    from edgewright.schema.plan import CompilePlan
-
-    names = _choose_runtimes(join_words(given["runtime"]))
-    precisions = join_words(given["precision"])
-    inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
-    sizes = expand_sizes(given["shapes"])
-    return make_plan(
-        CompilePlan,
-        given,
-        shapes=sizes[0] if len(sizes) == 1 else {},
-        sizes=sizes if len(sizes) > 1 else (),
-        source=given["model"],
-        cells=plan_cells(
-            names, precisions, split_compile_options(given["options"], names), read_source_precision(given["model"])
-        ),
-        inputs=inputs,
-        inputs_sha256=hash_npz(inputs),
-        metadata=make_model_metadata(Path(given["task_file"]), given["model"], find_task_folder())
-        if given["task_file"]
-        else None,
-    )
-
-
-def _choose_runtimes(words: list[str]) -> list[str]:
-    """Return the named runtimes; all with a compiler for `all`; without a name, the installed ones of these."""
-    from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
-    from edgewright.runtimes.table import TABLE
-
-    compiling = [info for info in TABLE.values() if info.writes and info.reads and info.name != TEST_RUNTIME]
-    if words and "all" not in words:
-        return words
-    return [info.name for info in compiling if words or examine_runtime(info).usable]
-
-
-def _run(plan: CompilePlan, output: str, *, bisect: bool, as_json: bool) -> None:
-    from pathlib import Path
-
-    from edgewright.cli.user_store import open_workspace
-    from edgewright.flows.compile.flow import compile_all
-
-    with open_workspace() as workspace:
-        report, error = compile_all(plan, Path(output), workspace, bisect=bisect)
-    if as_json:
-        print_json(report)
+    result, error = call_api(convert, given["model"], **make_keywords(given))
+    if given["as_json"]:
+        print_json(result.report)
     else:
-        _show(report)
+        _show(result)
     if error is not None:
         raise error
 
 
-def _show(report: CompileReport) -> None:
-    print_table(
-        HEADERS, [_make_cell_row(cell) for cell in report.artifacts], droppable=("max abs", "seconds", "cosine")
-    )
-    for one in report.sets:
+def _show(result: CompileResult) -> None:
+    show_table(result.table())
+    for one in result.report.sets:
         print_message(f"{one.runtime} {one.precision}: {one.path} has {one.artifacts} sizes")
-    for cell in report.artifacts:
+    for cell in result.rows:
         title = f"{cell.runtime} {cell.precision}"
         if cell.reason:
             print_message(f"{title}: {_shorten_reason(cell.reason)}")
@@ -168,15 +105,3 @@ def _shorten_reason(reason: str) -> str:
     return "\n    ".join(lines[:MAX_LINES]) + (
         f"\n    … and {len(lines) - MAX_LINES} more lines, in --json" * (len(lines) > MAX_LINES)
     )
-
-
-def _make_cell_row(cell: CellReport) -> tuple[str, ...]:
-    from edgewright.schema.units import UNKNOWN, show_bytes, show_share
-
-    state = "cached" if cell.cached else cell.state
-    figures = (UNKNOWN,) * 4
-    if (n := cell.numerics) is not None:
-        agreement = UNKNOWN if n.argmax_agreement is None else show_share(n.argmax_agreement)
-        figures = (f"{n.cosine:.6f}", f"{n.sqnr_db:.1f} dB", f"{n.max_abs:.2g}", agreement)
-    size = UNKNOWN if cell.bytes is None else show_bytes(cell.bytes)
-    return (cell.runtime, cell.precision, state, size, f"{cell.seconds:.1f}", *figures, cell.path or UNKNOWN)

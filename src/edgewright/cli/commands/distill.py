@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from edgewright.cli.code import check_code, read_task
-from edgewright.cli.parse import PATH, make_plan
-from edgewright.cli.rendering.output import print_message
+from edgewright.cli.calls import read_given
+from edgewright.cli.code import check_code
+from edgewright.cli.parse import PATH
+from edgewright.cli.rendering.output import print_message, show_table
 from edgewright.cli.training import (
     add_distillation_options,
     add_result_options,
     add_seed_options,
     add_training_options,
-    read_settings,
-    run_training_command,
-    show_comparisons,
-    show_networks,
+    print_plan,
+    run_training,
+    show_differences,
 )
 from edgewright.schema.vocabulary import TransferLoss
 
 if TYPE_CHECKING:
-    from edgewright.flows.distill.report import DistillReport
-    from edgewright.schema.plan import DistillPlan
+    from edgewright.api.results.training import DistillResult
 
 
 @click.command()
@@ -58,38 +57,21 @@ def distill(**given: Any) -> None:
 
     The result is compared with the control: the same small network, trained for the same steps without the teacher.
     """
+    from edgewright.api.plans import plan_distillation
+    from edgewright.api.train import distill as run
     from edgewright.flows.distill.flow import check_plan
-    from edgewright.flows.distill.flow import distill as run
 
     check_code(given)
-    run_training_command(check_plan, run, _make_plan(given), given, _show)
+    if given["dry_run"]:
+        print_plan(plan_distillation(read_given(given)), check_plan)
+        return
+    run_training(run, _show, given)
 
 
-def _make_plan(given: dict[str, Any]) -> DistillPlan:
-    import msgspec
-
-    from edgewright.errors import UsageError
-    from edgewright.runtimes.table import find_runtime
-    from edgewright.schema.plan import DistillPlan
-
-    needed = {"teacher": "--teacher", "student": "--student", "task_file": "--task", "data": "--data", "val": "--val"}
-    for name, flag in needed.items():
-        if not given[name]:
-            raise UsageError(f"{flag} is missing", "distillation requires it", "see docs/distill.md")
-    task, code = read_task(given)
-    return make_plan(
-        DistillPlan,
-        given,
-        runtime=find_runtime(given["runtime"]).name,
-        task=msgspec.to_builtins(task),
-        code=code,
-        settings=read_settings(given),
-    )
-
-
-def _show(report: DistillReport) -> None:
-    show_networks(report.sides)
-    show_comparisons("student", report.against, report.speedup)
+def _show(result: DistillResult) -> None:
+    report = result.report
+    show_table(result.table())
+    show_differences(result)
     for note in report.notes:
         print_message(note)
     if report.model:

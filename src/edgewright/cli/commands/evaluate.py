@@ -6,29 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewright.cli.code import allow_code, check_code, read_task
-from edgewright.cli.parse import INDICES, PATH, TAG, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, print_message, print_table
+from edgewright.cli.calls import call_api, make_keywords
+from edgewright.cli.code import allow_code, check_code
+from edgewright.cli.parse import INDICES, PATH, TAG, WORDS
+from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
-    from edgewright.flows.evaluate.report import EvaluationReport, EvaluationRow, PairedRow
-    from edgewright.schema.plan import EvaluatePlan
+    from edgewright.api.results.evaluation import EvaluateResult
 
-HEADERS = (
-    "model",
-    "runtime",
-    "precision",
-    "samples",
-    "metric",
-    "interval",
-    "difference",
-    "p",
-    "agreement",
-    "SQNR",
-    "samples/s",
-    "run",
-)
-DROPPABLE = ("samples/s", "p", "precision", "interval")
 MAX_SHOWN = 5
 
 
@@ -61,61 +46,24 @@ def evaluate(**given: Any) -> None:
     A folder means all artifacts in it; a set file, the artifact for the size of each sample. The first row is the
     reference of agreement and difference. Every run is stored: see `edgewright runs`.
     """
-
-    from edgewright.cli.user_store import open_workspace
-    from edgewright.flows.evaluate.flow import evaluate as run_evaluation
+    from edgewright.api.measure import evaluate as measure
 
     check_code(given)
-    plan = _make_plan(given)
-    with open_workspace(plan.device) as workspace:
-        result = run_evaluation(plan, workspace, dict(given["tags"]))
+    result, error = call_api(measure, given["models"], **make_keywords(given))
     if given["as_json"]:
         print_json(result.report)
     else:
-        _show(result.report)
-    if result.error is not None:
-        raise result.error
+        _show(result)
+    if error is not None:
+        raise error
 
 
-def _make_plan(given: dict[str, Any]) -> EvaluatePlan:
-    import msgspec
-
-    from edgewright.errors import UsageError
-    from edgewright.flows.candidates import expand_folders, pair_candidates, read_models
-    from edgewright.schema.plan import EvaluatePlan
-
-    example = "edgewright evaluate MODEL --task task.toml --data DATA"
-    if not given["models"]:
-        raise UsageError("no model is given", "an evaluation needs at least one model or artifact", example)
-    if given["task_file"] is None:
-        raise UsageError(
-            "no task is given",
-            "the task describes the model's inputs and outputs",
-            "edgewright task init MODEL -o task.toml, then --task task.toml",
-        )
-    if given["data"] is None:
-        raise UsageError("no data is given", "an evaluation needs labeled samples", example)
-    runtimes = join_words(given["runtime"])
-    task, code = read_task(given)
-    paths = expand_folders(given["models"], runtimes)
-    models = read_models(paths, sets=True)
-    return make_plan(
-        EvaluatePlan,
-        given,
-        candidates=pair_candidates([models[path] for path in paths], runtimes, given["options"]),
-        task=msgspec.to_builtins(task),
-        code=code,
-    )
-
-
-def _show(report: EvaluationReport) -> None:
+def _show(result: EvaluateResult) -> None:
     from edgewright.cli.rendering.output import print_line
     from edgewright.schema.units import show_share
 
-    headers = [report.metric if header == "metric" else header for header in HEADERS]
-    print_table(
-        headers, [_make_evaluation_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE
-    )
+    report = result.report
+    show_table(result.table())
     for row in report.results:
         if any(one.n - one.correct > 1 for one in row.worst_classes):  # one error of one sample means nothing
             print_line("")
@@ -134,36 +82,3 @@ def _show(report: EvaluationReport) -> None:
 
 def _format_class(label: int, name: str) -> str:
     return f"{label} {name}" if name else str(label)
-
-
-def _make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
-    from edgewright.schema.units import UNKNOWN, show_number, show_share
-
-    metric, paired = row.metric, row.paired
-    share = metric is not None and metric.low >= 0 and metric.high <= 1
-
-    def figure(value: float) -> str:
-        return f"{value:.2%}" if share else show_number(value)
-
-    return (
-        row.model,
-        row.runtime,
-        row.precision,
-        str(row.evaluated),
-        row.state if metric is None else figure(metric.value),
-        UNKNOWN if metric is None else f"{figure(metric.low)}–{figure(metric.high)}",
-        ("reference" if row.reference else UNKNOWN) if paired is None else _format_difference(paired, share=share),
-        UNKNOWN if paired is None else f"{paired.p:.2g}",
-        UNKNOWN if row.agreement is None else show_share(row.agreement.value),
-        UNKNOWN if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB",
-        UNKNOWN if row.samples_per_second is None else f"{row.samples_per_second:.0f}",
-        row.run_id,
-    )
-
-
-def _format_difference(paired: PairedRow, *, share: bool) -> str:
-    """Return the difference with its interval; for shares in percentage points."""
-    value, low, high = paired.difference, paired.low, paired.high
-    if share:
-        return f"{value * 100:+.2f} pt ({low * 100:+.2f} to {high * 100:+.2f})"
-    return f"{value:+.4g} ({low:+.4g} to {high:+.4g})"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from edgewright.cli.code import check_code, read_task
-from edgewright.cli.parse import PATH, make_plan
-from edgewright.cli.rendering.output import print_message, print_table
+from edgewright.cli.calls import read_given
+from edgewright.cli.code import check_code
+from edgewright.cli.parse import PATH
+from edgewright.cli.rendering.output import print_message, print_table, show_table
 from edgewright.cli.training import (
     DISTILLATION_OPTIONS,
     TRAINING_SETTINGS,
@@ -16,17 +17,15 @@ from edgewright.cli.training import (
     add_result_options,
     add_seed_options,
     add_training_options,
-    read_settings,
+    print_plan,
     reject_unused_options,
-    run_training_command,
-    show_comparisons,
-    show_networks,
+    run_training,
+    show_differences,
 )
 from edgewright.schema.vocabulary import GRADIENT_CRITERIA, ImportanceCriterion
 
 if TYPE_CHECKING:
-    from edgewright.flows.prune.report import PruneReport
-    from edgewright.schema.plan import PrunePlan
+    from edgewright.api.results.training import PruneResult
 
 MAX_FIXED = 5
 UNSTRUCTURED_OPTIONS = ("sparsity", "scope", "pattern")
@@ -89,12 +88,16 @@ def prune(**given: Any) -> None:
 
     The result is compared with the control: the same network, trained for the same steps without pruning.
     """
+    from edgewright.api.plans import plan_pruning
+    from edgewright.api.train import prune as run
     from edgewright.flows.prune.check import check_plan
-    from edgewright.flows.prune.flow import prune as run
 
     _check_options(given)
     check_code(given)
-    run_training_command(check_plan, run, _make_plan(given), given, _show)
+    if given["dry_run"]:
+        print_plan(plan_pruning(given["model"], read_given(given)), check_plan)
+        return
+    run_training(run, _show, given, given["model"])
 
 
 def _check_options(given: dict[str, Any]) -> None:
@@ -115,7 +118,7 @@ def _check_options(given: dict[str, Any]) -> None:
         reject_unused_options(
             (*TRAINING_SETTINGS, *TRAINING_OPTIONS), "without --data, nothing is trained", "--data train.zip"
         )
-    if given["importance"] in GRADIENT_CRITERIA and not _trains(given):
+    if given["importance"] in GRADIENT_CRITERIA and not (".py:" in given["model"] and given["data"]):
         why = f"{given['importance']} importance requires gradients, and without training there are none"
         reject_unused_options(("importance",), why, "use --importance l2, or a torch source with --data")
     if not given["teach"]:
@@ -124,41 +127,13 @@ def _check_options(given: dict[str, Any]) -> None:
         )
 
 
-def _trains(given: dict[str, Any]) -> bool:
-    return ".py:" in given["model"] and bool(given["data"])
-
-
-def _make_plan(given: dict[str, Any]) -> PrunePlan:
-    import msgspec
-
-    from edgewright.errors import UsageError
-    from edgewright.runtimes.table import find_runtime
-    from edgewright.schema.plan import PrunePlan
-
-    for name, flag in (("task_file", "--task"), ("val", "--val")):
-        if not given[name]:
-            raise UsageError(
-                f"{flag} is missing", "the evaluation of the result requires it", f"{flag} …, see docs/prune.md"
-            )
-    task, code = read_task(given)
-    return make_plan(
-        PrunePlan,
-        given,
-        source=given["model"],
-        runtime=find_runtime(given["runtime"]).name,
-        task=msgspec.to_builtins(task),
-        code=code,
-        importance=given["importance"] or ("taylor" if _trains(given) else "l2"),
-        settings=read_settings(given),
-    )
-
-
-def _show(report: PruneReport) -> None:
-    show_networks(report.sides)
+def _show(result: PruneResult) -> None:
+    report = result.report
+    show_table(result.table())
     if report.widths:
         rows = [(row.name, row.kind, str(row.before), str(row.after), f"{len(row.layers)}") for row in report.widths]
         print_table(("group", "kind", "before", "after", "layers"), rows, "Pruned groups")
-    show_comparisons("pruned", report.against, report.speedup)
+    show_differences(result)
     for name, reason in list(report.fixed.items())[:MAX_FIXED]:
         print_message(f"Not pruned: {name}: {reason}")
     if (more := len(report.fixed) - MAX_FIXED) > 0:

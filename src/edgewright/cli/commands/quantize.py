@@ -6,42 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewright.cli.code import allow_code, check_code, read_task
-from edgewright.cli.parse import PATH, SHAPE, WORDS, join_words, make_plan
-from edgewright.cli.rendering.output import print_json, print_message, print_table
+from edgewright.cli.calls import call_api, make_keywords, read_given
+from edgewright.cli.code import allow_code, check_code
+from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_table
 from edgewright.cli.training import (
     TRAINING_SETTINGS,
     add_training_options,
     check_html_folder,
-    read_settings,
     reject_unused_options,
+    write_html,
 )
 from edgewright.schema.vocabulary import QUANTIZED_PRECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, TriedPrecision
+    from edgewright.api.results.artifacts import QuantizeResult
+    from edgewright.flows.quantize.report import TriedPrecision
     from edgewright.quantization.job import WeightNodeReport
-    from edgewright.schema.plan import QuantizePlan
 
-HEADERS = (
-    "runtime",
-    "precision",
-    "state",
-    "size",
-    "compression",
-    "metric",
-    "interval",
-    "float",
-    "agreement",
-    "SQNR",
-    "speedup",
-    "integer share",
-    "artifact",
-)
-DROPPABLE = ("interval", "integer share", "size")
 MAX_NODES = 10
 
 
@@ -106,90 +90,30 @@ def quantize(**given: Any) -> None:
     Some samples of the dataset are used for calibration, the others for the evaluation. The QDQ graph, its recipe and
     a report are written beside the artifacts.
     """
+    from edgewright.api.convert import quantize as run
+    from edgewright.api.plans import plan_quantization
+
     if not given["qat"]:
         named = [word for word in (*TRAINING_SETTINGS, "held_out", "control") if word != "seed"]
         reject_unused_options(named, "without --qat, nothing is trained", "add --qat, or omit the option")
     check_code(given)
-    plan = _make_plan(given)
     if given["dry_run"]:
-        print_json(plan)
+        print_json(plan_quantization(given["model"], read_given(given)))
         return
-    _run(plan, given["output"], given["html"], sites=given["report"], as_json=given["as_json"])
-
-
-def _make_plan(given: dict[str, Any]) -> QuantizePlan:
-    from pathlib import Path
-
-    import msgspec
-
-    from edgewright.errors import UsageError
-    from edgewright.quantization.recipe import read_recipe, write_recipe
-    from edgewright.runtimes.table import find_runtime
-    from edgewright.schema.plan import QuantizePlan
-    from edgewright.schema.vocabulary import PRECISION_ALIASES, normalize_word
-
-    for name, flag in (("task_file", "--task"), ("data", "--data")):
-        if not given[name]:
-            raise UsageError(
-                f"{flag} is missing", "calibration and evaluation require it", "edgewright task init MODEL -o task.toml"
-            )
-    word = normalize_word(given["precision"])
-    word = PRECISION_ALIASES.get(word, word)
-    if word == "bf16":
-        why = "Edgewright has no compiler to bf16, and no supported CPU backend runs a whole network in bf16"
-        raise UsageError(
-            "--precision bf16 is not supported", why, "--precision fp16, which has the same size and is more exact"
-        )
-    if word not in QUANTIZED_PRECISIONS:
-        raise UsageError(
-            f"unknown precision: {given['precision']}",
-            f"supported precisions: {', '.join(QUANTIZED_PRECISIONS)}",
-            "--precision w8a8",
-        )
-    words = join_words(given["runtime"]) or ["onnxruntime", "litert"]
-    task, code = read_task(given)
-    return make_plan(
-        QuantizePlan,
-        given,
-        source=given["model"],
-        runtimes=tuple(dict.fromkeys(find_runtime(word).name for word in words)),
-        precision=word,
-        task=msgspec.to_builtins(task),
-        code=code,
-        recipe=write_recipe(read_recipe(Path(given["recipe"]))) if given["recipe"] is not None else "",
-        qat=read_settings(given) if given["qat"] else None,
-    )
-
-
-def _run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_json: bool) -> None:
-    from pathlib import Path
-
-    from edgewright.cli.user_store import open_workspace
-    from edgewright.flows.quantize.flow import quantize as run_quantization
-
-    check_html_folder(html)
-    with open_workspace() as workspace:
-        report, error = run_quantization(plan, Path(output), workspace)
-    if as_json:
-        print_json(report)
+    check_html_folder(given["html"])
+    result, error = call_api(run, given["model"], **make_keywords(given))
+    if given["as_json"]:
+        print_json(result.report)
     else:
-        _show(report, sites=sites)
-    if html is not None:
-        _write_html(Path(html), report)
+        _show(result, sites=given["report"])
+    write_html(result, given["html"])
     if error is not None:
         raise error
 
 
-def _write_html(path: Path, report: QuantizeReport) -> None:
-    from edgewright.system.files import write_atomically
-    from edgewright.web.pages.quantization import render_quantization
-
-    write_atomically(path, render_quantization(report), follow=True)
-    print_message(f"Wrote {path}.")
-
-
-def _show(report: QuantizeReport, *, sites: bool) -> None:
-    print_table(HEADERS, [_make_artifact_row(row) for row in report.artifacts], droppable=DROPPABLE)
+def _show(result: QuantizeResult, *, sites: bool) -> None:
+    report = result.report
+    show_table(result.table())
     for row in report.artifacts:
         if row.reason:
             print_message(f"{row.runtime} {row.precision}: {row.reason}")
@@ -228,27 +152,6 @@ def _show(report: QuantizeReport, *, sites: bool) -> None:
 def _describe_tried(one: TriedPrecision) -> str:
     speed = f", {one.speedup.ratio:.2f}×" if one.speedup else ""
     return f"{one.precision} ({one.state}{speed})"
-
-
-def _make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
-    from edgewright.schema.units import show_bytes, show_number
-
-    metric, speed = row.metric, row.speedup
-    return (
-        row.runtime,
-        row.precision,
-        row.state,
-        show_bytes(row.bytes) if row.bytes is not None else "–",
-        f"{row.bytes_ratio:.2f}×" if row.bytes_ratio else "–",
-        f"{metric.name} {show_number(metric.value)}" if metric else "–",
-        f"{show_number(metric.low)}–{show_number(metric.high)}" if metric else "–",
-        show_number(metric.reference) if metric else "–",
-        f"{row.agreement:.2%}" if row.agreement is not None else "–",
-        f"{row.sqnr_db:.1f} dB" if row.sqnr_db is not None else "–",
-        f"{speed.ratio:.2f}×" if speed else "–",
-        f"{row.int8_share:.0%}" if row.int8_share is not None else "–",
-        row.path or "–",
-    )
 
 
 def _show_node_reports(sites: Sequence[WeightNodeReport]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from edgewright.cli.parse import PATH, TAG
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress, show_table
 from edgewright.schema.vocabulary import RunState
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def runs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
     """List the runs, newest first."""
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
     from edgewright.schema.metrics import list_task_metrics
     from edgewright.store.runs.queries import RunFilter
 
@@ -98,8 +98,8 @@ def _make_list_row(row: RunSummary) -> tuple[str, ...]:
 @click.option("--json", "as_json", is_flag=True, help="Print the whole run (edgewright.run/1).")
 def show(run_id: str, as_json: bool) -> None:
     """Show one run: facts, figures, outputs, lineage, layers, warnings."""
+    from edgewright.api.user_store import open_user_store
     from edgewright.cli.rendering.tables import show_run
-    from edgewright.cli.user_store import open_user_store
     from edgewright.flows.lineage import trace_lineage
 
     with closing(open_user_store()) as store:
@@ -122,7 +122,7 @@ def show(run_id: str, as_json: bool) -> None:
 @click.option("--csv", type=PATH, metavar="FILE", help="Path of a CSV table of the layers.")
 def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
     """Export a run with its model to a folder that another machine can import, or export reports of runs."""
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
 
     chosen = {name: path for name, path in wanted.items() if path is not None}
     with closing(open_user_store()) as store:
@@ -172,7 +172,7 @@ def import_command(folder: str) -> None:
     """Import a run that was exported on another machine."""
     from pathlib import Path
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
 
     with closing(open_user_store()) as store:
         click.echo(store.import_run(Path(folder)))
@@ -189,8 +189,9 @@ def rerun(run_id: str, device: str | None, output: str, as_json: bool) -> None:
     A benchmark is repeated with the stored model. For other runs, the model and the data must still be where the plan
     names them.
     """
-    from edgewright.cli.rendering.tables import show_benchmark, show_comparisons
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.results.measurement import BenchmarkResult, make_comparison_table
+    from edgewright.api.user_store import open_user_store
+    from edgewright.cli.rendering.tables import show_benchmark
     from edgewright.flows.benchmark.report import make_report
     from edgewright.flows.benchmark.rerun import load_recorded_plan
     from edgewright.flows.benchmark.rerun import rerun as repeat
@@ -206,12 +207,13 @@ def rerun(run_id: str, device: str | None, output: str, as_json: bool) -> None:
         with closing(open_device(word)) as opened, show_progress() as progress:
             repeated = repeat(run_id, Workspace(opened, store, progress), moved_to=device or "")
     comparisons = (repeated.comparison,) if repeated.comparison else ()
-    report = make_report([repeated.original, *repeated.outcome.runs], comparisons)
+    runs = (repeated.original, *repeated.outcome.runs)
+    result = BenchmarkResult(make_report(runs, comparisons), runs)
     if as_json:
-        print_json({"schema": "edgewright.rerun/1", "runs": report.runs, "comparisons": comparisons})
+        print_json({"schema": "edgewright.rerun/1", "runs": result.rows, "comparisons": comparisons})
     else:
-        show_benchmark(report)
-        show_comparisons(comparisons, {row.run_id: row.run_id for row in report.runs})
+        show_benchmark(result)
+        show_table(make_comparison_table(comparisons, {run.id: run.id for run in runs}))
     if repeated.outcome.error is not None:
         raise repeated.outcome.error
 
@@ -253,7 +255,7 @@ def _repeat(original: Run, output: str, *, as_json: bool) -> None:
 @click.option("--remove", multiple=True, metavar="NAME", help="Tag to remove; may be repeated.")
 def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove: tuple[str, ...]) -> None:
     """Set tags or the note of a run, or remove tags."""
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
 
     with closing(open_user_store()) as store:
         for name, value in tags:
@@ -271,7 +273,7 @@ def delete(run_ids: tuple[str, ...], yes: bool) -> None:
     """Delete runs and the files that no other run uses."""
     import sys
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
     from edgewright.errors import UsageError
 
     if not yes and not sys.stdin.isatty():

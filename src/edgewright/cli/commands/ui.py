@@ -37,7 +37,7 @@ def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], all
     from contextlib import closing
     from pathlib import Path
 
-    from edgewright.cli.user_store import open_user_store
+    from edgewright.api.user_store import open_user_store
     from edgewright.web.server.serving import bind, serve
 
     if allow_code:  # jobs are child processes that inherit the environment

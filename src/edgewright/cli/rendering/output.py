@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from edgewright.api.progress import rewrite_line
 from edgewright.cli.interrupts import raise_if_interrupted
 from edgewright.schema.text import escape_ascii, escape_json, printable
 from edgewright.schema.units import UNKNOWN
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as RichTable
+
+    from edgewright.api.results.base import Table
 
 UNLIMITED_COLUMNS = 10_000
 BELOW = ("artifact",)  # columns of paths
@@ -44,6 +46,11 @@ def print_table(
         return
     for row in (headers, *rows):
         print_line("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+
+
+def show_table(table: Table, title: str = "") -> None:
+    """Print a table of a result."""
+    print_table(table.headers, table.rows, title, piped_only=table.piped_only, droppable=table.droppable)
 
 
 def _print_rich(
@@ -99,7 +106,9 @@ def _print_rows(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
                 print_line(f"{headers[position]:{width}}  {row[position]}")
 
 
-def _make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
+def _make_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]
+) -> RichTable:
     """Return a table without some columns. Cells are Text, so that brackets in names are not parsed as markup."""
     from rich.table import Table
     from rich.text import Text
@@ -162,7 +171,7 @@ def show_progress() -> Iterator[Callable[[str], None]]:
     """
     is_terminal = sys.stderr.isatty()
     shows_all = os.environ.get(PROGRESS) == "all"
-    show = print_message if shows_all else _rewrite_line if is_terminal else make_stage_printer()
+    show = print_message if shows_all else rewrite_line if is_terminal else make_stage_printer()
 
     def progress(text: str) -> None:
         raise_if_interrupted()
@@ -172,14 +181,7 @@ def show_progress() -> Iterator[Callable[[str], None]]:
         yield progress
     finally:
         if is_terminal and not shows_all:
-            _rewrite_line("")
-
-
-def _rewrite_line(text: str) -> None:
-    """Overwrite the last line of the terminal."""
-    text = printable(text)[: shutil.get_terminal_size().columns - 1]
-    sys.stderr.write(f"\r\x1b[2K{text}")
-    sys.stderr.flush()
+            rewrite_line("")
 
 
 def make_stage_printer() -> Callable[[str], None]:

@@ -2,78 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from edgewright.bench.verdict import CONFIDENCE
-from edgewright.cli.rendering.output import print_line, print_message, print_table
-from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, LayerRow, make_row
+from edgewright.api.results.measurement import BenchmarkResult
+from edgewright.cli.rendering.output import print_line, print_message, print_table, show_table
+from edgewright.flows.benchmark.report import BenchmarkRow, LayerRow, make_row
 from edgewright.flows.lineage import Lineage
 from edgewright.runtimes.table import TABLE
-from edgewright.schema.run import RESERVED_TAGS, Comparison, Metric, Run, RunOutput, RunWarning
-from edgewright.schema.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
+from edgewright.schema.run import RESERVED_TAGS, Metric, Run, RunOutput, RunWarning
+from edgewright.schema.units import UNKNOWN, show_bytes, show_share, show_us
 
-HEADERS = (
-    "model",
-    "runtime",
-    "precision",
-    "size",
-    "p50",
-    "interval",
-    "p90",
-    "peak memory",
-    "cold start",
-    "verdict",
-    "run",
-)
 LAYER_HEADERS = ("#", "name", "operator", "unit", "backend", "evidence", "time", "share", "source")
 TOP_LAYERS = 10
 
 
-def show_benchmark(report: BenchmarkReport) -> None:
+def show_benchmark(result: BenchmarkResult) -> None:
     """Print one row per run; for a single run also its slowest layers."""
-    verdicts = {comparison.b: format_verdict(comparison) for comparison in report.comparisons}
-    rows = [_make_benchmark_row(row, verdicts) for row in report.runs]
-    print_table(HEADERS, rows, piped_only=("run",), droppable=("cold start", "peak memory", "p90", "size", "precision"))
+    show_table(result.table())
     print_line("")
-    for row in report.runs:
+    for row in result.rows:
         print_line(f"{row.run_id} {_describe_layers(row)}")
         _show_findings(row)
-    if len(report.runs) == 1 and report.runs[0].layers:
-        _show_layers(report.runs[0].layers, most=TOP_LAYERS)
-
-
-def _make_benchmark_row(row: BenchmarkRow, verdicts: dict[str, str]) -> tuple[str, ...]:
-    verdict = row.state if row.state != "done" else verdicts.get(row.run_id, "reference")
-    return (row.model, row.runtime, row.precision, *format_figures(row), verdict, row.run_id)
-
-
-def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
-    """Return size, p50, its interval, p90, peak memory and cold start as text."""
-    timing, cold = row.latency_us, row.cold_start_us
-    known = cold.load is not None and cold.first_inference is not None
-    return (
-        show_bytes(row.memory_bytes.file),
-        show_us(timing.p50 if timing else None),
-        show_range(timing.p50_low, timing.p50_high) if timing else UNKNOWN,
-        show_us(timing.p90 if timing else None),
-        show_bytes(row.memory_bytes.peak),
-        show_us((cold.load or 0.0) + (cold.first_inference or 0.0) if known else None),
-    )
-
-
-def format_verdict(comparison: Comparison) -> str:
-    """Return a verdict with its ratio in the direction of the verdict: `1.69× faster (1.54–1.96)`."""
-    ratio, low, high = comparison.ratio, comparison.low, comparison.high
-    text = f"{comparison.verdict}{show_bounds(low, high)}"
-    if comparison.verdict == "faster":
-        text = f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
-    if comparison.verdict == "slower":
-        text = f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
-    return text + _format_confidence(comparison)
-
-
-def _format_confidence(comparison: Comparison) -> str:
-    """Return the confidence if too few processes keep it below 99 %, else an empty text."""
-    short = comparison.low is not None and comparison.confidence < CONFIDENCE
-    return f" at {comparison.confidence:.0%}" if short else ""
+    if len(result.rows) == 1 and result.rows[0].layers:
+        _show_layers(result.rows[0].layers, most=TOP_LAYERS)
 
 
 def _describe_layers(row: BenchmarkRow) -> str:
@@ -117,18 +66,6 @@ def _make_layer_row(layer: LayerRow) -> tuple[str, ...]:
         show_share(layer.share),
         " + ".join(layer.source_nodes),
     )
-
-
-def show_comparisons(comparisons: Sequence[Comparison], names: dict[str, str]) -> None:
-    print_table(
-        ("reference", "compared", "time ratio (99 % interval)", "verdict"),
-        [_make_comparison_row(c, names) for c in comparisons],
-    )
-
-
-def _make_comparison_row(comparison: Comparison, names: dict[str, str]) -> tuple[str, ...]:
-    ratio = show_ratio(comparison.ratio, comparison.low, comparison.high) + _format_confidence(comparison)
-    return (names[comparison.a], names[comparison.b], ratio, comparison.verdict)
 
 
 def show_run(run: Run, lineage: Lineage) -> None:

@@ -52,7 +52,7 @@ from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_sou
 from edgewright.flows.prune.budgets import parse_amount
 from edgewright.flows.prune.check import check_plan
 from edgewright.flows.prune.report import PruneReport, list_targets, make_module_name
-from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module, save_onnx
+from edgewright.flows.prune.rounds import PrunedModel, prune_file, prune_module, save_onnx
 from edgewright.flows.workspace import Workspace
 from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
@@ -75,7 +75,7 @@ class PrunedNetworks(NamedTuple):
 
     files: dict[str, list[Path]]
     trained: dict[str, list[TrainedNetwork]]
-    result: PruneResult
+    result: PrunedModel
     module: ModuleSource | None = None
 
 
@@ -136,7 +136,7 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
         result, module, thinning = *prune_module(plan, whole, onnx, experiment, work, teaching), None
     else:
         result, module, thinning = (
-            PruneResult(onnx, (), {}),
+            PrunedModel(onnx, (), {}),
             whole,
             SparsitySettings(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
         )
@@ -156,7 +156,7 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
     return PrunedNetworks(files, trained, result, module)
 
 
-def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PruneResult:
+def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PrunedModel:
     """Prune an ONNX model without structure."""
     import onnx as onnx_library
 
@@ -164,7 +164,7 @@ def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> 
     thinned = sparsify_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
     path = folder / onnx.name
     save_onnx(thinned.model, path)
-    return PruneResult(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
+    return PrunedModel(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
 
 
 def _prepare_teacher(

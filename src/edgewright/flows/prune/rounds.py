@@ -49,7 +49,7 @@ MARGIN = 1.02  # safety margin of the search, since the target is measured again
 SPEEDUP_STEPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # tried in turn if a drop is the budget
 
 
-class PruneResult(NamedTuple):
+class PrunedModel(NamedTuple):
     """What was removed.
 
     Attributes:
@@ -73,7 +73,7 @@ class RoundChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     keep: dict[str, tuple[int, ...]]
 
 
-def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path) -> PruneResult:
+def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path) -> PrunedModel:
     """Prune an ONNX model with structure: the graph itself, without training."""
     search = WidthSearch(plan, experiment, onnx, onnx, folder)
     groups = _find_prunable_groups(search.model, experiment)
@@ -87,7 +87,7 @@ def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path
     path = folder / "cut" / onnx.name
     path.parent.mkdir()
     save_onnx(prune_graph(search.model, groups, keep), path)
-    return PruneResult(
+    return PrunedModel(
         path, make_width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}
     )
 
@@ -99,7 +99,7 @@ def prune_module(
     experiment: Experiment,
     work: Path,
     teaching: DistillationSettings | None,
-) -> tuple[PruneResult, ModuleSource]:
+) -> tuple[PrunedModel, ModuleSource]:
     """Prune a torch module with structure; the result is a module to be trained."""
     rounds = PruningRounds(plan, experiment, onnx, work, teaching)
     return rounds.run_to_budget(whole) if _list_budget_kinds(plan) else rounds.run_to_max_drop(whole)
@@ -244,7 +244,7 @@ class PruningRounds:
     ) -> None:
         self._plan, self._experiment, self._onnx, self._work, self._teaching = plan, experiment, onnx, work, teaching
 
-    def run_to_budget(self, whole: ModuleSource) -> tuple[PruneResult, ModuleSource]:
+    def run_to_budget(self, whole: ModuleSource) -> tuple[PrunedModel, ModuleSource]:
         """Prune in rounds to the plan's budget."""
         rounds, current, result = self._plan.rounds, whole, None
         for number in range(rounds):
@@ -256,7 +256,7 @@ class PruningRounds:
             raise UsageError("--rounds must be at least 1", "", "use --rounds 1")
         return result._replace(epochs=(rounds - 1) * self._plan.round_epochs), module
 
-    def run_to_max_drop(self, whole: ModuleSource) -> tuple[PruneResult, ModuleSource]:
+    def run_to_max_drop(self, whole: ModuleSource) -> tuple[PrunedModel, ModuleSource]:
         """Increase the speed-up until the drop on the validation samples exceeds the plan's."""
         if self._experiment.dataset is None or not self._experiment.dataset.labels:
             raise UsageError(
@@ -264,7 +264,7 @@ class PruningRounds:
             )
         held = self._held_out_metric()
         current, good, best = whole, None, None
-        result: PruneResult | None = None
+        result: PrunedModel | None = None
         for number, speedup in enumerate(SPEEDUP_STEPS):
             try:
                 result, module = self._prune(number, current, result, speedup=speedup)
@@ -290,8 +290,8 @@ class PruningRounds:
         return good
 
     def _prune(
-        self, number: int, current: ModuleSource, before: PruneResult | None, *, step: float = 1.0, speedup: float = 0.0
-    ) -> tuple[PruneResult, ModuleSource]:
+        self, number: int, current: ModuleSource, before: PrunedModel | None, *, step: float = 1.0, speedup: float = 0.0
+    ) -> tuple[PrunedModel, ModuleSource]:
         experiment, folder = self._experiment, self._experiment.memory / f"round{number}"
         inspected = inspect_module(
             InspectJob(
@@ -330,7 +330,7 @@ class PruningRounds:
         )
         share = sum_macs(shrink_graph(current_graph, groups, keep)) / (sum_macs(whole) or 1.0)
         rows = make_width_rows(groups, widths, before.widths if before else ())
-        result = PruneResult(self._onnx, rows, {**groups.fixed, **left}, macs=share)
+        result = PrunedModel(self._onnx, rows, {**groups.fixed, **left}, macs=share)
         source = ModuleSource(
             factory=resolve_built_source(current).factory, weights=str(weights), slices=str(folder / "slices.json")
         )

@@ -67,17 +67,18 @@ def save_task(path: Path, text: str, *, force: bool) -> None:
     write_atomically(path, text, follow=True)
 
 
-def open_task(file: Path, model: Path | None, within: Path | None = None) -> Task:
+def open_task(file: Path, model: Path | None) -> Task:
     """Return the task of a file, checked against a model if one is given."""
-    task = read_task(file, within)
+    task = read_task(file)
     if model is not None:
         check_task(task, _read_signature(model))
     return task
 
 
-def make_model_metadata(file: Path, source: str, within: Path | None = None) -> ModelMetadata:
-    """Return labels and scaling of a task file, checked against the source unless it is a torch source."""
-    task = read_task(file, within) if is_torch(source) else open_task(file, Path(source), within)
+def make_model_metadata(task: Task, source: str) -> ModelMetadata:
+    """Return labels and scaling of a task, checked against the source unless it is a torch source."""
+    if not is_torch(source):
+        check_task(task, _read_signature(Path(source)))
     labels: tuple[str, ...] = ()
     if isinstance(task.output, Classification) and (names := read_label_names(task)):
         labels = ("background",) * task.output.first_class + names

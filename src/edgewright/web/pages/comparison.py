@@ -101,7 +101,7 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
         "others": any(run.imported is not False for run in runs),
         "sessions": len({get_session_id(run) for run in runs}),
         "figure_rows": make_figure_rows(runs),
-        "strips": _draw_process_medians(runs),
+        "strips": draw_process_medians(runs),
         "layer_rows": rows,
         "layer_most": _find_max_median(rows),
         "without_intervals": [
@@ -169,7 +169,7 @@ def _choose_mark(metric: Metric | None, reference: Metric | None) -> str:
     return "faster" if below == (better == "lower") else "slower"
 
 
-def _draw_process_medians(runs: Sequence[Run]) -> Markup:
+def draw_process_medians(runs: Sequence[Run]) -> Markup:
     """Draw the process medians and the interval of each run on one scale."""
     rows = []
     for letter, run in zip(LETTERS, runs, strict=False):

@@ -42,8 +42,6 @@ def render_training(report: TrainingReport) -> str:
 
 def _make_training_context(report: TrainingReport) -> dict[str, Any]:
     """Return the variables of the template."""
-    found = dict.fromkeys(curve.name for own in report.curves.values() for curve in own)
-    names = sorted(found, key=lambda name: not name.startswith(HELD_OUT))
     return {
         "report": report,
         "title": _make_title(report),
@@ -51,8 +49,15 @@ def _make_training_context(report: TrainingReport) -> dict[str, Any]:
         "controlled": any(network.name == "control" for network in report.sides),
         "fixed": report.fixed if isinstance(report, PruneReport) else {},
         "widths": report.widths[:MAX_WIDTHS],
-        "curves": [(name, picture) for name in names if (picture := _draw_report_curves(name, report))],
+        "curves": draw_all_curves(report),
     }
+
+
+def draw_all_curves(report: TrainingReport) -> list[tuple[str, Markup]]:
+    """Return the name and the drawing of each curve, those of the validation set first."""
+    found = dict.fromkeys(curve.name for own in report.curves.values() for curve in own)
+    names = sorted(found, key=lambda name: not name.startswith(HELD_OUT))
+    return [(name, picture) for name in names if (picture := _draw_report_curves(name, report))]
 
 
 def _make_title(report: TrainingReport) -> str:

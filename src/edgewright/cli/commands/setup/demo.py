@@ -75,7 +75,8 @@ def _copy(folder: Path, *, as_json: bool) -> None:
 
 
 def _show(demo: DemoReport) -> None:
-    from edgewright.cli.rendering.tables import format_verdict, print_warnings
+    from edgewright.api.results.measurement import format_verdict
+    from edgewright.cli.rendering.tables import print_warnings
 
     verdicts = {comparison.b: format_verdict(comparison) for comparison in demo.benchmark.comparisons}
     rows = [
@@ -96,7 +97,7 @@ def _show(demo: DemoReport) -> None:
 
 
 def _make_demo_row(score: Score, row: BenchmarkRow, verdict: str) -> tuple[str, ...]:
-    from edgewright.cli.rendering.tables import format_figures
+    from edgewright.api.results.measurement import format_figures
 
     size, p50, interval, p90, peak, cold = format_figures(row)
     bounds = f"{score.low:.1%}–{score.high:.1%}"

@@ -22,7 +22,7 @@ def doctor(as_json: bool) -> None:
     import os
     from pathlib import Path
 
-    from edgewright.cli.config import load_store_settings
+    from edgewright.api.settings import load_store_settings
     from edgewright.cli.rendering.output import print_json
     from edgewright.errors import RuntimeMissing
     from edgewright.flows.doctor.flow import diagnose, has_usable_runtime

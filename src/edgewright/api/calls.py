@@ -1,0 +1,78 @@
+"""One call of the API: models in memory as files, the workspace, progress, and what happens at the end."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from edgewright.api.options import read_options
+from edgewright.api.progress import CallProgress
+from edgewright.api.results.base import Result
+from edgewright.api.sources import write_inputs, write_model
+from edgewright.api.user_store import open_user_store
+from edgewright.errors import Cancelled, EdgewrightError
+from edgewright.flows.device_names import open_device
+from edgewright.flows.workspace import Workspace
+from edgewright.system.temporary import TemporaryFolder
+
+CALL_OPTIONS = ("progress", "cancel", "on_run")
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+class ApiCall:
+    """One call of a function; used in a `with` block, whose end removes the files of models in memory.
+
+    Attributes:
+        given: the options by the names of the plan's fields.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._on_run, self._cancel = options.get("on_run"), options.get("cancel")
+        self._folder = TemporaryFolder()
+        self.progress = CallProgress(options.get("progress"), self._cancel)
+        self.given = read_options({name: value for name, value in options.items() if name not in CALL_OPTIONS})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.close()
+        self.progress.end()
+        is_cancelled = self._cancel is not None and self._cancel.is_set()
+        if is_cancelled and isinstance(error, KeyboardInterrupt | Cancelled):
+            raise Cancelled("the call was cancelled", "the event that was given as `cancel` is set") from None
+
+    def write_models(self, models: Any, *, as_onnx: bool = True) -> list[str]:
+        """Return the paths of the models; those in memory, and inputs in memory, are written to temporary files.
+
+        Args:
+            models: one, or several.
+            as_onnx: whether torch modules are exported to ONNX; otherwise they stay torch programs.
+        """
+        listed = models if isinstance(models, list | tuple) else [models]
+        folder = self._folder.path
+        paths = [write_model(model, self.given, folder / str(i), as_onnx=as_onnx) for i, model in enumerate(listed)]
+        if "inputs" in self.given and not isinstance(self.given["inputs"], str):
+            self.given["inputs"] = write_inputs(self.given["inputs"], folder / "inputs.npz")
+        return paths
+
+    @contextmanager
+    def open_workspace(self, device: str = "local") -> Iterator[Workspace]:
+        """Open the device of that name and the user's store."""
+        with closing(open_device(device)) as opened, closing(open_user_store()) as store:
+            yield Workspace(opened, store, self.progress)
+
+    def finish(self, result: ResultT, error: EdgewrightError | None) -> ResultT:
+        """Pass the stored runs to `on_run`, and return the result, or raise its error with the result attached."""
+        if self._on_run is not None:
+            paths = [Path(one.path) for one in result.artifacts if one.path]
+            with closing(open_user_store()) as store:
+                for run_id in result.run_ids:
+                    self._on_run(store.load(run_id), paths)
+        if error is not None:
+            error.result = result
+            raise error
+        return result

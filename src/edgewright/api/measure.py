@@ -1,0 +1,173 @@
+"""Functions that run models: benchmark, compare, evaluate, invoke."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Unpack
+
+from edgewright.api.calls import ApiCall
+from edgewright.api.options import BenchmarkOptions, CompareOptions, EvaluateOptions, InvokeOptions, accept
+from edgewright.api.plans import plan_benchmark, plan_evaluation
+from edgewright.api.results.evaluation import EvaluateResult, InvokeResult
+from edgewright.api.results.measurement import BenchmarkResult, CompareResult
+from edgewright.api.user_store import open_user_store
+from edgewright.errors import GateFailed, UsageError
+from edgewright.flows.benchmark.comparison import are_evaluations, compare_evaluations, compare_runs
+from edgewright.flows.benchmark.flow import benchmark as run_benchmark
+from edgewright.flows.benchmark.gates import check_fallback_shares
+from edgewright.flows.benchmark.report import make_report
+from edgewright.flows.candidates import check_number, choose_runtime, split_options
+from edgewright.flows.device_names import open_device
+from edgewright.flows.evaluate.flow import evaluate as run_evaluation
+from edgewright.flows.evaluate.invoke import check_output_path, choose_file, save_outputs
+from edgewright.flows.evaluate.invoke import invoke as run_once
+from edgewright.schema.plan import TIMEOUT_S, BenchmarkPlan, EvaluatePlan
+from edgewright.schema.run import Run
+
+
+@accept(BenchmarkOptions, BenchmarkPlan)
+def benchmark(models: Any = (), **options: Unpack[BenchmarkOptions]) -> BenchmarkResult:
+    """Measure models, interleaved, each in fresh processes, and store a run for each.
+
+    Args:
+        models: a model or a list: paths, folders of artifacts, `onnx.ModelProto`, or a `torch.nn.Module` with
+            `inputs=` example inputs. The first is the reference of the verdicts.
+        **options: as on the command line, see docs/benchmark.md; `inputs` may be arrays by name.
+
+    Returns:
+        The runs: times in microseconds with their confidence intervals, memory in bytes, layers.
+
+    Raises:
+        UsageError, ModelError, RuntimeMissing: before anything is measured.
+        GateFailed, WorkerError: of a candidate; `error.result` has the measurements of all.
+        Cancelled: by Ctrl-C or the event; the measurements so far are stored.
+    """
+    with ApiCall(options) as call:
+        plan = plan_benchmark(call.write_models(models), call.given)
+        with call.open_workspace(plan.device) as workspace:
+            outcome = run_benchmark(plan, workspace, call.given.get("tag", {}))
+        result, error = BenchmarkResult(make_report(outcome.runs, outcome.comparisons), outcome.runs), outcome.error
+        return call.finish(result, error or _find_fallback_error(outcome.runs, call.given))
+
+
+THRESHOLD = 0.02
+INVOCATION_SCHEMA = "edgewright.invocation/1"
+
+
+def _find_fallback_error(runs: Sequence[Run], given: Mapping[str, Any]) -> GateFailed | None:
+    try:
+        if "fail_on_fallback" in given:
+            check_fallback_shares(runs, given["fail_on_fallback"])
+    except GateFailed as error:
+        return error
+    return None
+
+
+@accept(CompareOptions, BenchmarkPlan)
+def compare(*items: Any, **options: Unpack[CompareOptions]) -> CompareResult:
+    """Compare stored runs, or measure models now and compare them; each with the first.
+
+    Args:
+        *items: run ids (a unique prefix is enough), or models as for `benchmark`.
+        **options: `threshold`: the smallest relative difference that is reported as one.
+
+    Returns:
+        The ratios of the times with their confidence intervals, and the verdicts; of evaluations the differences
+        sample by sample.
+
+    Raises:
+        UsageError: fewer than two items, or runs that cannot be compared.
+        RunNotFound: no run has this id.
+    """
+    if len(items) < 2:
+        raise UsageError("compare needs two runs or models", f"{len(items)} is given", "edgewright compare A B")
+    with ApiCall(options) as call:
+        runs = _load_runs(items) if _are_ids(items) else _measure_all(items, options)
+        if are_evaluations(runs):
+            return call.finish(CompareResult(runs, evaluations=compare_evaluations(runs)), None)
+        comparisons = compare_runs(list(runs), call.given.get("threshold", THRESHOLD))
+        return call.finish(CompareResult(runs, comparisons), None)
+
+
+def _are_ids(items: Sequence[Any]) -> bool:
+    """Return whether the items are run ids: texts that name no file and do not look like one."""
+    return not any(not isinstance(item, str) or Path(item).exists() or "." in item or "/" in item for item in items)
+
+
+def _measure_all(items: Sequence[Any], options: CompareOptions) -> Sequence[Run]:
+    own: Any = {**options, "on_run": None}
+    return benchmark(list(items), **own).runs
+
+
+def _load_runs(items: Sequence[str]) -> Sequence[Run]:
+    with closing(open_user_store()) as store:
+        return [store.load(item) for item in items]
+
+
+@accept(EvaluateOptions, EvaluatePlan)
+def evaluate(models: Any = (), **options: Unpack[EvaluateOptions]) -> EvaluateResult:
+    """Evaluate models on labeled data, all on the same samples, and store a run for each.
+
+    Args:
+        models: a model or a list, as for `benchmark`. The first is the reference of agreement and difference.
+        **options: as on the command line, see docs/evaluate.md; `task` and `data` are required. `task` is a path or
+            an `edgewright.Task`.
+
+    Returns:
+        The task's metric of each model with its 95 % interval, and the difference to the first on the same samples.
+
+    Raises:
+        UsageError, DataError, ModelError: before anything is evaluated.
+        WorkerError and others of one model; `error.result` has the other models.
+        Cancelled: by Ctrl-C or the event; the results so far are stored.
+    """
+    with ApiCall(options) as call:
+        plan = plan_evaluation(call.write_models(models), call.given)
+        with call.open_workspace(plan.device) as workspace:
+            outcome = run_evaluation(plan, workspace, call.given.get("tag", {}))
+            runs = [workspace.store.load(row.run_id) for row in outcome.report.results]
+        return call.finish(EvaluateResult(outcome.report, runs), outcome.error)
+
+
+@accept(InvokeOptions, timeout=TIMEOUT_S)
+def invoke(artifact: Any, **options: Unpack[InvokeOptions]) -> InvokeResult:
+    """Run a model once in a worker process; `load` keeps a model for many calls.
+
+    Args:
+        artifact: a model, as for `benchmark`; an artifact has the inputs and outputs of its source.
+        **options: `inputs`: a file or arrays by name, required; `output`: .npz for the outputs; `runtime`, `option`,
+            and `timeout` in seconds.
+
+    Returns:
+        `outputs`: arrays by the source's names.
+
+    Raises:
+        ModelError, InputError, OutputError, RuntimeMissing, WorkerError.
+    """
+    with ApiCall(options) as call:
+        given, (name,) = call.given, call.write_models(artifact)
+        output, inputs = Path(given["output"]) if "output" in given else None, Path(given.get("inputs", ""))
+        timeout_s = given.get("timeout_s", TIMEOUT_S)
+        if output is not None:
+            check_output_path(output)
+        check_number("timeout_s", timeout_s)
+        path = choose_file(Path(name), inputs)
+        info = choose_runtime(path, given.get("runtime", ""))
+        settings = split_options(given.get("option", ()), [info])[info.name]
+        with closing(open_device("local")) as device:
+            call.progress(f"{path.name} in {info.name}: running")
+            outputs, notes = run_once(path, inputs, device, runtime=info.name, options=settings, timeout_s=timeout_s)
+        if output is not None:
+            save_outputs(output, outputs)
+        described = [
+            {"name": key, "dtype": array.dtype.name, "shape": list(array.shape)} for key, array in outputs.items()
+        ]
+        where = str(output) if output else None
+        report = {
+            "schema": INVOCATION_SCHEMA,
+            "runtime": info.name,
+            "model": str(path),
+            "path": where,
+            "outputs": described,
+        }
+        return call.finish(InvokeResult(report, outputs, notes), None)

@@ -1,0 +1,294 @@
+"""Keywords of the API's functions: those of the command's options, with `_` for `-`."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from threading import Event
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
+from edgewright.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+PlanT = TypeVar("PlanT", bound=Struct)
+AnyPath = str | Path
+Numbers = str | Sequence[int] | None
+# Options whose plan field has another name.
+FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes"}
+
+
+class CallOptions(TypedDict, total=False):
+    """Keywords of every function that takes time.
+
+    Attributes:
+        progress: called with one line of text at each step; True shows the lines, False shows nothing. Default: shown
+            in a terminal and in a notebook.
+        cancel: an event that stops the call, which then raises Cancelled.
+        on_run: called with each stored run and the paths of its artifacts.
+    """
+
+    progress: Callable[[str], None] | bool | None
+    cancel: Event | None
+    on_run: Callable[[Any, Sequence[Path]], None] | None
+
+
+class BenchmarkOptions(CallOptions, total=False):
+    """Keywords of `benchmark`; see docs/benchmark.md for their meaning."""
+
+    runtime: Words
+    threads: int
+    affinity: Numbers
+    runs: int | None
+    seconds: float
+    processes: int
+    interleave: str
+    inputs: Any
+    shape: Pairs
+    seed: int
+    option: Pairs
+    warmup_seconds: float
+    timeout: float
+    layers: bool
+    layer_runs: int
+    threshold: float
+    power_w: float | None
+    fail_on_fallback: float | None
+    on: str
+    tag: Pairs
+    plan: AnyPath | None
+
+
+class CompileOptions(CallOptions, total=False):
+    """Keywords of `compile`; see docs/compile.md for their meaning."""
+
+    runtime: Words
+    precision: Words
+    output: AnyPath
+    shape: Pairs
+    weights: AnyPath | None
+    option: Pairs
+    check: bool
+    samples: int
+    inputs: Any
+    task: Any
+    seed: int
+    bisect: bool
+    timeout: float
+
+
+class EvaluateOptions(CallOptions, total=False):
+    """Keywords of `evaluate`; see docs/evaluate.md for their meaning."""
+
+    task: Any
+    data: AnyPath
+    runtime: Words
+    samples: int | None
+    leave_out: int | None
+    indices: Numbers
+    seed: int
+    threads: int
+    option: Pairs
+    timeout: float
+    on: str
+    tag: Pairs
+    allow_code: bool
+
+
+class TrainingOptions(CallOptions, total=False):
+    """Keywords of every function that trains; see docs/training.md for their meaning."""
+
+    task: Any
+    data: AnyPath
+    output: AnyPath
+    shape: Pairs
+    timeout: float
+    allow_code: bool
+    epochs: float | None
+    batch: int | None
+    lr: float | None
+    schedule: str | None
+    warmup: float | None
+    optimizer: str | None
+    momentum: float | None
+    weight_decay: float | None
+    label_smoothing: float | None
+    clip: float | None
+    train_precision: str | None
+    patience: int | None
+    checkpoint_s: float | None
+    train_threads: int | None
+    held_out: float
+    seed: int
+    control: bool
+
+
+class QuantizeOptions(TrainingOptions, total=False):
+    """Keywords of `quantize`; see docs/quantize.md for their meaning."""
+
+    eval_data: AnyPath | None
+    samples: int
+    precision: str
+    runtime: Words
+    max_drop: float | None
+    recipe: AnyPath | None
+    weights: AnyPath | None
+    measure: bool
+    force: bool
+    integer_io: bool
+    qat: bool
+    inputs: Any
+
+
+class ExperimentOptions(TrainingOptions, total=False):
+    """Keywords that `prune` and `distill` share."""
+
+    val: AnyPath
+    runtime: str
+    threads: int
+    max_drop: float
+    temperature: float
+    alpha: float
+    views: int
+    seeds: int
+
+
+class PruneOptions(ExperimentOptions, total=False):
+    """Keywords of `prune`; see docs/prune.md for their meaning."""
+
+    weights: AnyPath | None
+    method: str
+    importance: str | None
+    target_speedup: float | None
+    target_bytes: str | None
+    target_macs: str | None
+    sparsity: float
+    scope: str
+    pattern: str | None
+    multiple: int
+    rounds: int
+    round_epochs: float
+    teach: bool
+    inputs: Any
+
+
+class DistillOptions(ExperimentOptions, total=False):
+    """Keywords of `distill`; see docs/distill.md for their meaning."""
+
+    teacher: AnyPath
+    teacher_weights: AnyPath | None
+    student: AnyPath
+    student_weights: AnyPath | None
+    transfer: str
+    transfer_weight: float
+
+
+class InvokeOptions(CallOptions, total=False):
+    """Keywords of `invoke`."""
+
+    inputs: Any
+    output: AnyPath | None
+    runtime: str | None
+    option: Pairs
+    timeout: float
+
+
+class AnalyzeOptions(CallOptions, total=False):
+    """Keywords of `analyze`; see docs/analyze.md for their meaning."""
+
+    runtime: Words
+    shape: Pairs
+    inputs: Any
+
+
+class CompareOptions(CallOptions, total=False):
+    """Keywords of `compare`."""
+
+    threshold: float
+
+
+def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator for a function with the keywords of a TypedDict: it checks their names, and gives the function
+    a signature that help and completion show.
+
+    Args:
+        plan: the plan whose defaults the keywords have.
+        defaults: of keywords that are no field of the plan.
+    """
+    known = get_type_hints(kind)
+    fields = {field.name: field.default for field in msgspec.structs.fields(plan)} if plan else {}
+    values = {name: _get_default(fields.get(FIELDS.get(name, name))) for name in known} | defaults
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        own = inspect.signature(function).parameters
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            _check_names(function.__name__, [name for name in kwargs if name not in own], known)
+            return function(*args, **kwargs)
+
+        positional = [one for one in own.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        keywords = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=values[name], annotation=hint)
+            for name, hint in known.items()
+        ]
+        shown = inspect.Signature(
+            [*positional, *keywords], return_annotation=inspect.signature(function).return_annotation
+        )
+        setattr(call, "__signature__", shown)  # noqa: B010 - functions have no such attribute for type checkers
+        return call
+
+    return decorate
+
+
+def _get_default(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _check_names(function: str, given: Sequence[str], known: Mapping[str, Any]) -> None:
+    """Raise UsageError for a keyword that the function does not have."""
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise UsageError(
+                f"{function}() has no keyword '{name}'",
+                f"its keywords are {', '.join(sorted(known))}",
+                f"use {near[0]}=" if near else f"help(edgewright.{function}) shows all keywords",
+            )
+
+
+def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values by the names of the plan's fields; keywords that are None are left out.
+
+    Raises UsageError for a value that an option cannot have.
+    """
+    return {
+        FIELDS.get(name, name): convert(name, value, functools.partial(convert_value, name))
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def convert(name: str, value: Any, function: Callable[[Any], R]) -> R:
+    """Return the converted value of an option; UsageError if it is not valid."""
+    flag = f"--{name.replace('_', '-')}"
+    try:
+        converted = function(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{flag}: {error}", "", "help() of the function shows the types") from None
+    if isinstance(converted, str):
+        check_utf8(flag, converted)
+    return converted
+
+
+def make_plan(kind: type[PlanT], given: Mapping[str, Any], **fields: Any) -> PlanT:
+    """Return a plan with these fields; every other field has the value of the option of its name."""
+    own = {name: given[name] for name in kind.__struct_fields__ if name in given and name not in fields}
+    if "shapes" in own:
+        own["shapes"] = convert("shape", own["shapes"], to_shapes)
+    return kind(**(own | fields))

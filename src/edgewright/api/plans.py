@@ -1,0 +1,195 @@
+"""Plans from the options of a call."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgewright.api.options import convert, make_plan
+from edgewright.api.values import TRAINING_SETTINGS, to_shape_choices, to_shapes, to_words
+from edgewright.errors import UsageError
+from edgewright.flows.candidates import (
+    expand_folders,
+    expand_sets,
+    hash_npz,
+    pair_candidates,
+    read_models,
+    read_plan,
+    split_compile_options,
+)
+from edgewright.flows.compile.cells import plan_cells, read_source_precision
+from edgewright.flows.compile.sizes import expand_sizes
+from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
+from edgewright.flows.tasks.flow import make_model_metadata
+from edgewright.quantization.recipe import read_recipe, write_recipe
+from edgewright.runtimes.table import TABLE, find_runtime
+from edgewright.schema.plan import (
+    BenchmarkPlan,
+    Candidate,
+    CompilePlan,
+    DistillPlan,
+    EvaluatePlan,
+    PrunePlan,
+    QuantizePlan,
+)
+from edgewright.schema.vocabulary import PRECISION_ALIASES, QUANTIZED_PRECISIONS, normalize_word
+from edgewright.tasks.spec.file import read_task
+from edgewright.tasks.spec.functions import is_function, make_code_rejection
+from edgewright.tasks.spec.task import Task
+
+Given = Mapping[str, Any]
+SETTING_NAMES = {"train_precision": "precision", "train_threads": "threads"}
+
+
+def plan_benchmark(models: Sequence[str], given: Given) -> BenchmarkPlan:
+    """Return the plan of the options, or that of the plan file."""
+    if "plan" in given:
+        return read_plan(Path(given["plan"]))
+    if not models:
+        raise UsageError("no model is given", "a benchmark needs at least one model", "edgewright benchmark MODEL")
+    chosen = expand_sets(models, convert("shape", given.get("shapes"), to_shapes), given.get("inputs"))
+    return make_plan(BenchmarkPlan, given, candidates=_list_candidates(chosen, given), inputs=_find_inputs(given))
+
+
+def _list_candidates(models: Sequence[str], given: Given, *, sets: bool = False) -> tuple[Candidate, ...]:
+    runtimes = to_words(given.get("runtime"))
+    paths = expand_folders(models, runtimes)
+    read = read_models(paths, sets=sets)
+    return pair_candidates([read[path] for path in paths], runtimes, given.get("option", ()))
+
+
+def _find_inputs(given: Given) -> str | None:
+    return str(Path(given["inputs"]).absolute()) if given.get("inputs") else None
+
+
+def plan_compile(model: str, given: Given) -> CompilePlan:
+    names, inputs = _choose_compilers(to_words(given.get("runtime"))), _find_inputs(given)
+    options = split_compile_options(given.get("option", ()), names)
+    sizes = expand_sizes(convert("shape", given.get("shapes"), to_shape_choices))
+    return make_plan(
+        CompilePlan,
+        given,
+        shapes=sizes[0] if len(sizes) == 1 else {},
+        sizes=sizes if len(sizes) > 1 else (),
+        source=model,
+        cells=plan_cells(names, to_words(given.get("precision")), options, read_source_precision(model)),
+        inputs=inputs,
+        inputs_sha256=hash_npz(inputs),
+        metadata=make_model_metadata(_load_task(given), model) if given.get("task") else None,
+    )
+
+
+def _choose_compilers(words: list[str]) -> list[str]:
+    """Return the named runtimes; all with a compiler for `all`; without a name, the installed ones of these."""
+    compiling = [info for info in TABLE.values() if info.writes and info.reads and info.name != TEST_RUNTIME]
+    if words and "all" not in words:
+        return words
+    return [info.name for info in compiling if words or examine_runtime(info).usable]
+
+
+def plan_evaluation(models: Sequence[str], given: Given) -> EvaluatePlan:
+    example = "edgewright evaluate MODEL --task task.toml --data DATA"
+    if not models:
+        raise UsageError("no model is given", "an evaluation needs at least one model or artifact", example)
+    if "task" not in given:
+        raise UsageError(
+            "no task is given",
+            "the task describes the model's inputs and outputs",
+            "edgewright task init MODEL -o task.toml, then --task task.toml",
+        )
+    if "data" not in given:
+        raise UsageError("no data is given", "an evaluation needs labeled samples", example)
+    return make_plan(EvaluatePlan, given, **_read_task(given), candidates=_list_candidates(models, given, sets=True))
+
+
+def _read_task(given: Given) -> dict[str, Any]:
+    """Return the task, and the functions that may run: those named as data, and the task's metric.
+
+    Raises ConfigError if the task is not valid, or its metric is code that the user did not allow.
+    """
+    task = _load_task(given)
+    values = [str(given.get(name, "")) for name in ("data", "eval_data", "val")]
+    code = [value for value in values if is_function(value) and not Path(value).exists()]
+    if ":" in task.metric:
+        if not given.get("allow_code"):
+            where = "the task" if isinstance(given["task"], Task) else given["task"]
+            raise make_code_rejection(task.metric, f"{where}: metric")
+        code.append(task.metric)
+    return {"task": msgspec.to_builtins(task), "code": tuple(dict.fromkeys(code))}
+
+
+def _load_task(given: Given) -> Task:
+    return given["task"] if isinstance(given["task"], Task) else read_task(Path(given["task"]))
+
+
+def plan_quantization(model: str, given: Given) -> QuantizePlan:
+    example = "edgewright task init MODEL -o task.toml"
+    _check_present(given, {"task": "--task", "data": "--data"}, "calibration and evaluation require it", example)
+    words = to_words(given.get("runtime")) or ["onnxruntime", "litert"]
+    return make_plan(
+        QuantizePlan,
+        given,
+        source=model,
+        runtimes=tuple(dict.fromkeys(find_runtime(word).name for word in words)),
+        precision=_read_precision(given.get("precision", "w8a8")),
+        **_read_task(given),
+        recipe=write_recipe(read_recipe(Path(given["recipe"]))) if "recipe" in given else "",
+        qat=_read_settings(given) if given.get("qat") else None,
+    )
+
+
+def _read_precision(given: str) -> str:
+    word = normalize_word(given)
+    word = PRECISION_ALIASES.get(word, word)
+    if word == "bf16":
+        why = "Edgewright has no compiler to bf16, and no supported CPU backend runs a whole network in bf16"
+        raise UsageError(
+            "--precision bf16 is not supported", why, "--precision fp16, which has the same size and is more exact"
+        )
+    if word not in QUANTIZED_PRECISIONS:
+        raise UsageError(
+            f"unknown precision: {given}",
+            f"supported precisions: {', '.join(QUANTIZED_PRECISIONS)}",
+            "--precision w8a8",
+        )
+    return word
+
+
+def plan_pruning(model: str, given: Given) -> PrunePlan:
+    needed = {"task": "--task", "val": "--val"}
+    for name, flag in needed.items():
+        _check_present(given, {name: flag}, "the evaluation of the result requires it", f"{flag} …, see docs/prune.md")
+    importance = given.get("importance") or ("taylor" if _can_train(model, given) else "l2")
+    return make_plan(PrunePlan, given, source=model, importance=importance, **_read_experiment(given))
+
+
+def _can_train(model: str, given: Given) -> bool:
+    """Return whether a pruned network can be fine-tuned."""
+    return ".py:" in model and bool(given.get("data"))
+
+
+def plan_distillation(given: Given) -> DistillPlan:
+    needed = {"teacher": "--teacher", "student": "--student", "task": "--task", "data": "--data", "val": "--val"}
+    _check_present(given, needed, "distillation requires it", "see docs/distill.md")
+    return make_plan(DistillPlan, given, **_read_experiment(given))
+
+
+def _read_experiment(given: Given) -> dict[str, Any]:
+    """Return the fields that plans of pruning and distillation share."""
+    runtime = find_runtime(given.get("runtime", "onnxruntime")).name
+    return {"runtime": runtime, "settings": _read_settings(given), **_read_task(given)}
+
+
+def _check_present(given: Given, needed: Mapping[str, str], why: str, hint: str) -> None:
+    for name, flag in needed.items():
+        if not given.get(name):
+            raise UsageError(f"{flag} is missing", why, hint)
+
+
+def _read_settings(given: Given) -> dict[str, Any]:
+    """Return the training settings that were given; the others keep the defaults of `training.job.Settings`."""
+    settings = {SETTING_NAMES.get(name, name): given[name] for name in TRAINING_SETTINGS if name in given}
+    if settings.get("optimizer") == "adamw":
+        settings.setdefault("lr", 0.001)
+    return settings

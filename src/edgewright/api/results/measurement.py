@@ -1,0 +1,204 @@
+"""Results of benchmarks and comparisons."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from edgewright.api.results.base import Result, Table, to_plain
+from edgewright.api.user_store import open_user_store
+from edgewright.bench.verdict import CONFIDENCE
+from edgewright.flows.benchmark.comparison import EvaluationComparison
+from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
+from edgewright.schema.run import Comparison, Run
+from edgewright.schema.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_us
+
+HEADERS = (
+    "model", "runtime", "precision", "size", "p50", "interval", "p90", "peak memory", "cold start", "verdict", "run",
+)  # fmt: skip
+DROPPABLE = ("cold start", "peak memory", "p90", "size", "precision")
+SCHEMA = "edgewright.compare/1"
+
+
+class StoredRunsResult(Result):
+    """A result that consists of stored runs.
+
+    Attributes:
+        runs: as they are stored.
+    """
+
+    def __init__(self, report: Any, runs: Sequence[Run]) -> None:
+        super().__init__(report)
+        self.runs = tuple(runs)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(run.id for run in self.runs)
+
+    def _render(self) -> str:
+        from edgewright.web.pages.comparison import MAX_RUNS
+        from edgewright.web.pages.reports import render_one_file
+
+        if len(self.runs) > MAX_RUNS:
+            return super()._render()
+        with closing(open_user_store()) as store:
+            return render_one_file(self.runs, store)
+
+
+class BenchmarkResult(StoredRunsResult):
+    """The runs of one benchmark, and the verdicts against the first."""
+
+    report: BenchmarkReport
+
+    @property
+    def rows(self) -> Sequence[BenchmarkRow]:
+        return self.report.runs
+
+    @property
+    def comparisons(self) -> Sequence[Comparison]:
+        return self.report.comparisons
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict of each run against the first; for a single run its state."""
+        return ", ".join(one.verdict for one in self.comparisons) or self.rows[0].state
+
+    @property
+    def answer(self) -> str:
+        """Return the median times with their intervals, or how each run compares with the first."""
+        rows = {row.run_id: row for row in self.rows}
+        if self.comparisons:
+            return "; ".join(_describe_comparison(one, rows) for one in self.comparisons) + "."
+        return "; ".join(_describe_time(row) for row in self.rows) + "."
+
+    def table(self) -> Table:
+        verdicts = {comparison.b: format_verdict(comparison) for comparison in self.comparisons}
+        return Table(HEADERS, [_make_row(row, verdicts) for row in self.rows], DROPPABLE, ("run",))
+
+    def _draw(self) -> Sequence[str]:
+        """Draw the medians of the processes of all runs, or the distribution of a single run."""
+        from edgewright.web.pages.comparison import MAX_RUNS, draw_process_medians
+        from edgewright.web.pages.figures import draw_distribution
+
+        return [draw_process_medians(self.runs[:MAX_RUNS]), *map(draw_distribution, self.runs[:1])]
+
+
+class CompareResult(BenchmarkResult):
+    """The comparisons of stored or newly measured runs with the first: by their times, or sample by sample."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        comparisons: Sequence[Comparison] = (),
+        evaluations: Sequence[EvaluationComparison] = (),
+    ) -> None:
+        self.evaluations = evaluations
+        super().__init__(make_report([] if evaluations else runs, comparisons), runs)
+
+    @property
+    def rows(self) -> Sequence[Any]:
+        return self.evaluations or self.comparisons
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = {**super().to_dict(), "schema": SCHEMA}
+        return plain | ({"evaluations": to_plain(self.evaluations)} if self.evaluations else {})
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdict of each run against the first; of evaluations whether a difference is shown."""
+        if not self.evaluations:
+            return ", ".join(one.verdict for one in self.comparisons)
+        return ", ".join(name_difference(one.low, one.high) for one in self.evaluations)
+
+    @property
+    def answer(self) -> str:
+        names = self.name_runs()
+        if self.evaluations:
+            found = [
+                f"the {one.metric} of {names[one.b]} minus that of {names[one.a]} is {one.difference:+.4f} "
+                f"(95 % interval {one.low:+.4f} to {one.high:+.4f}, {one.n} samples)"
+                for one in self.evaluations
+            ]
+            return "; ".join(found) + "."
+        return (
+            "; ".join(f"{names[one.b]} against {names[one.a]}: {format_verdict(one)}" for one in self.comparisons) + "."
+        )
+
+    def name_runs(self) -> dict[str, str]:
+        """Return a name for each run: its id, model and runtime."""
+        return {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in self.runs}
+
+    def table(self) -> Table:
+        names = self.name_runs()
+        if self.evaluations:
+            headers = ("reference", "compared", "metric", "samples", "difference (95 % interval)", "p")
+            return Table(headers, [_make_evaluation_row(one, names) for one in self.evaluations])
+        return make_comparison_table(self.comparisons, names)
+
+
+def make_comparison_table(comparisons: Sequence[Comparison], names: dict[str, str]) -> Table:
+    rows = []
+    for one in comparisons:
+        ratio = show_ratio(one.ratio, one.low, one.high) + _format_confidence(one)
+        rows.append((names[one.a], names[one.b], ratio, one.verdict))
+    return Table(("reference", "compared", "time ratio (99 % interval)", "verdict"), rows)
+
+
+def _make_evaluation_row(one: EvaluationComparison, names: dict[str, str]) -> tuple[str, ...]:
+    difference = f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
+    return (names[one.a], names[one.b], one.metric, str(one.n), difference, f"{one.p:.2g}")
+
+
+def _make_row(row: BenchmarkRow, verdicts: dict[str, str]) -> tuple[str, ...]:
+    verdict = row.state if row.state != "done" else verdicts.get(row.run_id, "reference")
+    return (row.model, row.runtime, row.precision, *format_figures(row), verdict, row.run_id)
+
+
+def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
+    """Return size, p50, its interval, p90, peak memory and cold start as text."""
+    timing, cold = row.latency_us, row.cold_start_us
+    known = cold.load is not None and cold.first_inference is not None
+    return (
+        show_bytes(row.memory_bytes.file),
+        show_us(timing.p50 if timing else None),
+        show_range(timing.p50_low, timing.p50_high) if timing else UNKNOWN,
+        show_us(timing.p90 if timing else None),
+        show_bytes(row.memory_bytes.peak),
+        show_us((cold.load or 0.0) + (cold.first_inference or 0.0) if known else None),
+    )
+
+
+def format_verdict(comparison: Comparison) -> str:
+    """Return a verdict with its ratio in the direction of the verdict: `1.69× faster (1.54–1.96)`."""
+    ratio, low, high = comparison.ratio, comparison.low, comparison.high
+    text = f"{comparison.verdict}{show_bounds(low, high)}"
+    if comparison.verdict == "faster":
+        text = f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
+    if comparison.verdict == "slower":
+        text = f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
+    return text + _format_confidence(comparison)
+
+
+def _format_confidence(comparison: Comparison) -> str:
+    """Return the confidence if too few processes keep it below 99 %, else an empty text."""
+    short = comparison.low is not None and comparison.confidence < CONFIDENCE
+    return f" at {comparison.confidence:.0%}" if short else ""
+
+
+def _describe_time(row: BenchmarkRow) -> str:
+    name, timing = f"{row.model} in {row.runtime}", row.latency_us
+    if timing is None:
+        return f"{name}: {row.error or row.state}"
+    interval = ""
+    if timing.p50_low is not None and timing.p50_confidence is not None:
+        interval = f" ({timing.p50_confidence:.0%} interval {show_range(timing.p50_low, timing.p50_high)})"
+    return f"{name} takes {show_us(timing.p50)}{interval} on {row.device}"
+
+
+def _describe_comparison(one: Comparison, rows: dict[str, BenchmarkRow]) -> str:
+    a, b = (f"{rows[name].model} in {rows[name].runtime}" for name in (one.a, one.b))
+    return f"{b} against {a}: {format_verdict(one)}"
+
+
+def name_difference(low: float, high: float) -> str:
+    """Return whether a metric's difference is shown by its interval."""
+    return "higher" if low > 0 else "lower" if high < 0 else "no difference shown"

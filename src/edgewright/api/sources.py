@@ -1,0 +1,115 @@
+"""Models and inputs in memory, as files."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.bench.feeds import write_feeds
+from edgewright.errors import ModelNotConvertible, UsageError
+from edgewright.flows.compile.sources import prepare_source
+from edgewright.flows.device_names import open_device
+from edgewright.schema.plan import CompilePlan
+
+MODEL_KINDS = "a model is a path, an onnx.ModelProto, or a torch.nn.Module with inputs="
+
+
+def write_model(model: Any, given: dict[str, Any], folder: Path, *, as_onnx: bool) -> str:
+    """Return the path of a model; one in memory is written into the new `folder`.
+
+    Args:
+        given: the options; for a torch module `inputs` are its example inputs, from which `shapes` is set.
+        as_onnx: whether a torch module is exported to ONNX.
+
+    Raises:
+        UsageError: it is neither a path nor a model, or a torch module has no example inputs.
+        ModelNotConvertible: torch cannot export the module.
+    """
+    if isinstance(model, str | Path):
+        return str(model)
+    folder.mkdir()
+    if _is_torch_module(model):
+        if "inputs" not in given:
+            why = "torch exports a module by running it on example inputs"
+            raise UsageError("a torch module needs example inputs", why, "add inputs=(x,), with one tensor per input")
+        examples = _name_examples(model, given["inputs"])
+        given["inputs"] = {name: _to_array(tensor) for name, tensor in examples.items()}
+        given.setdefault("shapes", {name: array.shape for name, array in given["inputs"].items()})
+        path = _export_torch(model, tuple(examples.values()), folder)
+        return _convert_to_onnx(path, given["shapes"], folder) if as_onnx else str(path)
+    return str(_write_onnx(model, folder))
+
+
+def _is_torch_module(model: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _write_onnx(model: Any, folder: Path) -> Path:
+    import onnx
+
+    if not isinstance(model, onnx.ModelProto):
+        raise UsageError(f"a {type(model).__name__} is not a model", MODEL_KINDS, "give the path of a model file")
+    path = folder / f"{_make_stem(model.graph.name)}.onnx"
+    is_large = model.ByteSize() >= onnx.checker.MAXIMUM_PROTOBUF
+    onnx.save(model, path, save_as_external_data=is_large, location=f"{path.name}.data" if is_large else None)
+    return path
+
+
+def _make_stem(name: str) -> str:
+    """Return a file name for a graph or a class; never empty."""
+    return (
+        "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name[:40]).strip("_") or "model"
+    )
+
+
+def _name_examples(module: Any, inputs: Any) -> dict[str, Any]:
+    """Return the example inputs by the names of the parameters of `forward`."""
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    listed = inputs if isinstance(inputs, Sequence) else [inputs]
+    return dict(zip(signature(module.forward).parameters, listed, strict=False))
+
+
+def _to_array(tensor: Any) -> Any:
+    return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
+
+
+def _export_torch(module: Any, examples: tuple[Any, ...], folder: Path) -> Path:
+    """Write the module as a program of torch.export, in evaluation mode."""
+    torch = sys.modules["torch"]
+    path, was_training = folder / f"{_make_stem(type(module).__name__).lower()}.pt2", module.training
+    tensors = tuple(torch.as_tensor(one) for one in examples)
+    module.eval()
+    try:
+        with torch.no_grad():
+            torch.export.save(torch.export.export(module, tensors), path)
+    except Exception as error:  # torch has many exception classes
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        what = f"the module {type(module).__name__} cannot be exported"
+        raise ModelNotConvertible(
+            what, why, "torch.export.export(module, inputs) shows torch's own messages"
+        ) from error
+    finally:
+        module.train(was_training)
+    return path
+
+
+def _convert_to_onnx(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> str:
+    plan = CompilePlan(source=str(path), cells=(), shapes=dict(shapes))
+    with closing(open_device("local")) as device:
+        prepared = prepare_source(plan, folder, device, bare=True).files["onnx"]
+    return str(Path(prepared).rename(path.with_suffix(".onnx")))
+
+
+def write_inputs(inputs: Mapping[str, Any], path: Path) -> str:
+    """Write arrays by name as .npz, and return the path; UsageError if they have no names."""
+    if not isinstance(inputs, Mapping):
+        why = f"inputs= is a {type(inputs).__name__}"
+        raise UsageError("the inputs have no names", why, 'give a file, or arrays by input: inputs={"x": array}')
+    write_feeds(path, {name: _to_array(array) for name, array in inputs.items()})
+    return str(path)

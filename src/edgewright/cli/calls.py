@@ -1,0 +1,45 @@
+"""Calls of the API by the commands: options as keywords, and results that come with an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgewright.cli.registry import list_options
+from edgewright.cli.rendering.output import show_progress
+from edgewright.errors import EdgewrightError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgewright.api.results.base import Result
+
+    ResultT = TypeVar("ResultT", bound=Result)
+
+# Options that say what is printed.
+OUTPUT_OPTIONS = ("json", "dry_run", "html", "report", "layers_of_analysis")
+
+
+def make_keywords(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the running command as keywords of the API."""
+    options = list_options(click.get_current_context().command)
+    return {key: given[str(option.name)] for key, option in options.items() if key not in OUTPUT_OPTIONS}
+
+
+def read_given(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the running command as plans have them."""
+    from edgewright.api.options import read_options
+
+    return read_options(make_keywords(given))
+
+
+def call_api(function: Callable[..., ResultT], *models: Any, **keywords: Any) -> tuple[ResultT, EdgewrightError | None]:
+    """Call a function with progress on the terminal; return its result, and the error of one that failed at the end."""
+    with show_progress() as progress:
+        try:
+            return function(*models, **keywords, progress=progress), None
+        except EdgewrightError as error:
+            if error.result is None:
+                raise
+            return error.result, error
