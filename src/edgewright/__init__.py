@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from edgewright.api.convert import analyze as analyze
     from edgewright.api.convert import compile as compile
     from edgewright.api.convert import quantize as quantize
+    from edgewright.api.load import load as load
     from edgewright.api.measure import benchmark as benchmark
     from edgewright.api.measure import compare as compare
     from edgewright.api.measure import evaluate as evaluate
     from edgewright.api.measure import invoke as invoke
+    from edgewright.api.records import list_devices as list_devices
+    from edgewright.api.records import list_runs as list_runs
+    from edgewright.api.records import load_run as load_run
     from edgewright.api.train import distill as distill
     from edgewright.api.train import prune as prune
     from edgewright.tasks.spec.task import Task as Task
@@ -31,10 +35,32 @@ _EXPORTS = {
     "distill": "edgewright.api.train",
     "evaluate": "edgewright.api.measure",
     "invoke": "edgewright.api.measure",
+    "list_devices": "edgewright.api.records",
+    "list_runs": "edgewright.api.records",
+    "load": "edgewright.api.load",
+    "load_run": "edgewright.api.records",
     "prune": "edgewright.api.train",
     "quantize": "edgewright.api.convert",
     "Task": "edgewright.tasks.spec.task",
 }
+# The stable interface; all else may change without notice.
+__all__ = [
+    "Task",
+    "analyze",
+    "benchmark",
+    "compare",
+    "compile",
+    "distill",
+    "evaluate",
+    "invoke",
+    "list_devices",
+    "list_runs",
+    "load",
+    "load_run",
+    "onnx_to_litert",
+    "prune",
+    "quantize",
+]
 
 
 def __getattr__(name: str) -> "Any":

@@ -32,6 +32,12 @@ def analyze(model: Any, **options: Unpack[AnalyzeOptions]) -> AnalyzeResult:
     Raises:
         ModelError: the model cannot be read.
         InputError: `shape` does not fit the model.
+
+    Example:
+        >>> import edgewright
+        >>> result = edgewright.analyze("digits.onnx", runtime="litert")
+        >>> result.answer
+        'digits.onnx has 27 operators, 27.1 k (27,050) parameters, 108 kB of weights; litert compiles.'
     """
     with ApiCall(options) as call:
         (path,) = call.write_models(model)
@@ -57,6 +63,12 @@ def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
         UsageError, InputError, ModelError, OutputError: nothing is compiled.
         GateFailed: the outputs of an artifact differ; other errors of one artifact. `error.result` has all artifacts.
         Cancelled: by Ctrl-C or the event.
+
+    Example:
+        >>> import edgewright
+        >>> result = edgewright.compile("digits.onnx", runtime="onnxruntime", output="build")
+        >>> result.artifact("onnxruntime").path
+        'build/digits-onnxruntime-fp32.onnx'
     """
     with ApiCall(options) as call:
         (path,) = call.write_models(model, as_onnx=False)

@@ -41,6 +41,14 @@ def benchmark(models: Any = (), **options: Unpack[BenchmarkOptions]) -> Benchmar
         UsageError, ModelError, RuntimeMissing: before anything is measured.
         GateFailed, WorkerError: of a candidate; `error.result` has the measurements of all.
         Cancelled: by Ctrl-C or the event; the measurements so far are stored.
+
+    Example:
+        >>> import edgewright
+        >>> result = edgewright.benchmark("digits.onnx", processes=2, seconds=0.01, layers=False)
+        >>> result.answer
+        'digits.onnx in onnxruntime takes ... µs (50% interval ... µs) on local.'
+        >>> result.rows[0].latency_us.p50 > 0
+        True
     """
     with ApiCall(options) as call:
         plan = plan_benchmark(call.write_models(models), call.given)
@@ -120,6 +128,12 @@ def evaluate(models: Any = (), **options: Unpack[EvaluateOptions]) -> EvaluateRe
         UsageError, DataError, ModelError: before anything is evaluated.
         WorkerError and others of one model; `error.result` has the other models.
         Cancelled: by Ctrl-C or the event; the results so far are stored.
+
+    Example:
+        >>> import edgewright
+        >>> result = edgewright.evaluate("digits.onnx", task="task.toml", data="heldout.npz", samples=100)
+        >>> result.rows[0].metric.name, result.rows[0].evaluated
+        ('accuracy', 100)
     """
     with ApiCall(options) as call:
         plan = plan_evaluation(call.write_models(models), call.given)

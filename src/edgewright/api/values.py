@@ -119,7 +119,7 @@ def to_shape_choices(value: Any) -> list[tuple[str, Axes]]:
     return [(name, tuple((one,) if isinstance(one, int) else tuple(one) for one in sizes)) for name, sizes in pairs]
 
 
-def _to_tags(value: Any) -> dict[str, str]:
+def to_tags(value: Any) -> dict[str, str]:
     return {name: str(text) for name, text in _to_pairs(value, parse_tag)}
 
 
@@ -137,7 +137,7 @@ def _to_pairs(value: Any, parse: Any) -> Iterable[tuple[str, Any]]:
 
 
 CONVERTERS: dict[str, Any] = {
-    "tag": _to_tags,
+    "tag": to_tags,
     "option": _to_settings,
     "affinity": lambda value: parse_affinity(value) if isinstance(value, str) else tuple(value),
     "indices": lambda value: parse_indices(value) if isinstance(value, str) else tuple(value),

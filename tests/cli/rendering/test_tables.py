@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewright.api.results.records import format_tags
 from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.rendering.output import make_stage_printer, print_json, print_message, print_table
-from edgewright.cli.rendering.tables import format_tags
 from edgewright.schema.units import show_bytes, show_range, show_ratio, show_share, show_us
 
 

@@ -13,23 +13,7 @@ from edgewright.schema.vocabulary import RunState
 
 if TYPE_CHECKING:
     from edgewright.schema.run import Run
-    from edgewright.store.runs.queries import RunSummary
     from edgewright.store.store import Store
-
-LIST_HEADERS = (
-    "run",
-    "started",
-    "kind",
-    "state",
-    "model",
-    "runtime",
-    "precision",
-    "device",
-    "p50",
-    "interval",
-    "metric",
-    "tags",
-)
 
 
 @click.group()
@@ -51,46 +35,15 @@ def runs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
     """List the runs, newest first."""
-    from edgewright.api.user_store import open_user_store
-    from edgewright.schema.metrics import list_task_metrics
-    from edgewright.store.runs.queries import RunFilter
+    from edgewright.api.records import list_runs
 
-    chosen = RunFilter(tags=dict(tags), metrics=("latency.p50", *list_task_metrics()), **wanted)
-    with closing(open_user_store()) as store:
-        rows = store.list_runs(chosen)
+    result = list_runs(tag=tags, **wanted)
     if as_json:
-        print_json({"schema": "edgewright.runs/1", "runs": rows})
+        print_json(result.report)
         return
-    print_table(
-        LIST_HEADERS,
-        [_make_list_row(row) for row in rows],
-        droppable=("tags", "device", "kind", "interval", "precision", "started", "state", "metric"),
-    )
-    if not rows:
+    show_table(result.table())
+    if not result.rows:
         print_message("No runs are stored. `edgewright benchmark MODEL` or `edgewright demo` creates some.")
-
-
-def _make_list_row(row: RunSummary) -> tuple[str, ...]:
-    from edgewright.cli.rendering.tables import format_tags
-    from edgewright.schema.metrics import list_task_metrics
-    from edgewright.schema.units import UNKNOWN, show_number, show_range, show_us
-
-    task_metric = next((row.metrics[name] for name in list_task_metrics() if name in row.metrics), None)
-    p50 = row.metrics.get("latency.p50")
-    return (
-        row.id,
-        row.started_at[:16].replace("T", " "),
-        row.kind + (" (imported)" if row.imported else ""),
-        row.state,
-        row.model_name or UNKNOWN,
-        row.runtime,
-        row.precision or UNKNOWN,
-        row.device_name or UNKNOWN,
-        show_us(p50.value if p50 else None),
-        show_range(p50.low, p50.high) if p50 else UNKNOWN,
-        UNKNOWN if task_metric is None else f"{task_metric.name} {show_number(task_metric.value or 0.0)}",
-        format_tags(row.tags),
-    )
 
 
 @runs.command()
@@ -98,17 +51,14 @@ def _make_list_row(row: RunSummary) -> tuple[str, ...]:
 @click.option("--json", "as_json", is_flag=True, help="Print the whole run (edgewright.run/1).")
 def show(run_id: str, as_json: bool) -> None:
     """Show one run: facts, figures, outputs, lineage, layers, warnings."""
-    from edgewright.api.user_store import open_user_store
+    from edgewright.api.records import load_run
     from edgewright.cli.rendering.tables import show_run
-    from edgewright.flows.lineage import trace_lineage
 
-    with closing(open_user_store()) as store:
-        run = store.load(run_id)
-        lineage = trace_lineage(run, store)
+    result = load_run(run_id)
     if as_json:
-        print_json({"schema": "edgewright.run/1", "run": run, "lineage": lineage})
+        print_json(result.report)
         return
-    show_run(run, lineage)
+    show_run(result.run, result.lineage)
 
 
 @runs.command("export")
@@ -222,7 +172,7 @@ def _repeat(original: Run, output: str, *, as_json: bool) -> None:
     """Repeat a run that is no benchmark, and show the metrics of both."""
     from pathlib import Path
 
-    from edgewright.cli.rendering.tables import format_metric
+    from edgewright.api.results.records import format_metric
     from edgewright.cli.user_store import open_workspace
     from edgewright.flows.rerun import pair_metrics, repeat_run
 

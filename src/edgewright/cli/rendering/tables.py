@@ -1,13 +1,14 @@
 """Tables for terminals, made from the same reports that --json prints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from edgewright.api.results.measurement import BenchmarkResult
+from edgewright.api.results.records import format_tags, make_metric_row
 from edgewright.cli.rendering.output import print_line, print_message, print_table, show_table
 from edgewright.flows.benchmark.report import BenchmarkRow, LayerRow, make_row
 from edgewright.flows.lineage import Lineage
 from edgewright.runtimes.table import TABLE
-from edgewright.schema.run import RESERVED_TAGS, Metric, Run, RunOutput, RunWarning
+from edgewright.schema.run import Run, RunOutput, RunWarning
 from edgewright.schema.units import UNKNOWN, show_bytes, show_share, show_us
 
 LAYER_HEADERS = ("#", "name", "operator", "unit", "backend", "evidence", "time", "share", "source")
@@ -83,7 +84,7 @@ def show_run(run: Run, lineage: Lineage) -> None:
         ("threads", str(row.threads)),
         (
             "energy",
-            f"{_format_uj(row.energy.uj_per_inference)} ({row.energy.evidence}: {row.energy.source})"
+            f"{row.energy.uj_per_inference:.3g} µJ ({row.energy.evidence}: {row.energy.source})"
             if row.energy
             else f"unknown: {row.energy_source}",
         ),
@@ -92,7 +93,7 @@ def show_run(run: Run, lineage: Lineage) -> None:
     ]
     print_table(("fact", "value"), [fact for fact in facts if fact[1]])
     print_line("")
-    print_table(("figure", "value", "low", "high", "n"), [_make_metric_row(metric) for metric in run.metrics])
+    print_table(("figure", "value", "low", "high", "n"), list(map(make_metric_row, run.metrics)))
     if run.outputs:
         print_line("")
         print_table(("output", "name", "size", "sha256"), [_make_output_row(one) for one in run.outputs])
@@ -145,41 +146,6 @@ def _find_runtime_version(run: Run) -> str:
     """Return the version of the runtime's package in the run's environment."""
     packages = run.environment.get("packages", {})
     return str(packages.get(TABLE[run.runtime].distribution, "")) if run.runtime in TABLE else ""
-
-
-def format_tags(tags: Mapping[str, str]) -> str:
-    """Return the user's tags as text, without the reserved tags."""
-    return ", ".join(f"{name}={value}" for name, value in tags.items() if name not in RESERVED_TAGS)
-
-
-def format_metric(metric: Metric) -> str:
-    """Return the value of a metric in a readable unit."""
-    return FORMATTERS.get(metric.unit, _format_plain)(metric.value)
-
-
-def _make_metric_row(metric: Metric) -> tuple[str, ...]:
-    show = FORMATTERS.get(metric.unit, _format_plain)
-    return (metric.name, show(metric.value), show(metric.low), show(metric.high), str(metric.n))
-
-
-def _format_plain(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:g}"
-
-
-def _format_ns(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.0f} ns"
-
-
-def _format_uj(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.3g} µJ"
-
-
-FORMATTERS: dict[str, Callable[[float | None], str]] = {
-    "us": show_us,
-    "ns": _format_ns,
-    "bytes": show_bytes,
-    "uJ": _format_uj,
-}
 
 
 def print_warnings(rows: Sequence[BenchmarkRow], *, hidden: Sequence[str] = ()) -> None:

@@ -1,0 +1,177 @@
+"""Calls of the API: results, errors, progress, cancelling, callbacks, and models in memory."""
+
+import subprocess
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+import edgewright
+from edgewright.api.results import frames
+from edgewright.errors import Cancelled, GateFailed, InputError, ModelNotFound, RuntimeMissing, UsageError
+from edgewright.schema.run import Run
+from edgewright.tasks.spec.file import read_task
+from tests.api.conftest import DIGITS, QUICK
+from tests.cli.calling import make_call
+
+MODEL = str(DIGITS / "digits.onnx")
+
+
+def test_a_benchmark(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    result = edgewright.benchmark(["m.pretend", Path("m.pretend")], **QUICK)
+    assert result.to_dict()["schema"] == "edgewright.benchmark/1"
+    assert len(result.rows) == len(result.run_ids) == 2
+    assert result.verdict == "inconclusive"
+    assert result.answer.startswith("m.pretend in pretend against m.pretend in pretend: inconclusive")
+    shown = result._repr_html_()
+    assert shown.startswith(f"<p>{result.answer}</p><table>")
+    assert shown.count("<tr>") == 3
+    assert result.save("r.html") == Path("r.html")
+    assert result.run_ids[0] in Path("r.html").read_text(encoding="utf-8")
+    assert capfd.readouterr() == ("", "")  # stderr is no terminal
+
+
+def test_a_plot_stands_alone(folder: Path) -> None:
+    drawing = edgewright.benchmark("m.pretend", **QUICK).plot()
+    assert drawing.startswith('<svg xmlns="http://www.w3.org/2000/svg" class="chart"')
+    assert "<style>:root {" in drawing
+    assert "body" not in drawing
+    assert drawing._repr_svg_() == drawing
+
+
+def test_the_dictionary_is_the_json_of_the_command(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    call = make_call(capfd)
+    assert (
+        edgewright.analyze(MODEL, runtime="litert").to_dict()
+        == call("analyze", MODEL, "--runtime", "litert", "--json").json()
+    )
+    ids = edgewright.benchmark(["m.pretend", "m.pretend"], **QUICK).run_ids
+    compared = edgewright.compare(*ids)
+    assert compared.to_dict() == call("compare", *ids, "--json").json()
+    assert edgewright.list_runs(limit=2).to_dict() == call("runs", "list", "--limit", 2, "--json").json()
+    assert edgewright.load_run(ids[0]).to_dict() == call("runs", "show", ids[0], "--json").json()
+
+
+def test_a_frame_has_a_row_for_each_record(folder: Path) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    frame = edgewright.benchmark("m.pretend", **QUICK).to_frame()
+    assert list(frame["runtime"]) == ["pretend"]
+    assert frame["latency_us.p50"][0] > 0
+    assert "layers" not in frame
+
+
+def test_a_frame_without_a_library_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeMissing, match="pandas or polars") as caught:
+        frames.make_frame([])
+    assert "pip install pandas" in caught.value.try_this
+
+
+def test_a_failed_gate_has_the_result(folder: Path) -> None:
+    with pytest.raises(GateFailed) as caught:
+        edgewright.benchmark("m.pretend", fail_on_fallback=5, **QUICK)
+    assert caught.value.result.rows[0].state == "done"
+
+
+@pytest.mark.parametrize(
+    ("keywords", "what", "hint"),
+    [
+        ({"runtme": "litert"}, r"benchmark\(\) has no keyword 'runtme'", "use runtime="),
+        ({"shape": "x=a"}, "--shape: 'x=a' is not NAME=SIZES", "help"),
+        ({"affinity": "a"}, "--affinity: 'a' is not a list of processors", "help"),
+        ({"inputs": [1, 2]}, "the inputs have no names", "file"),
+    ],
+)
+def test_wrong_keywords(folder: Path, keywords: dict[str, Any], what: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=what) as caught:
+        edgewright.benchmark("m.pretend", **keywords)
+    assert hint in caught.value.try_this
+
+
+def test_values_may_be_text_or_objects(folder: Path) -> None:
+    for shape in ("x=1,2", ["x=1,2"], {"x": (1, 2)}):
+        with pytest.raises(InputError, match="--shape x: no model has this input"):
+            edgewright.benchmark("m.pretend", shape=shape, **QUICK)
+    result = edgewright.benchmark("m.pretend", tag={"who": "me"}, runtime=["pretend"], **QUICK)
+    assert edgewright.list_runs(tag="who=me").run_ids == result.run_ids
+    assert edgewright.load_run(result.run_ids[0]).run.tags["who"] == "me"
+
+
+def test_what_is_no_model(folder: Path) -> None:
+    with pytest.raises(UsageError, match="a int is not a model"):
+        edgewright.analyze(3)
+
+
+def test_a_set_event_cancels_and_the_run_is_stored(folder: Path) -> None:
+    event, texts = Event(), []
+
+    def note(text: str) -> None:
+        texts.append(text)
+        event.set()
+
+    with pytest.raises(Cancelled, match="the event that was given as `cancel` is set"):
+        edgewright.benchmark("m.pretend", progress=note, cancel=event, **QUICK)
+    assert len(texts) == 1
+    assert edgewright.list_runs().verdict == "cancelled"
+
+
+def test_each_stored_run_is_passed_to_the_callback(folder: Path) -> None:
+    found: list[tuple[Run, Any]] = []
+    result = edgewright.benchmark(
+        ["m.pretend", "m.pretend"], on_run=lambda run, paths: found.append((run, paths)), **QUICK
+    )
+    assert [run.id for run, _ in found] == list(result.run_ids)
+    assert found[0][0].metrics
+    edgewright.compile(MODEL, runtime="onnxruntime", check=False, on_run=lambda run, paths: found.append((run, paths)))
+    assert [path.name for path in found[-1][1]] == ["digits-onnxruntime-fp32.onnx"]
+
+
+def test_a_model_in_memory_leaves_no_file(folder: Path) -> None:
+    model = onnx.load(MODEL)
+    result = edgewright.analyze(model, runtime="onnxruntime")
+    assert result.report.model.sha256
+    assert not Path(result.report.model.path).exists()
+    image = np.zeros((1, 1, 8, 8), np.float32)
+    outputs = edgewright.invoke(model, inputs={"image": image}).outputs
+    assert outputs["logits"].shape == (1, 10)
+
+
+def test_an_artifact_by_runtime_and_precision(folder: Path) -> None:
+    result = edgewright.compile(MODEL, runtime="ort", precision=["fp32", "fp16"], check=False, output=folder / "a")
+    assert Path(result.artifact("onnxruntime", "fp16").path).is_file()
+    assert result.artifact("ort").precision == "fp32"
+    with pytest.raises(ModelNotFound, match="there is no artifact for litert") as caught:
+        result.artifact("tflite")
+    assert caught.value.why == "this result has onnxruntime fp32, onnxruntime fp16"
+
+
+def test_an_evaluation_with_a_task_in_memory(folder: Path) -> None:
+    task = msgspec.structs.replace(read_task(DIGITS / "task.toml"), name="mine")
+    result = edgewright.evaluate(MODEL, task=task, data=DIGITS / "heldout.npz", samples=20)
+    assert result.report.task == "mine"
+    assert result.verdict == "done"
+    assert "20 samples" in result.answer
+
+
+def test_no_call_starts_the_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    start = subprocess.Popen.__init__
+
+    def note(self: Any, args: Any, *more: Any, **named: Any) -> None:
+        started.append(list(map(str, args)))
+        start(self, args, *more, **named)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", note)
+    edgewright.benchmark("m.pretend", **QUICK)
+    compiled = edgewright.compile(MODEL, runtime="onnxruntime", output=folder)
+    edgewright.invoke(compiled.artifact("onnxruntime").path, inputs={"image": np.zeros((1, 1, 8, 8), np.float32)})
+    data = {"task": DIGITS / "task.toml", "data": DIGITS / "heldout.npz"}
+    edgewright.evaluate(MODEL, samples=5, **data)  # type: ignore[arg-type] # paths
+    edgewright.quantize(MODEL, runtime="onnxruntime", samples=10, measure=False, max_drop=100, **data)  # type: ignore[arg-type] # paths
+    assert started
+    programs = [[word for word in words if word.startswith("edgewright")] for words in started]
+    assert {*map(tuple, programs)} <= {("edgewright.runtimes.worker",), ("edgewright.quantization.worker",)}

@@ -1,0 +1,86 @@
+"""The public names, their keywords, and what an import of the package costs."""
+
+import doctest
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+
+import edgewright
+from edgewright.api.options import CallOptions
+from edgewright.api.results.base import Result
+from edgewright.cli.calls import OUTPUT_OPTIONS
+from edgewright.cli.registry import find_command, list_options
+from tests.api.conftest import DIGITS
+from tests.paths import ROOT
+
+SNAPSHOT = Path(__file__).with_name("public_api.txt")
+VERBS = ("analyze", "benchmark", "compare", "compile", "distill", "evaluate", "invoke", "prune", "quantize")
+# Keywords without an option: inputs in memory of a torch module.
+ONLY_API = {*CallOptions.__annotations__, "inputs"}
+# An option of `analyze` says what is printed; that of `benchmark` what is measured.
+PRINTED = {"analyze": {"layers"}}
+
+
+def describe(name: str) -> list[str]:
+    """Return the lines of the snapshot for one public name."""
+    found = getattr(edgewright, name)
+    lines = [f"{name}{inspect.signature(found)}"] if inspect.isfunction(found) else [f"class {name}"]
+    result = inspect.signature(found).return_annotation if inspect.isfunction(found) else None
+    if inspect.isclass(result) and result.__module__.startswith("edgewright.api"):
+        members = [member for member in dir(result) if not member.startswith("_")]
+        lines.append(f"    {result.__name__}: {', '.join(members)}")
+    return lines
+
+
+def test_the_public_interface_is_the_one_of_the_snapshot() -> None:
+    lines = [line for name in sorted(edgewright.__all__) for line in describe(name)]
+    text = "\n".join(lines) + "\n"
+    assert text == SNAPSHOT.read_text(encoding="utf-8"), f"if the change is meant, write {SNAPSHOT} anew:\n{text}"
+
+
+def test_no_name_is_that_of_a_package() -> None:
+    modules = {path.stem for path in (ROOT / "src" / "edgewright").iterdir()}
+    assert not modules & {*edgewright.__all__}
+    assert {"benchmark", "load", "Task"} <= {*dir(edgewright)}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_keywords_are_the_options_of_the_command(verb: str) -> None:
+    command = find_command(verb)
+    assert command is not None
+    options = set(list_options(command)) - {*OUTPUT_OPTIONS} - PRINTED.get(verb, set())
+    parameters = inspect.signature(getattr(edgewright, verb)).parameters
+    keywords = {name for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert options <= keywords
+    assert keywords - options <= ONLY_API
+
+
+def test_the_import_loads_nothing_of_the_functions() -> None:
+    code = "import sys, edgewright; dir(edgewright); print([n for n in sys.modules if n.startswith('edgewright.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['edgewright.telemetry']"
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = edgewright.nothing
+
+
+@pytest.mark.parametrize("module", ["convert", "load", "measure", "records"])
+def test_the_examples_of_the_docstrings(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copytree(DIGITS, tmp_path / "digits")
+    monkeypatch.chdir(tmp_path / "digits")
+    failed, tried = doctest.testmod(import_module(f"edgewright.api.{module}"), optionflags=doctest.ELLIPSIS)
+    assert tried > 0
+    assert failed == 0
+
+
+def test_every_result_has_the_common_part() -> None:
+    for verb in VERBS:
+        result = inspect.signature(getattr(edgewright, verb)).return_annotation
+        assert issubclass(result, Result), verb
