@@ -1,5 +1,8 @@
 """Fixtures: an empty working directory with a model that is measured quickly, and the digits of the demo."""
 
+import subprocess
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +25,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (place / "m.pretend").write_bytes(b"pretend")
     monkeypatch.chdir(place)
     return place
+
+
+def starts_program(words: Sequence[str]) -> bool:
+    """Whether these arguments start the command line, in any of its forms."""
+    modules = [word for before, word in pairwise(words) if before == "-m"]
+    return any(Path(word).name == "edgewright" for word in words) or bool({"edgewright", "edgewright.cli"} & {*modules})
+
+
+@pytest.fixture(autouse=True)
+def _no_test_starts_the_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail each test of this folder whose calls start the `edgewright` program."""
+    started: list[list[str]] = []
+    start = subprocess.Popen.__init__
+
+    def note(self: Any, args: Any, *more: Any, **named: Any) -> None:
+        started.append([str(word) for word in ([args] if isinstance(args, str) else args)])
+        start(self, args, *more, **named)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", note)
+    yield
+    assert [words for words in started if starts_program(words)] == []

@@ -1,6 +1,6 @@
 """Calls of the API: results, errors, progress, cancelling, callbacks, and models in memory."""
 
-import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -31,7 +31,7 @@ def test_a_benchmark(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert shown.startswith(f"<p>{result.answer}</p><table>")
     assert shown.count("<tr>") == 3
     assert result.save("r.html") == Path("r.html")
-    assert result.run_ids[0] in Path("r.html").read_text(encoding="utf-8")
+    assert "m.pretend" in Path("r.html").read_text(encoding="utf-8")
     assert capfd.readouterr() == ("", "")  # stderr is no terminal
 
 
@@ -107,16 +107,19 @@ def test_what_is_no_model(folder: Path) -> None:
 
 
 def test_a_set_event_cancels_and_the_run_is_stored(folder: Path) -> None:
-    event, texts = Event(), []
-
-    def note(text: str) -> None:
-        texts.append(text)
-        event.set()
-
-    with pytest.raises(Cancelled, match="the event that was given as `cancel` is set"):
-        edgewright.benchmark("m.pretend", progress=note, cancel=event, **QUICK)
-    assert len(texts) == 1
+    event, slow = Event(), {"latency_us": "1000000"}
+    with pytest.raises(Cancelled, match="the call was cancelled"):
+        edgewright.benchmark("m.pretend", progress=lambda text: event.set(), cancel=event, **(QUICK | {"option": slow}))
     assert edgewright.list_runs().verdict == "cancelled"
+
+
+def test_in_another_thread_the_next_step_cancels(folder: Path) -> None:
+    event = Event()
+    texts: list[str] = []
+    event.set()
+    with ThreadPoolExecutor() as pool, pytest.raises(Cancelled, match="the call was cancelled"):
+        pool.submit(edgewright.benchmark, "m.pretend", progress=texts.append, cancel=event, **QUICK).result()
+    assert texts == []
 
 
 def test_each_stored_run_is_passed_to_the_callback(folder: Path) -> None:
@@ -155,23 +158,3 @@ def test_an_evaluation_with_a_task_in_memory(folder: Path) -> None:
     assert result.report.task == "mine"
     assert result.verdict == "done"
     assert "20 samples" in result.answer
-
-
-def test_no_call_starts_the_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
-    start = subprocess.Popen.__init__
-
-    def note(self: Any, args: Any, *more: Any, **named: Any) -> None:
-        started.append(list(map(str, args)))
-        start(self, args, *more, **named)
-
-    monkeypatch.setattr(subprocess.Popen, "__init__", note)
-    edgewright.benchmark("m.pretend", **QUICK)
-    compiled = edgewright.compile(MODEL, runtime="onnxruntime", output=folder)
-    edgewright.invoke(compiled.artifact("onnxruntime").path, inputs={"image": np.zeros((1, 1, 8, 8), np.float32)})
-    data = {"task": DIGITS / "task.toml", "data": DIGITS / "heldout.npz"}
-    edgewright.evaluate(MODEL, samples=5, **data)  # type: ignore[arg-type] # paths
-    edgewright.quantize(MODEL, runtime="onnxruntime", samples=10, measure=False, max_drop=100, **data)  # type: ignore[arg-type] # paths
-    assert started
-    programs = [[word for word in words if word.startswith("edgewright")] for words in started]
-    assert {*map(tuple, programs)} <= {("edgewright.runtimes.worker",), ("edgewright.quantization.worker",)}

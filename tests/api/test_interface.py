@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -15,9 +16,10 @@ from edgewright.api.options import CallOptions
 from edgewright.api.results.base import Result
 from edgewright.cli.calls import OUTPUT_OPTIONS
 from edgewright.cli.registry import find_command, list_options
-from tests.api.conftest import DIGITS
+from tests.api.conftest import DIGITS, starts_program
 from tests.paths import ROOT
 
+MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # of the classes in annotations
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
 VERBS = ("analyze", "benchmark", "compare", "compile", "distill", "evaluate", "invoke", "prune", "quantize")
 # Keywords without an option: inputs in memory of a torch module.
@@ -27,14 +29,17 @@ PRINTED = {"analyze": {"layers"}}
 
 
 def describe(name: str) -> list[str]:
-    """Return the lines of the snapshot for one public name."""
+    """Return the lines of the snapshot for one public name: its parameters, and the members of its result."""
     found = getattr(edgewright, name)
-    lines = [f"{name}{inspect.signature(found)}"] if inspect.isfunction(found) else [f"class {name}"]
-    result = inspect.signature(found).return_annotation if inspect.isfunction(found) else None
+    if inspect.isclass(found):
+        return [f"class {name}"]
+    signature = inspect.signature(found)
+    lines = [name, *(f"    {MODULES.sub('', str(one))}" for one in signature.parameters.values())]
+    result = signature.return_annotation
     if inspect.isclass(result) and result.__module__.startswith("edgewright.api"):
         members = [member for member in dir(result) if not member.startswith("_")]
-        lines.append(f"    {result.__name__}: {', '.join(members)}")
-    return lines
+        return [*lines, f"    -> {result.__name__}: {', '.join(members)}"]
+    return [*lines, f"    -> {MODULES.sub('', str(result))}"]
 
 
 def test_the_public_interface_is_the_one_of_the_snapshot() -> None:
@@ -84,3 +89,16 @@ def test_every_result_has_the_common_part() -> None:
     for verb in VERBS:
         result = inspect.signature(getattr(edgewright, verb)).return_annotation
         assert issubclass(result, Result), verb
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["python", "-P", "-m", "edgewright.runtimes.worker", "litert"], False),
+        (["python", "-m", "edgewright", "benchmark"], True),
+        (["/usr/bin/edgewright", "benchmark"], True),
+        (["python", "-m", "edgewright.cli"], True),
+    ],
+)
+def test_a_start_of_the_program_is_noticed(words: list[str], expected: bool) -> None:
+    assert starts_program(words) is expected

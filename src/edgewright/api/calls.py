@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from edgewright.api.options import read_options
-from edgewright.api.progress import CallProgress
+from edgewright.api.progress import CallProgress, CancelWatch
 from edgewright.api.results.base import Result
 from edgewright.api.sources import write_inputs, write_model
 from edgewright.api.user_store import open_user_store
@@ -31,6 +31,7 @@ class ApiCall:
         self._on_run, self._cancel = options.get("on_run"), options.get("cancel")
         self._folder = TemporaryFolder()
         self.progress = CallProgress(options.get("progress"), self._cancel)
+        self._watch = CancelWatch(self._cancel)
         self.given = read_options({name: value for name, value in options.items() if name not in CALL_OPTIONS})
 
     def __enter__(self) -> Self:
@@ -39,6 +40,7 @@ class ApiCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._watch.end()
         self._folder.close()
         self.progress.end()
         is_cancelled = self._cancel is not None and self._cancel.is_set()

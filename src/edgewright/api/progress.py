@@ -1,12 +1,14 @@
 """Progress in a terminal or a notebook."""
 
 import shutil
+import signal
 import sys
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Lock, Thread, current_thread, main_thread
 
 from edgewright.schema.text import printable
 
+POLL_S = 0.1
 ShowText = Callable[[str], None]
 
 
@@ -46,3 +48,25 @@ def rewrite_line(text: str) -> None:
     text = printable(text)[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
+
+
+class CancelWatch:
+    """Interrupts the main thread, like Ctrl-C, when an event is set; in another thread the next step stops the call."""
+
+    def __init__(self, cancel: Event | None) -> None:
+        self._lock, self._is_done = Lock(), False
+        if cancel is not None and current_thread() is main_thread() and hasattr(signal, "pthread_kill"):
+            Thread(target=self._wait, args=(cancel,), daemon=True).start()
+
+    def _wait(self, cancel: Event) -> None:
+        while not cancel.wait(POLL_S):
+            if self._is_done:
+                return
+        with self._lock:
+            if not self._is_done:
+                signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+
+    def end(self) -> None:
+        """Stop waiting."""
+        with self._lock:
+            self._is_done = True

@@ -108,7 +108,7 @@ def _describe_quantized(row: QuantizedRow) -> str:
     if row.bytes_ratio:
         parts.append(f"{row.bytes_ratio:.2f}× smaller")
     if row.speedup is not None:
-        parts.append(f"time {1 / row.speedup.ratio:.2f}× that of float ({row.speedup.verdict})")
+        parts.append(f"speedup {row.speedup.ratio:.2f}× ({row.speedup.verdict})")
     return f"{name}: {', '.join(parts) or 'written'}"
 
 

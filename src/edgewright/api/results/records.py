@@ -11,7 +11,20 @@ from edgewright.schema.run import RESERVED_TAGS, Metric, Run
 from edgewright.schema.units import UNKNOWN, show_bytes, show_number, show_range, show_us
 from edgewright.store.runs.queries import RunSummary
 
-HEADERS = ("run", "started", "kind", "state", "model", "runtime", "precision", "device", "p50", "interval", "metric", "tags")
+HEADERS = (
+    "run",
+    "started",
+    "kind",
+    "state",
+    "model",
+    "runtime",
+    "precision",
+    "device",
+    "p50",
+    "interval",
+    "metric",
+    "tags",
+)
 DROPPABLE = ("tags", "device", "kind", "interval", "precision", "started", "state", "metric")
 RUNS_SCHEMA, RUN_SCHEMA = "edgewright.runs/1", "edgewright.run/1"
 
