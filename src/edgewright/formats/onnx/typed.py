@@ -3,36 +3,12 @@
 onnx's shape inference is C++ and may crash, hang or take all memory on a hostile file, so the caller only waits for it.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-
-from edgewright import errors
-from edgewright.errors import ModelError, ModelUnreadable
+from edgewright.formats.isolated import ask_isolated
 from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import ResourceBudget, read_budget
-from edgewright.system.memory_limit import is_allocation_failure, supports_limit
-
-
-class GraphReadError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):
-    """An error of the reading process, with the name of its class in `edgewright.errors`."""
-
-    kind: str
-    what: str
-    why: str
-    try_this: str
-
-
-class GraphRead(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="found"):
-    """The graph."""
-
-    graph: TypedGraph
 
 
 def read_onnx_graph(
@@ -53,17 +29,8 @@ def read_onnx_graph(
         LimitReached: the budget does not suffice.
     """
     budget = budget or read_budget().for_files(measure_file(path))
-    command = [sys.executable, "-P", "-m", "edgewright.formats.onnx.typing_process", str(path.absolute())]
-    request = msgspec.json.encode({name: list(sizes) for name, sizes in (shapes or {}).items()})
-    environment = {**os.environ, **budget.environment()}
-    timeout = budget.left_seconds if isfinite(budget.seconds) else None
-    try:
-        done = subprocess.run(  # noqa: S603 - our own module
-            command, input=request, capture_output=True, timeout=timeout, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise budget.time_error(f"inferring the shapes of {path.name}") from None
-    return _decode_answer(path, done, budget)
+    request = {name: list(sizes) for name, sizes in (shapes or {}).items()}
+    return ask_isolated("edgewright.formats.onnx.typing_process", path, request, TypedGraph, budget)
 
 
 def measure_file(path: Path) -> int:
@@ -72,24 +39,3 @@ def measure_file(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _decode_answer(path: Path, done: "subprocess.CompletedProcess[bytes]", budget: ResourceBudget) -> TypedGraph:
-    try:
-        answer = msgspec.json.decode(done.stdout, type=GraphRead | GraphReadError)
-    except msgspec.MsgspecError:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        if supports_limit() and is_allocation_failure("\n".join(lines)):
-            raise budget.memory_error(f"reading {path.name}") from None
-        why = f"the process that reads it ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
-        raise ModelUnreadable(f"{path} cannot be analyzed", why, "check it with onnx.checker") from None
-    if isinstance(answer, GraphReadError):
-        raise _as_error(answer)
-    return answer.graph
-
-
-def _as_error(failure: GraphReadError) -> errors.EdgewrightError:
-    kind = getattr(errors, failure.kind, ModelError)
-    error: errors.EdgewrightError = kind(failure.what, failure.why, failure.try_this)
-    return error

@@ -4,16 +4,13 @@ Shapes come from onnx's own inference with data propagation, repeated with new v
 constants: a Reshape whose sizes are computed from a Shape is then a Reshape with fixed sizes.
 """
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
+from edgewright.errors import InputError, ModelUnreadable
+from edgewright.formats.isolated import answer_isolated
 from edgewright.formats.neighbors import order_nodes
 from edgewright.formats.onnx.attributes import (
     OWN_DOMAINS,
@@ -28,36 +25,11 @@ from edgewright.formats.onnx.fold import ConstantFolder, load_small
 from edgewright.formats.onnx.functions import inline_functions
 from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.reader import OnnxFile
-from edgewright.formats.onnx.typed import GraphRead, GraphReadError
 from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode, limit_count
 from edgewright.limits import ResourceBudget, read_budget
-from edgewright.system.memory_limit import SPARE_BYTES, limit_this_process
-from edgewright.system.parent import die_with_parent
 
 TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types of complex values
 SPARSE = (11, 12, 13, 14)
-
-
-def main() -> None:
-    channel = os.dup(1)
-    os.dup2(2, 1)  # output of native code must not reach the answer
-    path = Path(sys.argv[1])
-    shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
-    budget = read_budget()
-    die_with_parent()
-    limit_this_process(SPARE_BYTES + budget.memory_bytes)
-    try:
-        answer: GraphRead | GraphReadError = GraphRead(graph=read_typed(path, shapes, budget))
-    except EdgewrightError as error:
-        answer = _to_read_error(error)
-    except MemoryError:
-        answer = _to_read_error(budget.memory_error(f"reading {path.name}"))
-    with os.fdopen(channel, "wb") as out:
-        out.write(msgspec.json.encode(answer))
-
-
-def _to_read_error(error: EdgewrightError) -> GraphReadError:
-    return GraphReadError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
 
 
 def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> TypedGraph:
@@ -222,4 +194,4 @@ def _read_node(node: Any, folder: "ConstantFolder") -> TypedNode:
 
 
 if __name__ == "__main__":
-    main()
+    answer_isolated(dict[str, tuple[int, ...]], read_typed)

@@ -78,7 +78,7 @@ def read_graph(path: Path) -> tuple[GraphNode, ...]:
     as `read_signature`.
     """
     graph = read_tflite(path)
-    labels = _label_tensors(graph)
+    labels = label_tensors(graph)
     return tuple(
         GraphNode(
             name=f"{operator.op}#{position}",
@@ -124,7 +124,8 @@ def _free_name(name: str, index: int, taken: Container[str]) -> str:
     return name
 
 
-def _label_tensors(graph: TfliteGraph) -> dict[int, str]:
+def label_tensors(graph: TfliteGraph) -> dict[int, str]:
+    """Return a unique name for each tensor: the signature's, else its own, with its index if that is used."""
     names_in, names_out = name_ports(graph)
     labels: dict[int, str] = {}
     taken: set[str] = set()
@@ -210,28 +211,30 @@ def _activation_precision(graph: TfliteGraph) -> Precision:
 
 def read_tflite(path: Path) -> TfliteGraph:
     """Return the main subgraph of the file. Raises as `read_signature`."""
-    with _mapped(path) as data:
+    with map_file(path) as data:
         try:
             return _read_model(FlatbufferReader(data))
         except MalformedFlatbuffer as error:
-            _reject(path, str(error))
+            reject_file(path, str(error))
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
+def map_file(path: Path) -> Iterator[mmap.mmap]:
+    """Map a file for reading. Raises as `read_signature`."""
     if not path.is_file():
         raise ModelNotFound(f"model not found: {path}", "there is no such file, or it is not a regular file")
     try:
         with path.open("rb") as file:
             if (size := path.stat().st_size) < SMALLEST_BYTES:
-                _reject(path, "it is empty" if size == 0 else (f"it has {size} bytes, fewer than any model"))
+                reject_file(path, "it is empty" if size == 0 else (f"it has {size} bytes, fewer than any model"))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 yield data
     except OSError as error:
-        _reject(path, error.strerror or str(error))
+        reject_file(path, error.strerror or str(error))
 
 
-def _reject(path: Path, why: str) -> NoReturn:
+def reject_file(path: Path, why: str) -> NoReturn:
+    """Raise ModelUnreadable."""
     raise ModelUnreadable(
         f"{path.name} is not a complete TFLite model",
         why,

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from edgewright.errors import InputError
-from edgewright.formats.tflite.reader import TfliteGraph, TfliteTensor, find_precision, make_signature, read_tflite
+from edgewright.formats.tflite.reader import TfliteGraph, TfliteTensor, find_precision, label_tensors, make_signature, read_tflite
 from edgewright.formats.typed_graph import Size, TensorType, TypedGraph, TypedNode
 
 
@@ -20,7 +20,7 @@ def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = N
     """
     graph = read_tflite(path)
     signature = make_signature(graph)
-    names = _label_tensors(graph, _signature_names(graph))
+    names = label_tensors(graph)
     taken: dict[str, tuple[Size, ...]] = {names[i]: tuple(graph.tensors[i].default_shape) for i in graph.inputs}
     _check_shapes(shapes or {}, taken)
     tensors = {names[i]: _describe(tensor) for i, tensor in enumerate(graph.tensors)}
@@ -59,26 +59,6 @@ def _mark_folded_nodes(nodes: Sequence[TypedNode], tensors: dict[str, TensorType
                 tensors[name] = msgspec.structs.replace(tensors[name], constant=True)
         marked.append(msgspec.structs.replace(node, folded=folded))
     return tuple(marked)
-
-
-def _signature_names(graph: TfliteGraph) -> dict[int, str]:
-    signature = make_signature(graph)
-    pairs = [*zip(graph.inputs, signature.inputs, strict=True), *zip(graph.outputs, signature.outputs, strict=True)]
-    return {i: spec.name for i, spec in reversed(pairs)}
-
-
-def _label_tensors(graph: TfliteGraph, known: Mapping[int, str]) -> list[str]:
-    """Return a unique name for each tensor: the signature's, else its own, with its number if that is used."""
-    taken = set(known.values())
-    names = []
-    for i, tensor in enumerate(graph.tensors):
-        name = known.get(i)
-        if name is None:
-            name = tensor.name or f"tensor#{i}"
-            name = f"{name}#{i}" if name in taken else name
-            taken.add(name)
-        names.append(name)
-    return names
 
 
 def _check_shapes(shapes: Mapping[str, Sequence[int]], taken: Mapping[str, tuple[Size, ...]]) -> None:
