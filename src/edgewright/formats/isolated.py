@@ -36,7 +36,7 @@ class IsolatedError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class IsolatedAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The result, or the error."""
 
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw(b"null")
     error: IsolatedError | None = None
 
 
@@ -65,12 +65,10 @@ def ask_isolated(module: str, path: Path, request: object, answer: type[T], budg
         raise budget.time_error(f"reading {path.name}") from None
     try:
         found = msgspec.json.decode(done.stdout, type=IsolatedAnswer)
-        if found.result is not None:
+        if found.error is None:
             return msgspec.json.decode(found.result, type=answer)
     except msgspec.MsgspecError:
         raise _explain_end(path, done, budget) from None
-    if found.error is None:
-        raise _explain_end(path, done, budget)
     kind: type[EdgewrightError] = getattr(errors, found.error.kind, ModelError)
     raise kind(found.error.what, found.error.why, found.error.try_this)
 

@@ -99,7 +99,9 @@ def _run_converter(
     converter: Converter, cell: CompileCell, info: RuntimeInfo, job: CompileJob, folder: Path, stem: str
 ) -> Compiled:
     """Compile in a worker, so that a crash affects this cell only."""
-    kind = next((kind for kind in converter.compiles if kind in job.prepared.files), None)
+    kind = _choose_form(converter, cell, job.prepared)
+    if kind is None and job.prepared.unread is not None:
+        raise job.prepared.unread
     if kind is None:
         raise ModelNotConvertible(
             f"converter {converter.name} does not support {job.prepared.format} models",
@@ -128,6 +130,14 @@ def _run_converter(
     if not (folder / compiled.main).exists():
         raise ModelNotConvertible(f"{info.title} did not write an artifact", f"{compiled.main} is missing")
     return compiled
+
+
+def _choose_form(converter: Converter, cell: CompileCell, prepared: PreparedSource) -> str | None:
+    """Return the form of the source that a converter reads: a TFLite file itself, unless its precision changes."""
+    forms = [kind for kind in converter.compiles if kind in prepared.files]
+    if "tflite" in forms and (cell.precision != "fp16" or prepared.given.precision == "fp16"):
+        return "tflite"
+    return next((kind for kind in forms if kind != "tflite"), next(iter(forms), None))
 
 
 def _make_converter_options(converter: Converter, cell: CompileCell, kind: str, job: CompileJob) -> dict[str, str]:
@@ -169,7 +179,9 @@ def make_artifact_record(
 def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
     """Return a hash of everything that determines the artifact and its record: source, plan and tool versions."""
     # The record has these names; a torch source is identified by its export.
-    given = [job.name, job.prepared.name, job.prepared.model.sha256]
+    prepared = job.prepared
+    own = prepared.sha256 if prepared.given.format == "tflite" else prepared.model.sha256
+    given = [job.name, prepared.name, own]
     bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
     tools = {name: _find_version(name) for name in info.compile_tools}
     places = {info.name, *(one.environment for one in info.converters)}

@@ -17,11 +17,13 @@ from edgewright.formats.files import hash_file, read_graph, read_model
 from edgewright.formats.memory_estimate import check_file_memory
 from edgewright.formats.onnx.prepare import prepare_onnx, remove_file_exporter_metadata
 from edgewright.formats.onnx.typed import measure_file
+from edgewright.formats.tflite.to_onnx.read import convert_tflite, explain_rejected
 from edgewright.limits import read_budget
+from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
 from edgewright.schema.artifact import SourceModel
 from edgewright.schema.model import Model, Signature
-from edgewright.schema.plan import CompilePlan
+from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.system.memory_limit import supports_limit
 
 Array = NDArray[Any]
@@ -39,11 +41,13 @@ class PreparedSource(NamedTuple):
     Attributes:
         model: for the converters, with all shapes fixed.
         shapes: of every input.
-        files: path by format: `onnx` and, if the user gave one, `torch`; or `tflite`.
+        files: path by format: `onnx` unless it cannot be converted to it, and `torch` or `tflite` if the user gave one.
         sha256: of the file that the user gave.
         name: of that file.
         format: of that file.
         notes: about the preparation.
+        reference: the model that gives the reference outputs if it is not `model`: the user's TFLite file.
+        unread: why a TFLite file has no ONNX form.
     """
 
     model: Model
@@ -53,10 +57,17 @@ class PreparedSource(NamedTuple):
     name: str
     format: str
     notes: tuple[str, ...] = ()
+    reference: Model | None = None
+    unread: ModelNotConvertible | None = None
+
+    @property
+    def given(self) -> Model:
+        """Return the model that runs for the reference outputs."""
+        return self.reference or self.model
 
     def as_given(self, path: str) -> Model:
         """Return the model with the name and hash of the source that the user gave, and this path."""
-        return rename_model(self.model, self.name, self.sha256, path)
+        return rename_model(self.given, self.name, self.sha256, path)
 
 
 def rename_model(model: Model, name: str, sha256: str, path: str) -> Model:
@@ -104,9 +115,27 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
         prepared = prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
     else:
         prepared = prepare_file(Path(plan.source), plan.shapes, folder)
-    if prepared.model.format == "tflite" or not supports_limit():  # otherwise the system's limit applies
-        check_file_memory(Path(prepared.model.path), prepared.shapes, read_budget().for_files(prepared.model.bytes))
+    given = prepared.given
+    if given.format == "tflite" or not supports_limit():  # otherwise the system's limit applies
+        check_file_memory(Path(given.path), prepared.shapes, read_budget().for_files(given.bytes))
+    if given.format == "tflite" and not (plan.cells and all(map(_is_copied, plan.cells))):
+        prepared = _convert_tflite(prepared, folder)
     return prepared
+
+
+def _is_copied(cell: CompileCell) -> bool:
+    """Return whether a cell uses a TFLite file as it is."""
+    return cell.precision != "fp16" and "tflite" in find_runtime(cell.runtime).compiles
+
+
+def _convert_tflite(prepared: PreparedSource, folder: Path) -> PreparedSource:
+    """Return the source with its ONNX form, which the converters of other runtimes and the quantizer read."""
+    path, to = Path(prepared.model.path), folder / "converted.onnx"
+    rejected = convert_tflite(path, prepared.shapes, to).rejected
+    if rejected:
+        return prepared._replace(unread=explain_rejected(prepared.name, rejected))
+    files = {"onnx": str(to.absolute()), **prepared.files}
+    return prepared._replace(model=read_model(to), files=files, reference=prepared.model)
 
 
 def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> PreparedSource:
@@ -184,9 +213,9 @@ def make_absolute(source: str) -> str:
 
 
 def check_onnx(model: Model, done: str) -> None:
-    """Raise ModelNotConvertible for a model that is not an ONNX graph; `done` as in `check_float_onnx`."""
-    if model.format != "onnx":
-        why = f"its format is {model.format}; only ONNX and torch models are supported"
+    """Raise ModelNotConvertible for a model that has no ONNX form; `done` as in `check_float_onnx`."""
+    if model.format not in REFERENCE_RUNTIMES:
+        why = f"its format is {model.format}; only ONNX, TFLite and torch models are supported"
         raise ModelNotConvertible(f"{model.name} cannot be {done}", why, "use the model that it was converted from")
 
 
@@ -195,7 +224,9 @@ def check_float_onnx(prepared: PreparedSource, done: str) -> None:
 
     `done` is the participle for the error's text (`quantized`, `pruned`).
     """
-    check_onnx(prepared.model, done)
+    check_onnx(prepared.given, done)
+    if prepared.unread is not None:
+        raise prepared.unread
     if prepared.model.precision != "fp32":
         raise ModelNotConvertible(
             f"{prepared.name} is already quantized"
@@ -227,7 +258,7 @@ def run_reference(
 
     Raises LimitReached after the model's time limit, which may be less than `timeout_s`.
     """
-    model = prepared.model
+    model = prepared.given
     options = WITHOUT_OPTIMIZATION if model.format == "onnx" and model.precision in QDQ_PRECISIONS else {}
     budget = read_budget().for_files(model.bytes)
     least = min(timeout_s, budget.seconds)
@@ -247,7 +278,7 @@ def run_reference(
 
 def describe_source(prepared: PreparedSource, reference: Mapping[str, Array]) -> SourceModel:
     """Return the source for an artifact's record; output shapes are those observed."""
-    signature = prepared.model.signature
+    signature = prepared.given.signature
     inputs = tuple(msgspec.structs.replace(spec, shape=prepared.shapes[spec.name]) for spec in signature.inputs)
     outputs = tuple(
         msgspec.structs.replace(spec, shape=reference[spec.name].shape[1:]) if spec.name in reference else spec

@@ -6,7 +6,13 @@ from pathlib import Path
 import msgspec
 
 from edgewright.errors import InputError
-from edgewright.formats.tflite.reader import TfliteGraph, TfliteTensor, find_precision, label_tensors, make_signature, read_tflite
+from edgewright.formats.tflite.reader import (
+    TfliteTensor,
+    find_precision,
+    label_tensors,
+    make_signature,
+    read_tflite,
+)
 from edgewright.formats.typed_graph import Size, TensorType, TypedGraph, TypedNode
 
 

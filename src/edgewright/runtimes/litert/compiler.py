@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+import msgspec
+
 from edgewright.errors import EdgewrightError
 from edgewright.formats.artifacts import make_same_port
 from edgewright.formats.tflite.reader import read_graph, read_signature
@@ -106,10 +108,6 @@ def _trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...
 
 def _copy_tflite(request: CompileRequest) -> Compiled:
     """Copy a TFLite file, which is in LiteRT's own format already."""
-    if request.precision == "fp16":
-        raise NotConvertible(
-            f"a TFLite file is used unchanged, and cannot be converted to {request.precision}", "omit the precision"
-        )
     main = f"{request.stem}.tflite"
     path = Path(request.folder) / main
     shutil.copyfile(request.source, path)
@@ -117,7 +115,10 @@ def _copy_tflite(request: CompileRequest) -> Compiled:
     return Compiled(
         main=main,
         io_map=IoMap(
-            inputs=tuple(make_same_port(spec) for spec in signature.inputs),
+            inputs=tuple(
+                make_same_port(msgspec.structs.replace(spec, shape=request.shapes[spec.name]))
+                for spec in signature.inputs
+            ),
             outputs=tuple(make_same_port(spec) for spec in signature.outputs),
         ),
         tools={},

@@ -29,7 +29,9 @@ class Builder(NodeWriter):
         options: of the operator that is being written.
     """
 
-    def __init__(self, contents: TfliteContents, names: Sequence[str], sizes: Mapping[int, Sequence[int | str]]) -> None:
+    def __init__(
+        self, contents: TfliteContents, names: Sequence[str], sizes: Mapping[int, Sequence[int | str]]
+    ) -> None:
         graph = contents.graph
         wide = any(tensor.dtype == "int16" and tensor.quantization for tensor in graph.tensors)
         super().__init__(OPSET_OF_INT16 if wide else OPSET, [names[i] for i in (*graph.inputs, *graph.outputs)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from onnx.shape_inference import InferenceError
 
@@ -13,7 +12,7 @@ from edgewright.formats.tflite.reader import TfliteGraph, label_tensors, map_fil
 from edgewright.formats.tflite.schema import OPERATORS
 from edgewright.formats.tflite.to_onnx.build import Builder
 from edgewright.formats.tflite.to_onnx.contents import TfliteContents, UnsupportedContent
-from edgewright.formats.tflite.to_onnx.operators import TABLE
+from edgewright.formats.tflite.to_onnx.operators import TABLE, Write
 from edgewright.formats.tflite.to_onnx.read import FOR_OTHERS, Conversion, ConversionRequest, RejectedOperator
 from edgewright.limits import ResourceBudget
 from edgewright.system.memory_limit import CONVERTER_COPIES
@@ -29,21 +28,21 @@ def convert(path: Path, request: ConversionRequest, budget: ResourceBudget) -> C
     graph = read_tflite(path)
     with map_file(path) as data:
         try:
-            builder = Builder(TfliteContents(data, graph), graph_names(graph), _find_sizes(graph, request.shapes))
+            builder = Builder(TfliteContents(data, graph), _list_names(graph), _find_sizes(graph, request.shapes))
             for position in range(len(graph.operators)):
                 rejected += _write_operator(builder, graph, position)
             model = None if rejected else builder.build()
         except MalformedFlatbuffer as error:
             reject_file(path, str(error))
         except UnsupportedContent as error:
-            rejected.append(RejectedOperator(node="its inputs and outputs", op="", reason=error.reason, remedy=error.remedy))
+            rejected.append(RejectedOperator(node="", op="", reason=error.reason, remedy=error.remedy or FOR_OTHERS))
             model = None
     if model is not None:
         save_model(model, Path(request.to))
     return Conversion(rejected=tuple(rejected), sizes=builder.list_sizes())
 
 
-def graph_names(graph: TfliteGraph) -> list[str]:
+def _list_names(graph: TfliteGraph) -> list[str]:
     labels = label_tensors(graph)
     return [labels[index] for index in range(len(graph.tensors))]
 
@@ -58,23 +57,33 @@ def _find_sizes(graph: TfliteGraph, shapes: Mapping[str, Sequence[int]]) -> dict
 
 
 def _write_operator(builder: Builder, graph: TfliteGraph, position: int) -> list[RejectedOperator]:
-    """Write one operator; return why it cannot be written."""
+    """Write one operator; return why it cannot be written. What reads its results is not tried then."""
     op = builder.start(position)
-    reason, remedy = "", FOR_OTHERS
-    if op not in OPERATORS:
-        reason = "it is a custom operator, whose computation is not in the file"
-    elif op not in TABLE:
-        reason = "it has no counterpart in the table of the reader"
-    elif not builder.is_blocked():
-        try:
-            TABLE[op](builder)
+    found: list[RejectedOperator] = []
+    try:
+        if not builder.is_blocked():
+            _find_writer(op)(builder)
             return []
-        except UnsupportedContent as error:
-            reason, remedy = error.reason, error.remedy or FOR_OTHERS
-        except INCONSISTENT as error:
-            reason = f"its parameters do not fit each other: {str(error).splitlines()[0][:200] if str(error) else error!r}"
+        _find_writer(op)
+    except UnsupportedContent as error:
+        found = [_reject(builder, op, error.reason, error.remedy)]
+    except INCONSISTENT as error:
+        lines = str(error).splitlines() or [repr(error)]
+        found = [_reject(builder, op, f"its parameters do not fit each other: {lines[0][:200]}")]
     builder.block()
-    return [RejectedOperator(node=builder.origin, op=op, reason=reason, remedy=remedy)] if reason else []
+    return found
+
+
+def _find_writer(op: str) -> Write:
+    if op not in OPERATORS:
+        raise UnsupportedContent("it is a custom operator, whose computation is not in the file")
+    if op not in TABLE:
+        raise UnsupportedContent("Edgewright does not convert this operator")
+    return TABLE[op]
+
+
+def _reject(builder: Builder, op: str, reason: str, remedy: str = "") -> RejectedOperator:
+    return RejectedOperator(node=builder.origin, op=op, reason=reason, remedy=remedy or FOR_OTHERS)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def convert_tflite(
 
 def explain_rejected(name: str, rejected: Sequence[RejectedOperator]) -> ModelNotConvertible:
     """Return the error that lists all operators of a file that cannot be written as ONNX."""
-    listed = "; ".join(f"{one.node}: {one.reason}" for one in rejected[:20])
+    listed = "; ".join(": ".join(filter(None, (one.node, one.reason))) for one in rejected[:20])
     more = f"; and {len(rejected) - 20} more" if len(rejected) > 20 else ""
     remedies = dict.fromkeys(one.remedy for one in rejected)
     return ModelNotConvertible(f"{name} cannot be converted to ONNX", listed + more, "; ".join(remedies))

@@ -31,8 +31,6 @@ def variadic(op: str) -> Callable[[Builder], None]:
     return write
 
 
-
-
 def not_equal(b: Builder) -> None:
     operands, layout = b.take_alike([b.input(0), b.input(1)])
     b.place(b.emit("Not", [b.emit("Equal", operands)]), layout)

@@ -64,9 +64,9 @@ def arg_extreme(op: str) -> Callable[[Builder], None]:
 
 
 def cumulative_sum(b: Builder) -> None:
-    x, axis = b.take(b.input(0)), b.numbers(1, "axis")[0]
-    how = {"exclusive": int(bool(b.options["exclusive"])), "reverse": int(bool(b.options["reverse"]))}
-    b.place(b.emit("CumSum", [x, b.ints([resolve_axis(axis, b.rank(b.input(0)))])], **how))
+    x, axis = b.take(b.input(0)), resolve_axis(b.numbers(1, "axis")[0], b.rank(b.input(0)))
+    exclusive, reverse = (int(bool(b.options[name])) for name in ("exclusive", "reverse"))
+    b.place(b.emit("CumSum", [x, b.ints([axis])], exclusive=exclusive, reverse=reverse))
 
 
 def l2_normalization(b: Builder) -> None:

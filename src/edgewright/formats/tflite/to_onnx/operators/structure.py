@@ -1,6 +1,7 @@
 """Operators that move, cut and join values without computing."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 from onnx import TensorProto
@@ -29,8 +30,8 @@ def reshape(b: Builder) -> None:
         return
     wanted, own = [int(size) for size in known.reshape(-1)], b.shape(b.input(0))
     if wanted.count(-1) == 1 and None not in own:
-        rest = int(np.prod([size for size in wanted if size != -1], dtype=np.int64))
-        wanted[wanted.index(-1)] = int(np.prod(own, dtype=np.int64)) // max(1, rest)
+        rest = prod(size for size in wanted if size != -1)
+        wanted[wanted.index(-1)] = prod(size or 0 for size in own) // max(1, rest)
     _reshape_first(b, wanted)
 
 
@@ -123,13 +124,9 @@ def slice_sizes(b: Builder) -> None:
     b.place(_slice(b, x, begins, ends, [1] * len(begins), layout), layout)
 
 
-def _slice(
-    b: Builder, x: str, begins: Sequence[int], ends: Sequence[int], steps: Sequence[int], layout: Layout
-) -> str:
+def _slice(b: Builder, x: str, begins: Sequence[int], ends: Sequence[int], steps: Sequence[int], layout: Layout) -> str:
     """Return the part of a value; axes that are taken whole are left out."""
-    cut = [
-        axis for axis in range(len(begins)) if (begins[axis], ends[axis], steps[axis]) != (0, TO_END, 1)
-    ]
+    cut = [axis for axis in range(len(begins)) if (begins[axis], ends[axis], steps[axis]) != (0, TO_END, 1)]
     if not cut:
         return x
     axes = [layout.index(axis) for axis in cut]
