@@ -85,8 +85,9 @@ class Builder(NodeWriter):
         return self.inputs[place]
 
     def is_constant(self, index: int) -> bool:
-        """Return whether the file stores the tensor's value."""
-        return index not in self._placed and self._contents.graph.tensors[index].constant
+        """Return whether the file stores the tensor's value; a tensor without elements has no stored value."""
+        tensor = self._contents.graph.tensors[index]
+        return index not in self._placed and (tensor.constant or 0 in tensor.default_shape)
 
     def known(self, place: int) -> Array | None:
         """Return the value of an input that is constant or follows from constants; None if it is computed."""
@@ -136,7 +137,7 @@ class Builder(NodeWriter):
         layout = make_plain(self.rank(index)) if layout is None else layout
         places = self._placed.get(index)
         if places is None:
-            if not self._contents.graph.tensors[index].constant:
+            if not self.is_constant(index):
                 why = f"it reads tensor '{self._names[index][:80]}', which is a variable or has no value yet"
                 raise UnsupportedContent(why, "export the model without state, with its state as inputs and outputs")
             return self._take_constant(index, layout)
@@ -153,6 +154,11 @@ class Builder(NodeWriter):
         """Return the first input in a layout in which it is stored."""
         layout = self.layout(self.input(0))
         return self.take(self.input(0), layout), layout
+
+    def take_stored(self, index: int, layout: Layout) -> str:
+        """Return a tensor as it is stored: the integers of a quantized one."""
+        value = self.take(index, layout)
+        return self._integers.get(value, value) if self.steps(index) is not None else value
 
     def take_operand(self, index: int, layout: Layout) -> str:
         """Return a tensor as the operand of one with this layout, to whose rank it is extended."""
@@ -226,7 +232,9 @@ class Builder(NodeWriter):
         stem = self._names[index]
         stored = self.constant(data, f"{stem}/quantized")
         parameters = self._add_steps(index, steps)
-        return self.emit("DequantizeLinear", [stored, *parameters], name=stem, **_find_axis(steps, layout))
+        value = self.emit("DequantizeLinear", [stored, *parameters], name=stem, **_find_axis(steps, layout))
+        self._integers[value] = stored
+        return value
 
     def _add_steps(self, index: int, steps: Steps) -> list[str]:
         """Return the names of a tensor's scale and zero point."""
@@ -257,10 +265,10 @@ class Builder(NodeWriter):
         outputs = {}
         for index in self._contents.graph.outputs:
             self.origin = self._names[index]
-            value = self.take(self._aliases.get(index, index))
-            if self.steps(index) is not None:
-                value = self._integers[value]
-            elif self._contents.graph.tensors[index].dtype == "float16":
+            source = self._aliases.get(index, index)
+            quantized = self.steps(index) is not None
+            value = self.take_stored(source, make_plain(self.rank(source))) if quantized else self.take(source)
+            if self._contents.graph.tensors[index].dtype == "float16":
                 value = self.emit("Cast", [value], to=TensorProto.FLOAT16)
             outputs[self._names[index]] = value
         return self.finish(self._inputs, outputs)

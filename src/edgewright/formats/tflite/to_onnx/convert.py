@@ -24,22 +24,31 @@ INCONSISTENT = (ArithmeticError, IndexError, InferenceError, KeyError, TypeError
 def convert(path: Path, request: ConversionRequest, budget: ResourceBudget) -> Conversion:
     """See `read.convert_tflite`."""
     del budget  # the system's limits apply
-    rejected: list[RejectedOperator] = []
     graph = read_tflite(path)
     with map_file(path) as data:
         try:
-            builder = Builder(TfliteContents(data, graph), _list_names(graph), _find_sizes(graph, request.shapes))
-            for position in range(len(graph.operators)):
-                rejected += _write_operator(builder, graph, position)
-            model = None if rejected else builder.build()
+            return _convert_graph(graph, TfliteContents(data, graph), request)
+        except UnsupportedContent as error:  # of an input or an output
+            rejected = RejectedOperator(node="", op="", reason=error.reason, remedy=error.remedy or FOR_OTHERS)
+            return Conversion(rejected=(rejected,))
         except MalformedFlatbuffer as error:
             reject_file(path, str(error))
-        except UnsupportedContent as error:
-            rejected.append(RejectedOperator(node="", op="", reason=error.reason, remedy=error.remedy or FOR_OTHERS))
-            model = None
-    if model is not None:
-        save_model(model, Path(request.to))
+        except INCONSISTENT as error:
+            reject_file(path, f"its numbers do not fit each other: {_shorten(error)}")
+
+
+def _convert_graph(graph: TfliteGraph, contents: TfliteContents, request: ConversionRequest) -> Conversion:
+    builder = Builder(contents, _list_names(graph), _find_sizes(graph, request.shapes))
+    rejected: list[RejectedOperator] = []
+    for position in range(len(graph.operators)):
+        rejected += _write_operator(builder, position)
+    if not rejected:
+        save_model(builder.build(), Path(request.to))
     return Conversion(rejected=tuple(rejected), sizes=builder.list_sizes())
+
+
+def _shorten(error: Exception) -> str:
+    return (str(error).splitlines() or [repr(error)])[0][:200]
 
 
 def _list_names(graph: TfliteGraph) -> list[str]:
@@ -56,7 +65,7 @@ def _find_sizes(graph: TfliteGraph, shapes: Mapping[str, Sequence[int]]) -> dict
     return found
 
 
-def _write_operator(builder: Builder, graph: TfliteGraph, position: int) -> list[RejectedOperator]:
+def _write_operator(builder: Builder, position: int) -> list[RejectedOperator]:
     """Write one operator; return why it cannot be written. What reads its results is not tried then."""
     op = builder.start(position)
     found: list[RejectedOperator] = []
@@ -68,8 +77,7 @@ def _write_operator(builder: Builder, graph: TfliteGraph, position: int) -> list
     except UnsupportedContent as error:
         found = [_reject(builder, op, error.reason, error.remedy)]
     except INCONSISTENT as error:
-        lines = str(error).splitlines() or [repr(error)]
-        found = [_reject(builder, op, f"its parameters do not fit each other: {lines[0][:200]}")]
+        found = [_reject(builder, op, f"its parameters do not fit each other: {_shorten(error)}")]
     builder.block()
     return found
 

@@ -89,17 +89,21 @@ def arc_tangent(b: Builder) -> None:
 
 
 def select(b: Builder) -> None:
-    """Write SELECT and SELECT_V2."""
-    if b.rank(b.input(0)) == 1 and b.rank(b.input(1)) > 1 and not b.options.get("broadcasts", True):
-        raise UnsupportedContent("its condition selects whole rows", "export the model again")
+    """Write SELECT_V2, and SELECT unless its condition selects whole rows."""
+    ranks = [b.rank(index) for index in b.inputs]
+    if b.origin.startswith("SELECT#") and ranks[0] == 1 < ranks[1]:
+        raise UnsupportedContent("its condition selects whole rows", "write it as SELECT_V2")
     operands, layout = b.take_alike([b.input(0), b.input(1), b.input(2)])
     b.place(b.emit("Where", operands), layout)
 
 
 def cast(b: Builder) -> None:
-    x, layout = b.take_first()
-    wanted = b.dtype(b.outputs[0])
-    b.place(b.emit("Cast", [x], to=find_element_type(wanted)), layout)
+    """Write CAST, which reads the stored integers of quantized values."""
+    if b.steps(b.outputs[0]) is not None:
+        raise UnsupportedContent("its result is quantized", "use QUANTIZE instead")
+    layout = b.layout(b.input(0))
+    wanted = find_element_type(b.dtype(b.outputs[0]))
+    b.place(b.emit("Cast", [b.take_stored(b.input(0), layout)], to=wanted), layout)
 
 
 def quantize(b: Builder) -> None:

@@ -46,7 +46,7 @@ def one_hot(b: Builder) -> None:
     depth = b.numbers(1, "depth")[:1]
     on, off = (b.emit("Reshape", [b.take(b.input(place)), b.ints([1])]) for place in (2, 3))
     values = b.emit("Concat", [off, on], axis=0)
-    b.place(b.emit("OneHot", [b.take(b.input(0)), b.ints(depth), values], axis=b.options["axis"]))
+    b.place(b.emit("OneHot", [_take_int64(b, 0), b.ints(depth), values], axis=b.options["axis"]))
 
 
 def reverse_sequence(b: Builder) -> None:
