@@ -55,16 +55,6 @@ def leaky_relu(b: Builder) -> None:
     b.place(b.emit("LeakyRelu", [x], alpha=b.options["alpha"]), layout)
 
 
-def elu(b: Builder) -> None:
-    x, layout = b.take_first()
-    b.place(b.emit("Elu", [x], alpha=1.0), layout)
-
-
-def hard_swish(b: Builder) -> None:
-    x, layout = b.take_first()
-    b.place(b.emit("HardSwish", [x]), layout)
-
-
 def gelu(b: Builder) -> None:
     """Write GELU by its definition, with the error function or the hyperbolic tangent."""
     x, layout = b.take_first()
