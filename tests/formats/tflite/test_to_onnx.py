@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgewright.formats.tflite.reader import name_ports, read_signature, read_tflite
 from edgewright.formats.tflite.to_onnx.convert import convert
 from edgewright.formats.tflite.to_onnx.operators import TABLE
-from edgewright.formats.tflite.to_onnx.read import Conversion, ConversionRequest
+from edgewright.formats.tflite.to_onnx.read import ConversionRequest, OnnxConversion
 from edgewright.limits import ResourceBudget
 from edgewright.runtimes.litert.writer import convert_onnx
 from tests.models.onnx_files import write_conv_net
@@ -30,7 +30,7 @@ def sqnr_db(expected: Array, result: Array) -> float:
     return 200.0 if noise == 0 else 10 * float(np.log10(max(float(np.sum(a**2)), 1e-30) / noise))
 
 
-def to_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> tuple[onnx.ModelProto, Conversion]:
+def to_onnx(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> tuple[onnx.ModelProto, OnnxConversion]:
     to = path.with_suffix(".onnx")
     fixed = {name: tuple(sizes) for name, sizes in (shapes or {}).items()}
     made = convert(path, ConversionRequest(shapes=fixed, to=str(to)), ResourceBudget())

@@ -22,7 +22,7 @@ CHANNELS_FIRST: Layout = (0, 3, 1, 2)
 OPSET, OPSET_OF_INT16 = 18, 21
 
 
-class Builder(NodeWriter):
+class OnnxBuilder(NodeWriter):
     """The graph, and where each tensor of the file is stored.
 
     Attributes:

@@ -10,10 +10,10 @@ from edgewright.formats.onnx.prepare import save_model
 from edgewright.formats.tflite.flatbuffer import MalformedFlatbuffer
 from edgewright.formats.tflite.reader import TfliteGraph, label_tensors, map_file, name_ports, read_tflite, reject_file
 from edgewright.formats.tflite.schema import OPERATORS
-from edgewright.formats.tflite.to_onnx.build import Builder
+from edgewright.formats.tflite.to_onnx.build import OnnxBuilder
 from edgewright.formats.tflite.to_onnx.contents import TfliteContents, UnsupportedContent
 from edgewright.formats.tflite.to_onnx.operators import TABLE, Write
-from edgewright.formats.tflite.to_onnx.read import FOR_OTHERS, Conversion, ConversionRequest, RejectedOperator
+from edgewright.formats.tflite.to_onnx.read import FOR_OTHERS, ConversionRequest, OnnxConversion, RejectedOperator
 from edgewright.limits import ResourceBudget
 from edgewright.system.memory_limit import CONVERTER_COPIES
 
@@ -21,7 +21,7 @@ from edgewright.system.memory_limit import CONVERTER_COPIES
 INCONSISTENT = (ArithmeticError, IndexError, InferenceError, KeyError, TypeError, ValueError, RuntimeError)
 
 
-def convert(path: Path, request: ConversionRequest, budget: ResourceBudget) -> Conversion:
+def convert(path: Path, request: ConversionRequest, budget: ResourceBudget) -> OnnxConversion:
     """See `read.convert_tflite`."""
     del budget  # the system's limits apply
     graph = read_tflite(path)
@@ -30,21 +30,21 @@ def convert(path: Path, request: ConversionRequest, budget: ResourceBudget) -> C
             return _convert_graph(graph, TfliteContents(data, graph), request)
         except UnsupportedContent as error:  # of an input or an output
             rejected = RejectedOperator(node="", op="", reason=error.reason, remedy=error.remedy or FOR_OTHERS)
-            return Conversion(rejected=(rejected,))
+            return OnnxConversion(rejected=(rejected,))
         except MalformedFlatbuffer as error:
             reject_file(path, str(error))
         except INCONSISTENT as error:
             reject_file(path, f"its numbers do not fit each other: {_shorten(error)}")
 
 
-def _convert_graph(graph: TfliteGraph, contents: TfliteContents, request: ConversionRequest) -> Conversion:
-    builder = Builder(contents, _list_names(graph), _find_sizes(graph, request.shapes))
+def _convert_graph(graph: TfliteGraph, contents: TfliteContents, request: ConversionRequest) -> OnnxConversion:
+    builder = OnnxBuilder(contents, _list_names(graph), _find_sizes(graph, request.shapes))
     rejected: list[RejectedOperator] = []
     for position in range(len(graph.operators)):
         rejected += _write_operator(builder, position)
     if not rejected:
         save_model(builder.build(), Path(request.to))
-    return Conversion(rejected=tuple(rejected), sizes=builder.list_sizes())
+    return OnnxConversion(rejected=tuple(rejected), sizes=builder.list_sizes())
 
 
 def _shorten(error: Exception) -> str:
@@ -65,7 +65,7 @@ def _find_sizes(graph: TfliteGraph, shapes: Mapping[str, Sequence[int]]) -> dict
     return found
 
 
-def _write_operator(builder: Builder, position: int) -> list[RejectedOperator]:
+def _write_operator(builder: OnnxBuilder, position: int) -> list[RejectedOperator]:
     """Write one operator; return why it cannot be written. What reads its results is not tried then."""
     op = builder.start(position)
     found: list[RejectedOperator] = []
@@ -90,7 +90,7 @@ def _find_writer(op: str) -> Write:
     return TABLE[op]
 
 
-def _reject(builder: Builder, op: str, reason: str, remedy: str = "") -> RejectedOperator:
+def _reject(builder: OnnxBuilder, op: str, reason: str, remedy: str = "") -> RejectedOperator:
     return RejectedOperator(node=builder.origin, op=op, reason=reason, remedy=remedy or FOR_OTHERS)
 
 

@@ -29,7 +29,7 @@ class RejectedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     remedy: str
 
 
-class Conversion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OnnxConversion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The result.
 
     Attributes:
@@ -43,7 +43,7 @@ class Conversion(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def convert_tflite(
     path: Path, shapes: Mapping[str, Sequence[int]], to: Path, budget: ResourceBudget | None = None
-) -> Conversion:
+) -> OnnxConversion:
     """Write a TFLite file as ONNX, with the same inputs and outputs.
 
     Args:
@@ -59,7 +59,7 @@ def convert_tflite(
     """
     size = path.stat().st_size if path.is_file() else 0
     request = ConversionRequest(shapes={name: tuple(sizes) for name, sizes in shapes.items()}, to=str(to.absolute()))
-    return ask_isolated(MODULE, path, request, Conversion, budget or read_budget().for_files(size))
+    return ask_isolated(MODULE, path, request, OnnxConversion, budget or read_budget().for_files(size))
 
 
 def explain_rejected(name: str, rejected: Sequence[RejectedOperator]) -> ModelNotConvertible:

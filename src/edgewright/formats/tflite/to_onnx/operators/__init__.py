@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from edgewright.formats.tflite.to_onnx.build import Builder
+from edgewright.formats.tflite.to_onnx.build import OnnxBuilder
 from edgewright.formats.tflite.to_onnx.operators import activation as act
 from edgewright.formats.tflite.to_onnx.operators import elementwise, indexing, structure, window
 from edgewright.formats.tflite.to_onnx.operators import reduction as red
 
-Write = Callable[[Builder], None]
+Write = Callable[[OnnxBuilder], None]
 
 TABLE: dict[str, Write] = {
     # arithmetic, comparison and logic

@@ -5,14 +5,14 @@ from math import sqrt
 
 import numpy as np
 
-from edgewright.formats.tflite.to_onnx.build import Builder
+from edgewright.formats.tflite.to_onnx.build import OnnxBuilder
 from edgewright.formats.tflite.to_onnx.contents import UnsupportedContent
 
 NONE, RELU, RELU_N1_TO_1, RELU6, TANH = range(5)
 RANGES = {RELU_N1_TO_1: (-1.0, 1.0), RELU6: (0.0, 6.0)}
 
 
-def activate(b: Builder, value: str) -> str:
+def activate(b: OnnxBuilder, value: str) -> str:
     """Return the value behind the operator's fused activation."""
     match kind := b.options.get("activation", NONE):
         case 0:
@@ -26,36 +26,36 @@ def activate(b: Builder, value: str) -> str:
     raise UnsupportedContent(f"its fused activation {kind} is unknown", "export the model without it")
 
 
-def _clip(b: Builder, value: str, low: float, high: float) -> str:
+def _clip(b: OnnxBuilder, value: str, low: float, high: float) -> str:
     return b.emit("Clip", [value, b.number(low), b.number(high)])
 
 
-def unary(op: str) -> Callable[[Builder], None]:
+def unary(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes an operator on single elements."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x, layout = b.take_first()
         b.place(b.emit(op, [x]), layout)
 
     return write
 
 
-def clip(low: float, high: float) -> Callable[[Builder], None]:
+def clip(low: float, high: float) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes a limit to a range."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x, layout = b.take_first()
         b.place(_clip(b, x, low, high), layout)
 
     return write
 
 
-def leaky_relu(b: Builder) -> None:
+def leaky_relu(b: OnnxBuilder) -> None:
     x, layout = b.take_first()
     b.place(b.emit("LeakyRelu", [x], alpha=b.options["alpha"]), layout)
 
 
-def gelu(b: Builder) -> None:
+def gelu(b: OnnxBuilder) -> None:
     """Write GELU by its definition, with the error function or the hyperbolic tangent."""
     x, layout = b.take_first()
     if b.options["approximate"]:
@@ -68,16 +68,16 @@ def gelu(b: Builder) -> None:
     b.place(b.emit("Mul", [half, b.number(0.5)]), layout)
 
 
-def prelu(b: Builder) -> None:
+def prelu(b: OnnxBuilder) -> None:
     """Write PRELU, whose slopes have the axes of one element of the batch."""
     x, layout = b.take_first()
     b.place(b.emit("PRelu", [x, b.take_operand(b.input(1), layout)]), layout)
 
 
-def softmax(op: str) -> Callable[[Builder], None]:
+def softmax(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes SOFTMAX or LOG_SOFTMAX along the last axis."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x, layout = b.take_first()
         if (beta := b.options.get("beta", 1.0)) != 1.0:
             x = b.emit("Mul", [x, b.number(beta)])

@@ -5,58 +5,58 @@ from math import pi
 
 import numpy as np
 
-from edgewright.formats.tflite.to_onnx.build import Builder
+from edgewright.formats.tflite.to_onnx.build import OnnxBuilder
 from edgewright.formats.tflite.to_onnx.contents import UnsupportedContent
 from edgewright.formats.tflite.to_onnx.nodes import find_element_type
 from edgewright.formats.tflite.to_onnx.operators.activation import activate
 
 
-def binary(op: str) -> Callable[[Builder], None]:
+def binary(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes an operator on two tensors, with its fused activation."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         operands, layout = b.take_alike([b.input(0), b.input(1)])
         b.place(activate(b, b.emit(op, operands)), layout)
 
     return write
 
 
-def variadic(op: str) -> Callable[[Builder], None]:
+def variadic(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes an operator on any number of tensors."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         operands, layout = b.take_alike(b.inputs)
         b.place(b.emit(op, operands), layout)
 
     return write
 
 
-def not_equal(b: Builder) -> None:
+def not_equal(b: OnnxBuilder) -> None:
     operands, layout = b.take_alike([b.input(0), b.input(1)])
     b.place(b.emit("Not", [b.emit("Equal", operands)]), layout)
 
 
-def squared_difference(b: Builder) -> None:
+def squared_difference(b: OnnxBuilder) -> None:
     operands, layout = b.take_alike([b.input(0), b.input(1)])
     difference = b.emit("Sub", operands)
     b.place(b.emit("Mul", [difference, difference]), layout)
 
 
-def square(b: Builder) -> None:
+def square(b: OnnxBuilder) -> None:
     x, layout = b.take_first()
     b.place(b.emit("Mul", [x, x]), layout)
 
 
-def inverse_root(b: Builder) -> None:
+def inverse_root(b: OnnxBuilder) -> None:
     x, layout = b.take_first()
     b.place(b.emit("Reciprocal", [b.emit("Sqrt", [x])]), layout)
 
 
-def _is_float(b: Builder) -> bool:
+def _is_float(b: OnnxBuilder) -> bool:
     return b.dtype(b.input(0)).startswith("float")
 
 
-def floor_divide(b: Builder) -> None:
+def floor_divide(b: OnnxBuilder) -> None:
     """Write FLOOR_DIV; of integers by the remainder, since ONNX's division of integers rounds toward zero."""
     (x, y), layout = b.take_alike([b.input(0), b.input(1)])
     if _is_float(b):
@@ -66,7 +66,7 @@ def floor_divide(b: Builder) -> None:
     b.place(result, layout)
 
 
-def floor_remainder(b: Builder) -> None:
+def floor_remainder(b: OnnxBuilder) -> None:
     """Write FLOOR_MOD, whose result has the sign of the divisor; ONNX's Mod of floats has that of the dividend."""
     (x, y), layout = b.take_alike([b.input(0), b.input(1)])
     if _is_float(b):
@@ -77,7 +77,7 @@ def floor_remainder(b: Builder) -> None:
     b.place(result, layout)
 
 
-def arc_tangent(b: Builder) -> None:
+def arc_tangent(b: OnnxBuilder) -> None:
     """Write ATAN2 by the arc tangent of the quotient, corrected in the left half plane and on the axis."""
     (y, x), layout = b.take_alike([b.input(0), b.input(1)])
     zero = b.number(0.0)
@@ -88,7 +88,7 @@ def arc_tangent(b: Builder) -> None:
     b.place(b.emit("Where", [b.emit("Equal", [x, zero]), upright, left]), layout)
 
 
-def select(b: Builder) -> None:
+def select(b: OnnxBuilder) -> None:
     """Write SELECT_V2, and SELECT unless its condition selects whole rows."""
     ranks = [b.rank(index) for index in b.inputs]
     if b.origin.startswith("SELECT#") and ranks[0] == 1 < ranks[1]:
@@ -97,7 +97,7 @@ def select(b: Builder) -> None:
     b.place(b.emit("Where", operands), layout)
 
 
-def cast(b: Builder) -> None:
+def cast(b: OnnxBuilder) -> None:
     """Write CAST, which reads the stored integers of quantized values."""
     if b.steps(b.outputs[0]) is not None:
         raise UnsupportedContent("its result is quantized", "use QUANTIZE instead")
@@ -106,17 +106,17 @@ def cast(b: Builder) -> None:
     b.place(b.emit("Cast", [b.take_stored(b.input(0), layout)], to=wanted), layout)
 
 
-def quantize(b: Builder) -> None:
+def quantize(b: OnnxBuilder) -> None:
     """Write QUANTIZE, also of quantized values: their real values are quantized again."""
     x, layout = b.take_first()
     b.place(x, layout)
 
 
-def dequantize(b: Builder) -> None:
+def dequantize(b: OnnxBuilder) -> None:
     """Write DEQUANTIZE: the graph has the real values of every tensor already."""
     b.place_same()
 
 
-def zeros(b: Builder) -> None:
+def zeros(b: OnnxBuilder) -> None:
     x, layout = b.take_first()
     b.place(b.emit("Mul", [x, b.constant(np.zeros((), b.dtype(b.input(0))))]), layout)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from onnx import TensorProto
 
-from edgewright.formats.tflite.to_onnx.build import CHANNELS_FIRST, Builder, Layout, make_plain
+from edgewright.formats.tflite.to_onnx.build import CHANNELS_FIRST, Layout, OnnxBuilder, make_plain
 from edgewright.formats.tflite.to_onnx.contents import UnsupportedContent
 from edgewright.formats.tflite.to_onnx.nodes import find_element_type
 from edgewright.formats.tflite.to_onnx.operators.activation import activate
@@ -14,10 +14,10 @@ L2_EPSILON = 1e-6
 DEFAULT_FORMAT = 0
 
 
-def reduction(op: str) -> Callable[[Builder], None]:
+def reduction(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes a reduction; the mean of whole images as a global pool."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x, layout = b.take_first()
         axes = sorted({resolve_axis(axis, len(layout)) for axis in b.numbers(1, "axes")})
         keep = bool(b.options["keep"])
@@ -37,10 +37,10 @@ def _drop_axes(layout: Layout, axes: list[int]) -> Layout:
     return tuple(sorted(kept).index(axis) for axis in kept)
 
 
-def logical(op: str) -> Callable[[Builder], None]:
+def logical(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes REDUCE_ANY or REDUCE_ALL by the largest or smallest number."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x = b.emit("Cast", [b.take(b.input(0))], to=TensorProto.INT32)
         axes = sorted({resolve_axis(axis, b.rank(b.input(0))) for axis in b.numbers(1, "axes")})
         result = b.emit(op, [x, b.ints(axes)], keepdims=int(bool(b.options["keep"])))
@@ -49,10 +49,10 @@ def logical(op: str) -> Callable[[Builder], None]:
     return write
 
 
-def arg_extreme(op: str) -> Callable[[Builder], None]:
+def arg_extreme(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes ARG_MAX or ARG_MIN, the first of equal ones in both."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x, layout = b.take_first()
         axis = resolve_axis(b.numbers(1, "axis")[0], len(layout))
         result = b.emit(op, [x], axis=layout.index(axis), keepdims=0)
@@ -63,13 +63,13 @@ def arg_extreme(op: str) -> Callable[[Builder], None]:
     return write
 
 
-def cumulative_sum(b: Builder) -> None:
+def cumulative_sum(b: OnnxBuilder) -> None:
     x, axis = b.take(b.input(0)), resolve_axis(b.numbers(1, "axis")[0], b.rank(b.input(0)))
     exclusive, reverse = (int(bool(b.options[name])) for name in ("exclusive", "reverse"))
     b.place(b.emit("CumSum", [x, b.ints([axis])], exclusive=exclusive, reverse=reverse))
 
 
-def l2_normalization(b: Builder) -> None:
+def l2_normalization(b: OnnxBuilder) -> None:
     """Write L2_NORMALIZATION along the last axis, whose norm has a lower limit."""
     x, layout = b.take_first()
     axis = b.ints([layout.index(len(layout) - 1)])
@@ -78,7 +78,7 @@ def l2_normalization(b: Builder) -> None:
     b.place(activate(b, b.emit("Div", [x, norm])), layout)
 
 
-def fully_connected(b: Builder) -> None:
+def fully_connected(b: OnnxBuilder) -> None:
     """Write FULLY_CONNECTED as Gemm; as MatMul if it keeps more than two axes."""
     if b.options["layout"] != DEFAULT_FORMAT:
         raise UnsupportedContent("its weights are shuffled", "export the model with the default format of weights")
@@ -96,7 +96,7 @@ def fully_connected(b: Builder) -> None:
     b.place(activate(b, result))
 
 
-def batch_product(b: Builder) -> None:
+def batch_product(b: OnnxBuilder) -> None:
     """Write BATCH_MATMUL; an adjoint operand is taken with its last two axes exchanged."""
     operands = []
     for place, adjoint in enumerate((b.options["adjoint_x"], b.options["adjoint_y"])):

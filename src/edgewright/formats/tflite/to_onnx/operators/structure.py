@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from edgewright.formats.tflite.to_onnx.build import Builder, Layout, make_channels_first
+from edgewright.formats.tflite.to_onnx.build import Layout, OnnxBuilder, make_channels_first
 from edgewright.formats.tflite.to_onnx.contents import UnsupportedContent
 from edgewright.formats.tflite.to_onnx.nodes import Sizes
 from edgewright.formats.tflite.to_onnx.operators.activation import activate
@@ -22,7 +22,7 @@ def resolve_axis(axis: int, rank: int) -> int:
     return axis % rank
 
 
-def reshape(b: Builder) -> None:
+def reshape(b: OnnxBuilder) -> None:
     """Write RESHAPE, whose sizes may be computed."""
     known = b.known(1) if b.has(1) else np.asarray(b.options["shape"], np.int64)
     if known is None:
@@ -35,20 +35,20 @@ def reshape(b: Builder) -> None:
     _reshape_first(b, wanted)
 
 
-def squeeze(b: Builder) -> None:
+def squeeze(b: OnnxBuilder) -> None:
     sizes = b.shape(b.input(0))
     axes = {resolve_axis(axis, len(sizes)) for axis in b.options["axes"]}
     axes = axes or {axis for axis, size in enumerate(sizes) if size == 1}
     _reshape_first(b, [-1 if size is None else size for axis, size in enumerate(sizes) if axis not in axes])
 
 
-def expand_dims(b: Builder) -> None:
+def expand_dims(b: OnnxBuilder) -> None:
     sizes = [-1 if size is None else size for size in b.shape(b.input(0))]
     sizes.insert(resolve_axis(b.numbers(1, "axis")[0], len(sizes) + 1), 1)
     _reshape_first(b, sizes)
 
 
-def _reshape_first(b: Builder, wanted: Sequence[int]) -> None:
+def _reshape_first(b: OnnxBuilder, wanted: Sequence[int]) -> None:
     """Write the first input with other sizes, of which one may be -1. Without a transposition, if only sizes of 1 are
     added or removed, or the stored order of the others is the file's."""
     if wanted.count(-1) > 1:
@@ -76,7 +76,7 @@ def _find_layout(own: Sizes, order: Sequence[int], wanted: Sequence[int]) -> Lay
     return (*(axis for axis, size in enumerate(wanted) if size == 1), *stored)
 
 
-def transpose(b: Builder) -> None:
+def transpose(b: OnnxBuilder) -> None:
     """Write TRANSPOSE as another layout of the same values."""
     order = tuple(b.numbers(1, "order of axes"))
     if sorted(order) != list(range(b.rank(b.input(0)))):
@@ -84,13 +84,13 @@ def transpose(b: Builder) -> None:
     b.place_same(order)
 
 
-def concat(b: Builder) -> None:
+def concat(b: OnnxBuilder) -> None:
     operands, layout = b.take_alike(b.inputs)
     axis = layout.index(resolve_axis(b.options["axis"], len(layout)))
     b.place(activate(b, b.emit("Concat", operands, axis=axis)), layout)
 
 
-def split(b: Builder) -> None:
+def split(b: OnnxBuilder) -> None:
     """Write SPLIT into equal parts."""
     axis = resolve_axis(b.numbers(0, "axis")[0], b.rank(b.input(1)))
     size, count = b.shape(b.input(1))[axis], len(b.outputs)
@@ -99,7 +99,7 @@ def split(b: Builder) -> None:
     _write_split(b, b.input(1), axis, [size // count] * count)
 
 
-def split_by_sizes(b: Builder) -> None:
+def split_by_sizes(b: OnnxBuilder) -> None:
     axis = resolve_axis(b.numbers(2, "axis")[0], b.rank(b.input(0)))
     sizes, whole = b.numbers(1, "sizes"), b.shape(b.input(0))[axis]
     if -1 in sizes and whole is None:
@@ -108,7 +108,7 @@ def split_by_sizes(b: Builder) -> None:
     _write_split(b, b.input(0), axis, sizes)
 
 
-def _write_split(b: Builder, index: int, axis: int, sizes: Sequence[int]) -> None:
+def _write_split(b: OnnxBuilder, index: int, axis: int, sizes: Sequence[int]) -> None:
     layout = b.layout(index)
     x = b.take(index, layout)
     parts = b.emit_all("Split", [x, b.ints(sizes)], len(sizes), axis=layout.index(axis))
@@ -116,7 +116,7 @@ def _write_split(b: Builder, index: int, axis: int, sizes: Sequence[int]) -> Non
         b.place(part, layout, place)
 
 
-def slice_sizes(b: Builder) -> None:
+def slice_sizes(b: OnnxBuilder) -> None:
     """Write SLICE by begins and sizes, of which -1 goes to the end."""
     begins, sizes = b.numbers(1, "begins"), b.numbers(2, "sizes")
     ends = [TO_END if size < 0 else begin + size for begin, size in zip(begins, sizes, strict=True)]
@@ -124,7 +124,9 @@ def slice_sizes(b: Builder) -> None:
     b.place(_slice(b, x, begins, ends, [1] * len(begins), layout), layout)
 
 
-def _slice(b: Builder, x: str, begins: Sequence[int], ends: Sequence[int], steps: Sequence[int], layout: Layout) -> str:
+def _slice(
+    b: OnnxBuilder, x: str, begins: Sequence[int], ends: Sequence[int], steps: Sequence[int], layout: Layout
+) -> str:
     """Return the part of a value; axes that are taken whole are left out."""
     cut = [axis for axis in range(len(begins)) if (begins[axis], ends[axis], steps[axis]) != (0, TO_END, 1)]
     if not cut:
@@ -142,7 +144,7 @@ def _slice(b: Builder, x: str, begins: Sequence[int], ends: Sequence[int], steps
     )
 
 
-def strided_slice(b: Builder) -> None:
+def strided_slice(b: OnnxBuilder) -> None:
     """Write STRIDED_SLICE; axes of its shrink mask are removed behind it."""
     o, rank = b.options, b.rank(b.input(0))
     if o["ellipsis_mask"] or o["new_axis_mask"] or o["offset"]:
@@ -170,7 +172,7 @@ def strided_slice(b: Builder) -> None:
     b.place(squeezed, tuple(sorted(kept).index(axis) for axis in kept))
 
 
-def pad(b: Builder) -> None:
+def pad(b: OnnxBuilder) -> None:
     """Write PAD and PADV2; quantized values are padded with the value of their zero point."""
     x, layout = b.take_first()
     kind = b.dtype(b.input(0))
@@ -179,53 +181,53 @@ def pad(b: Builder) -> None:
     b.place(b.emit("Pad", [x, _read_pads(b, layout), value]), layout)
 
 
-def _read_pads(b: Builder, layout: Layout) -> str:
+def _read_pads(b: OnnxBuilder, layout: Layout) -> str:
     pairs = np.reshape(b.numbers(1, "padding"), (-1, 2))
     if len(pairs) != len(layout):
         raise UnsupportedContent("its padding does not fit its input", "export the model again")
     return b.ints([*(int(pairs[axis][0]) for axis in layout), *(int(pairs[axis][1]) for axis in layout)])
 
 
-def mirror_pad(b: Builder) -> None:
+def mirror_pad(b: OnnxBuilder) -> None:
     if b.options["mode"] != REFLECT:
         raise UnsupportedContent("it repeats the edge itself (SYMMETRIC)", "pad with REFLECT instead")
     x, layout = b.take_first()
     b.place(b.emit("Pad", [x, _read_pads(b, layout)], mode="reflect"), layout)
 
 
-def tile(b: Builder) -> None:
+def tile(b: OnnxBuilder) -> None:
     x, layout = b.take_first()
     repeats = b.numbers(1, "repeats")
     b.place(b.emit("Tile", [x, b.ints(repeats[axis] for axis in layout)]), layout)
 
 
-def _take_int64(b: Builder, place: int) -> str:
+def _take_int64(b: OnnxBuilder, place: int) -> str:
     value = b.take(b.input(place))
     return value if b.dtype(b.input(place)) == "int64" else b.emit("Cast", [value], to=TensorProto.INT64)
 
 
-def broadcast_to(b: Builder) -> None:
+def broadcast_to(b: OnnxBuilder) -> None:
     b.place(b.emit("Expand", [b.take(b.input(0)), _take_int64(b, 1)]))
 
 
-def fill(b: Builder) -> None:
+def fill(b: OnnxBuilder) -> None:
     b.place(b.emit("Expand", [b.take(b.input(1)), _take_int64(b, 0)]))
 
 
-def pack(b: Builder) -> None:
+def pack(b: OnnxBuilder) -> None:
     axis = resolve_axis(b.options["axis"], b.rank(b.input(0)) + 1)
     parts = [b.emit("Unsqueeze", [b.take(index), b.ints([axis])]) for index in b.inputs]
     b.place(b.emit("Concat", parts, axis=axis))
 
 
-def unpack(b: Builder) -> None:
+def unpack(b: OnnxBuilder) -> None:
     axis, count = resolve_axis(b.options["axis"], b.rank(b.input(0))), len(b.outputs)
     parts = b.emit_all("Split", [b.take(b.input(0)), b.ints([1] * count)], count, axis=axis)
     for place, part in enumerate(parts):
         b.place(b.emit("Squeeze", [part, b.ints([axis])]), output=place)
 
 
-def shape(b: Builder) -> None:
+def shape(b: OnnxBuilder) -> None:
     """Write SHAPE; as a constant if all sizes are known."""
     sizes, kind = b.shape(b.input(0)), b.dtype(b.outputs[0])
     if None not in sizes:
@@ -235,7 +237,7 @@ def shape(b: Builder) -> None:
     b.place(value if kind == "int64" else b.emit("Cast", [value], to=TensorProto.INT32))
 
 
-def reverse(b: Builder) -> None:
+def reverse(b: OnnxBuilder) -> None:
     x, layout = b.take_first()
     axes = [resolve_axis(axis, len(layout)) for axis in b.numbers(1, "axes")]
     places = [layout.index(axis) for axis in axes]
@@ -243,7 +245,7 @@ def reverse(b: Builder) -> None:
     b.place(b.emit("Slice", [x, ends[0], ends[1], b.ints(places), ends[2]]), layout)
 
 
-def count_up(b: Builder) -> None:
+def count_up(b: OnnxBuilder) -> None:
     """Write RANGE of constants."""
     start, limit, step = (b.known(place) for place in range(3))
     if start is None or limit is None or step is None:

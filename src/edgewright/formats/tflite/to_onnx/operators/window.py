@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgewright.formats.tflite.to_onnx.build import CHANNELS_FIRST, Builder, make_channels_first
+from edgewright.formats.tflite.to_onnx.build import CHANNELS_FIRST, OnnxBuilder, make_channels_first
 from edgewright.formats.tflite.to_onnx.contents import UnsupportedContent
 from edgewright.formats.tflite.to_onnx.nodes import Sizes
 from edgewright.formats.tflite.to_onnx.operators.activation import activate
@@ -11,7 +11,7 @@ from edgewright.formats.tflite.to_onnx.operators.activation import activate
 SAME, VALID = 0, 1
 
 
-def convolution(b: Builder) -> None:
+def convolution(b: OnnxBuilder) -> None:
     """Write CONV_2D, or CONV_3D whose weights are DHWIO."""
     rank = b.rank(b.input(0))
     volume = rank == 5
@@ -22,7 +22,7 @@ def convolution(b: Builder) -> None:
     _write_convolution(b, x, weights, groups)
 
 
-def depthwise(b: Builder) -> None:
+def depthwise(b: OnnxBuilder) -> None:
     x, weights = b.take(b.input(0), CHANNELS_FIRST), b.take(b.input(1), (3, 0, 1, 2))
     groups = b.sizes(x)[1]
     if groups is None:
@@ -36,7 +36,7 @@ def _divide(channels: int | None, each: int | None) -> int:
     return channels // each
 
 
-def _write_convolution(b: Builder, x: str, weights: str, groups: int) -> None:
+def _write_convolution(b: OnnxBuilder, x: str, weights: str, groups: int) -> None:
     kernel = [size or 1 for size in b.sizes(weights)[2:]]
     strides, dilations = _read_axes(b, "stride", len(kernel)), _read_axes(b, "dilation", len(kernel))
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
@@ -52,7 +52,7 @@ def _write_convolution(b: Builder, x: str, weights: str, groups: int) -> None:
     b.place(activate(b, result), make_channels_first(len(kernel) + 2))
 
 
-def _read_axes(b: Builder, name: str, count: int) -> list[int]:
+def _read_axes(b: OnnxBuilder, name: str, count: int) -> list[int]:
     axes = ("d", "h", "w")[-count:]
     found = [int(b.options[f"{name}_{axis}"]) for axis in axes]
     if min(found) < 1:
@@ -60,7 +60,7 @@ def _read_axes(b: Builder, name: str, count: int) -> list[int]:
     return found
 
 
-def _pad(b: Builder, sizes: Sizes, extent: Sequence[int], strides: Sequence[int]) -> dict[str, Any]:
+def _pad(b: OnnxBuilder, sizes: Sizes, extent: Sequence[int], strides: Sequence[int]) -> dict[str, Any]:
     """Return the attributes of ONNX for the padding; explicit ones if the sizes are known."""
     if b.options["padding"] == VALID:
         return {}
@@ -74,7 +74,7 @@ def _pad(b: Builder, sizes: Sizes, extent: Sequence[int], strides: Sequence[int]
     return {"pads": [*begins, *ends]}
 
 
-def transposed(b: Builder) -> None:
+def transposed(b: OnnxBuilder) -> None:
     """Write TRANSPOSE_CONV and CONV_3D_TRANSPOSE, whose first input is the shape of the result."""
     rank = b.rank(b.input(2))
     weights = b.take(b.input(1), (4, 3, 0, 1, 2) if rank == 5 else (3, 0, 1, 2))
@@ -104,10 +104,10 @@ def transposed(b: Builder) -> None:
     b.place(activate(b, result), make_channels_first(rank))
 
 
-def pool(op: str) -> Callable[[Builder], None]:
+def pool(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes a pool; one over the whole image as a global one."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x = b.take(b.input(0), CHANNELS_FIRST)
         kernel, strides = [b.options["filter_h"], b.options["filter_w"]], _read_axes(b, "stride", 2)
         if min(kernel) < 1:
@@ -122,10 +122,10 @@ def pool(op: str) -> Callable[[Builder], None]:
     return write
 
 
-def resize(mode: str) -> Callable[[Builder], None]:
+def resize(mode: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes a resize; LiteRT rounds to the nearest downward, with half pixels upward."""
 
-    def write(b: Builder) -> None:
+    def write(b: OnnxBuilder) -> None:
         x = b.take(b.input(0), CHANNELS_FIRST)
         sizes, wanted = b.sizes(x), b.numbers(1, "sizes")
         coordinates, nearest = "asymmetric", "floor"
@@ -146,18 +146,18 @@ def resize(mode: str) -> Callable[[Builder], None]:
     return write
 
 
-def depth_to_space(b: Builder) -> None:
+def depth_to_space(b: OnnxBuilder) -> None:
     x = b.take(b.input(0), CHANNELS_FIRST)
     b.place(b.emit("DepthToSpace", [x], blocksize=b.options["block"], mode="DCR"), CHANNELS_FIRST)
 
 
-def space_to_depth(b: Builder) -> None:
+def space_to_depth(b: OnnxBuilder) -> None:
     """Write SPACE_TO_DEPTH, whose order of the new channels is ONNX's."""
     x = b.take(b.input(0), CHANNELS_FIRST)
     b.place(b.emit("SpaceToDepth", [x], blocksize=b.options["block"]), CHANNELS_FIRST)
 
 
-def local_response(b: Builder) -> None:
+def local_response(b: OnnxBuilder) -> None:
     """Write LOCAL_RESPONSE_NORMALIZATION, whose alpha is that of one element."""
     x, width = b.take(b.input(0), CHANNELS_FIRST), 2 * b.options["radius"] + 1
     how = {"alpha": b.options["alpha"] * width, "beta": b.options["beta"], "bias": b.options["bias"]}
