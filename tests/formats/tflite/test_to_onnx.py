@@ -1,5 +1,6 @@
 """TFLite files converted to ONNX: each operator gives LiteRT's numbers, and networks look as converters need them."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -234,6 +235,8 @@ def test_every_operator_gives_litert_s_numbers(tmp_path: Path) -> None:
     _, found = compare_each(alter_tflite(path, raise_version))
     assert {name: db for name, db in found.items() if not db >= FLOAT_DB} == {}
     assert {case.op for case in CASES} | PAIRS == set(TABLE)
+    page = (Path(__file__).parents[3] / "docs/tflite-sources.md").read_text().partition("## Operators")[2]
+    assert re.findall(r"`([A-Z][A-Z0-9_]+)`", page) == list(TABLE)
 
 
 def raise_version(model: Any) -> None:
