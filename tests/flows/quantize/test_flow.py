@@ -51,7 +51,6 @@ from edgewright.store.store import Store
 from edgewright.tasks.spec.file import read_task
 from edgewright.tasks.spec.task import Classification, ImageInput, Task
 from tests.models.onnx_files import constant, node, value, weights, write_conv_net, write_onnx
-from tests.paths import ROOT
 
 DIGITS = get_digits_folder()
 PICTURES = Task(
@@ -252,10 +251,6 @@ def quantized(folder: Path) -> str:
     return str(DIGITS / "digits_int8.onnx")
 
 
-def tflite(folder: Path) -> str:
-    return str(ROOT / "tests" / "fixtures" / "digits" / "digits.tflite")
-
-
 def digits_task(folder: Path) -> dict[str, Any]:
     task: dict[str, Any] = msgspec.to_builtins(read_task(DIGITS / "task.toml"))
     return task
@@ -284,7 +279,6 @@ CASES: list[tuple[dict[str, Any], type[EdgewrightError], str]] = [
     ({"source": not_a_number}, InputError, "NaN or infinities"),
     ({"source": no_weights}, ModelNotConvertible, "nothing to quanti"),
     ({"source": quantized, "task": digits_task, "data": HELDOUT}, ModelNotConvertible, "already quantized"),
-    ({"source": tflite}, ModelNotConvertible, "digits.tflite cannot be quantized"),
     ({"task": turned}, ConfigError, "the input 'x'"),
     ({"data": unlabeled}, DataError, "has no labels"),
     ({"data": beyond}, DataError, "label 5 is out of range"),
