@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgewright.api.convert import analyze as analyze
     from edgewright.api.convert import compile as compile
     from edgewright.api.convert import quantize as quantize
+    from edgewright.api.gate import gate as gate
     from edgewright.api.load import load as load
     from edgewright.api.measure import benchmark as benchmark
     from edgewright.api.measure import compare as compare
@@ -34,6 +35,7 @@ _EXPORTS = {
     "compile": "edgewright.api.convert",
     "distill": "edgewright.api.train",
     "evaluate": "edgewright.api.measure",
+    "gate": "edgewright.api.gate",
     "invoke": "edgewright.api.measure",
     "list_devices": "edgewright.api.records",
     "list_runs": "edgewright.api.records",
@@ -52,6 +54,7 @@ __all__ = [
     "compile",
     "distill",
     "evaluate",
+    "gate",
     "invoke",
     "list_devices",
     "list_runs",

@@ -21,7 +21,7 @@ from tests.paths import ROOT
 
 MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # of the classes in annotations
 SNAPSHOT = Path(__file__).with_name("public_api.txt")
-VERBS = ("analyze", "benchmark", "compare", "compile", "distill", "evaluate", "invoke", "prune", "quantize")
+VERBS = ("analyze", "benchmark", "compare", "compile", "distill", "evaluate", "gate", "invoke", "prune", "quantize")
 # Keywords without an option: inputs in memory of a torch module.
 ONLY_API = {*CallOptions.__annotations__, "inputs"}
 # An option of `analyze` says what is printed; that of `benchmark` what is measured.

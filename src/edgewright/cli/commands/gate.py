@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.parse import PATH, SHAPE
-from edgewright.cli.rendering.output import print_json, print_message, print_table
+from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
-    from edgewright.flows.gate.baseline import GateOptions
-    from edgewright.flows.gate.report import GateReport
-
-HEADERS = ("goal", "state", "value", "interval", "method", "reason")
+    from edgewright.api.gate import GateResult
 
 
 @click.command()
@@ -68,74 +66,23 @@ def gate(**given: Any) -> None:
     with the baseline's model if that is beside the baseline or in the store, and check every goal: exit code 3 if one
     is missed. Options that were given with --write need not be repeated.
     """
-    from pathlib import Path
+    from edgewright.api.gate import gate as check
 
-    from edgewright.cli.user_store import open_workspace
-    from edgewright.flows.gate.baseline import read_baseline
-    from edgewright.flows.gate.flow import check_gate, record_baseline
-    from edgewright.flows.gate.plan import GateRequest, complete_request
-    from edgewright.flows.gate.report import write_junit, write_summary
-
-    path = Path(given["baseline"])
-    baseline = read_baseline(path) if path.exists() or not given["write"] else None
-    request = GateRequest(
-        model=given["model"],
-        baseline=path,
-        options=_make_options(given),
-        goals=given["goal"] or "",
-        undecided=given["undecided"],
-        device=given["device"],
-        allow_code=given["allow_code"],
-        write=given["write"],
-    )
-    complete = complete_request(request, baseline)
-    with open_workspace(given["device"]) as workspace:
-        if given["write"]:
-            report, error = record_baseline(complete, workspace), None
-        else:
-            report, error = check_gate(complete.plan, workspace, complete.notes)
-    for name, write in (("junit", write_junit), ("summary", write_summary)):
-        if given[name]:
-            write(report, Path(given[name]))
+    result, error = call_api(check, given["model"], **make_keywords(given))
     if given["as_json"]:
-        print_json(report)
+        print_json(result.report)
     else:
-        _show(report)
-    for note in report.notes:
+        _show(result)
+    for note in result.report.notes:
         print_message(f"Note: {note}.")
     if error is not None:
         raise error
 
 
-def _make_options(given: dict[str, Any]) -> GateOptions:
-    from edgewright.flows.gate.baseline import GateOptions
-
-    options = {name: given[name] for name in GateOptions.__struct_fields__ if given[name] not in (None, ())}
-    if "shape" in options:
-        options["shape"] = dict(options["shape"])
-    return GateOptions(**options)
-
-
-def _show(report: GateReport) -> None:
-    from edgewright.flows.gate.report import show_interval, show_value
-
+def _show(result: GateResult) -> None:
+    report = result.report
+    show_table(result.table())
     if report.written:
-        figures = [
-            (
-                name,
-                f"{one.value:g}",
-                "" if one.low is None or one.low == one.high else f"{one.low:g}–{one.high:g}",
-                one.unit,
-            )
-            for name, one in report.figures.items()
-        ]
-        print_table(("figure", "value", "interval", "unit"), figures)
         print_message(f"Wrote {report.baseline}.")
-        return
-    checks = report.checks
-    rows = [
-        (one.goal, one.state, show_value(one, one.value), show_interval(one), one.method, one.reason) for one in checks
-    ]
-    print_table(HEADERS, rows, droppable=("method",))
-    if any(one.state == "not shown" for one in checks):
+    elif any(one.state == "not shown" for one in report.checks):
         print_message(f"A goal that is not shown {'passes' if report.undecided == 'pass' else 'fails'} (--undecided).")

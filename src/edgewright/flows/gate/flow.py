@@ -37,7 +37,7 @@ from edgewright.system.temporary import TemporaryFolder
 MEMORY_AND_TIMES = tuple(name for name in TIMED if name != "energy")
 
 
-class GateResult(NamedTuple):
+class CheckedGate(NamedTuple):
     """The report, and the error if the gate failed."""
 
     report: GateReport
@@ -51,7 +51,7 @@ class _Session(NamedTuple):
     evaluation: EvaluationReport | None
 
 
-def check_gate(plan: GatePlan, workspace: Workspace, notes: Sequence[str] = ()) -> GateResult:
+def check_gate(plan: GatePlan, workspace: Workspace, notes: Sequence[str] = ()) -> CheckedGate:
     """Measure the model, with the baseline's if it is at hand, check every goal, and record the run.
 
     Raises:
@@ -214,7 +214,7 @@ def _make_report(
     )
 
 
-def _record(plan: GatePlan, model: Model, report: GateReport, started: str, workspace: Workspace) -> GateResult:
+def _record(plan: GatePlan, model: Model, report: GateReport, started: str, workspace: Workspace) -> CheckedGate:
     metrics = tuple(
         Metric(name=f"gate.{one.metric}", unit=one.unit or "1", value=one.value, low=one.low, high=one.high)
         for one in report.checks
@@ -225,7 +225,7 @@ def _record(plan: GatePlan, model: Model, report: GateReport, started: str, work
     ) as run:  # fmt: skip
         run.add(metrics=metrics)
     report = msgspec.structs.replace(report, run_id=run.id)
-    return GateResult(report, _find_failure(report))
+    return CheckedGate(report, _find_failure(report))
 
 
 def _find_failure(report: GateReport) -> GateFailed | None:
