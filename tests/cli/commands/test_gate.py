@@ -1,15 +1,21 @@
 """`edgewright gate`: baselines, goals, files for CI systems, and what a hostile baseline cannot do."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from edgewright.cli.registry import find_command, list_options
 from edgewright.flows.demo.flow import get_digits_folder
 from tests.cli.calling import Call
 from tests.models.onnx_files import write_conv_net
+from tests.paths import ROOT
 
 DIGITS = get_digits_folder()
 QUICK = ("--runs", 3, "--warmup-seconds", 0.01)
@@ -135,3 +141,32 @@ def test_a_bad_baseline_is_an_error(call: Call, folder: Path, changes: Any, what
         assert why in result.error()[1]
     else:
         assert result.code == 0, result.err  # its model is not at hand, so its runtime is not used
+
+
+def test_the_action_gives_options_of_the_command() -> None:
+    text = (ROOT / "action.yml").read_text(encoding="utf-8")
+    command = find_command("gate")
+    assert command is not None
+    known = {name for option in list_options(command).values() for name in option.opts}
+    used = set(re.findall(r"(?<![-\w])--[a-z-]+", text.partition('edgewright gate "$MODEL"')[2]))
+    assert used == {"--baseline", "--goal", "--undecided", "--junit", "--summary"}
+    assert used <= known
+    names = set(re.findall(r"inputs\.(\w+)", text))
+    assert names == set(re.findall(r"^  (\w+):$", text.partition("\nruns:")[0], re.MULTILINE))
+
+
+@pytest.mark.slow  # fifteen processes
+def test_the_example_runs(folder: Path) -> None:
+    bin_folder = folder / "bin"
+    bin_folder.mkdir()
+    program = bin_folder / "edgewright"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edgewright "$@"\n')
+    program.chmod(0o755)
+    environ = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PROCESSES": "2"}
+    environ.pop("GITHUB_STEP_SUMMARY", None)
+    work = folder / "try"
+    work.mkdir()
+    done = subprocess.run(["sh", ROOT / "examples/ci_gate.sh"], cwd=work, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (work / "gate.xml").is_file()
+    assert "### Gate passed" in (work / "summary.md").read_text()
