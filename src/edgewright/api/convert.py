@@ -47,7 +47,7 @@ def analyze(model: Any, **options: Unpack[AnalyzeOptions]) -> AnalyzeResult:
         return call.finish(AnalyzeResult(analysis), None)
 
 
-@accept(CompileOptions, CompilePlan, output=OUTPUT, bisect=False)
+@accept(CompileOptions, CompilePlan, bisect=False)
 def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
     """Convert a model into artifacts for every runtime, and check that their outputs match the source model.
 
@@ -74,9 +74,14 @@ def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
         (path,) = call.write_models(model, as_onnx=False)
         plan = plan_compile(path, call.given)
         with call.open_workspace() as workspace:
-            output, bisect = Path(call.given.get("output", OUTPUT)), call.given.get("bisect", False)
-            report, error = compile_all(plan, output, workspace, bisect=bisect)
+            output, bisect = call.given.get("output") or _name_output(path), call.given.get("bisect", False)
+            report, error = compile_all(plan, Path(output), workspace, bisect=bisect)
         return call.finish(CompileResult(report), error)
+
+
+def _name_output(model: str) -> str:
+    """Return the default folder of a model's artifacts: `m-artifacts` for `m.onnx` and `m.py:build`."""
+    return f"{Path(model.partition('.py:')[0]).stem}-artifacts"
 
 
 @accept(QuantizeOptions, QuantizePlan, output=OUTPUT)

@@ -69,7 +69,7 @@ class CompileOptions(CallOptions, total=False):
 
     runtime: Words
     precision: Words
-    output: AnyPath
+    output: AnyPath | None
     shape: Pairs
     weights: AnyPath | None
     option: Pairs

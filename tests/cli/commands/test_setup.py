@@ -68,6 +68,7 @@ def test_without_arguments_the_next_step_is_shown(call: Call, folder: Path) -> N
     assert call("init", model).code == 0
     assert "Next: edgewright compile MODEL\n" in call().out
     assert call("compile", model, "--runtime", "onnxruntime", "--no-check").code == 0
+    assert [path.name for path in folder.glob("digits-artifacts/*.onnx")] == ["digits-onnxruntime-fp32.onnx"]
     then = call()
     assert "Next: edgewright benchmark digits-artifacts\n" in then.out
     assert then.rows()[3]["command"] == "edgewright quantize digits.onnx --task task.toml --data DATA"

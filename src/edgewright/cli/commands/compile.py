@@ -25,7 +25,7 @@ MAX_LINES = 6
 @click.option(
     "--precision", type=WORDS, multiple=True, help="Precisions, comma-separated: fp32, fp16; default: the model's own."
 )
-@click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder of the artifacts.")
+@click.option("-o", "--output", type=PATH, help="Output folder; default: m-artifacts for m.onnx.")
 @click.option(
     "--shape",
     "shapes",
