@@ -82,6 +82,7 @@ def test_a_failed_gate_has_the_result(folder: Path) -> None:
     [
         ({"runtme": "litert"}, r"benchmark\(\) has no keyword 'runtme'", "use runtime="),
         ({"shape": "x=a"}, "--shape: 'x=a' is not NAME=SIZES", "help"),
+        ({"fix": "x=a"}, "--fix: 'x=a' is not NAME=VALUE", "help"),
         ({"affinity": "a"}, "--affinity: 'a' is not a list of processors", "help"),
         ({"inputs": [1, 2]}, "the inputs have no names", "file"),
     ],
@@ -93,6 +94,9 @@ def test_wrong_keywords(folder: Path, keywords: dict[str, Any], what: str, hint:
 
 
 def test_values_may_be_text_or_objects(folder: Path) -> None:
+    for fix in ("z=1", ["z=1"], {"z": 1}, {"z": np.ones(2)}):
+        with pytest.raises(InputError, match="--fix z: no model has this input"):
+            edgewright.benchmark("m.pretend", fix=fix, **QUICK)
     for shape in ("x=1,2", ["x=1,2"], {"x": (1, 2)}):
         with pytest.raises(InputError, match="--shape x: no model has this input"):
             edgewright.benchmark("m.pretend", shape=shape, **QUICK)

@@ -28,7 +28,7 @@ from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import BenchmarkPlan, Candidate, encode_plan, hash_plan
 from tests.bench.quick import make_plan
 from tests.models.artifact_records import put_artifact
-from tests.models.onnx_files import write_conv_net, write_many_outputs
+from tests.models.onnx_files import node, value, write_conv_net, write_many_outputs, write_onnx
 
 
 def model_of(name: str, kind: str) -> Model:
@@ -263,6 +263,24 @@ def test_shapes_and_inputs_that_fit_no_model(tmp_path: Path) -> None:
         resolve_plan(make_plan(model, shapes={"x": (1 << 50, 3, 8, 8)}))
     catch_error(InputError, resolve_plan, make_plan(model, inputs=str(tmp_path / "absent.npz")))
     catch_error(InputError, resolve_plan, make_plan(model, inputs=str(tmp_path)))
+
+
+def test_fixed_values_are_not_generated(tmp_path: Path) -> None:
+    inputs = [value("x", ["n", 2]), value("k", [1], "INT64")]
+    nodes = [node("Cast", ["k"], ["c"], to=1), node("Mul", ["x", "c"], ["y"])]
+    model = str(write_onnx(tmp_path / "m.onnx", nodes, inputs, [value("y", ["n", 2])]))
+    free = make_plan(model, shapes={"x": (1, 2)})
+    plan = replace(free, fixed={"k": (16000,)})
+    feeds, others = (make_model_feeds(read_model(Path(model)), one) for one in (plan, free))
+    assert feeds["k"].tolist() == [16000]
+    np.testing.assert_array_equal(feeds["x"], others["x"])
+    np.savez(tmp_path / "x.npz", x=feeds["x"])
+    plan = replace(plan, inputs=str(tmp_path / "x.npz"))
+    assert make_model_feeds(read_model(Path(model)), plan)["k"].tolist() == [16000]
+    error = catch_error(InputError, resolve_plan, replace(free, fixed={"z": (1,)}))
+    assert "--fix z: no model has this input" in error.what
+    for numbers, what in (((0.5,), "whole number"), ((1, 2), "1 value"), ((2**63,), "whole number")):
+        assert what in catch_error(InputError, resolve_plan, replace(free, fixed={"k": numbers})).try_this
 
 
 def test_only_free_sizes_are_sent_to_the_runtime(tmp_path: Path) -> None:

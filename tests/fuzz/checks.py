@@ -13,7 +13,7 @@ import edgewright
 from edgewright.bench.feeds import make_feeds, resolve_shapes
 from edgewright.errors import EdgewrightError, InputError, ModelError, RuntimeMissing
 from edgewright.formats.files import read_graph, read_model
-from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.formats.onnx.normalize.source import prepare_onnx
 from edgewright.schema.model import Model
 from edgewright.store.store import Store, open_store
 from edgewright.web.server.access import AccessRules

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.formats.onnx.normalize.source import prepare_onnx
 from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes import openvino
 from edgewright.runtimes.wire import Compiled, CompileRequest

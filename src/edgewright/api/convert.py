@@ -31,7 +31,7 @@ def analyze(model: Any, **options: Unpack[AnalyzeOptions]) -> AnalyzeResult:
 
     Raises:
         ModelError: the model cannot be read.
-        InputError: `shape` does not fit the model.
+        InputError: `shape` or `fix` does not fit the model.
 
     Example:
         >>> import edgewright
@@ -43,7 +43,7 @@ def analyze(model: Any, **options: Unpack[AnalyzeOptions]) -> AnalyzeResult:
         (path,) = call.write_models(model)
         words = to_words(call.given.get("runtime"))
         shapes = convert("shape", call.given.get("shapes"), to_shapes)
-        analysis = run_analysis(Path(path), shapes, words, call.progress)
+        analysis = run_analysis(Path(path), shapes, words, call.progress, fixed=call.given.get("fixed", {}))
         return call.finish(AnalyzeResult(analysis), None)
 
 

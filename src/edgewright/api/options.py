@@ -20,7 +20,7 @@ PlanT = TypeVar("PlanT", bound=Struct)
 AnyPath = str | Path
 Numbers = str | Sequence[int] | None
 # Options whose plan field has another name.
-FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes"}
+FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes", "fix": "fixed"}
 
 
 class CallOptions(TypedDict, total=False):
@@ -50,6 +50,7 @@ class BenchmarkOptions(CallOptions, total=False):
     interleave: str
     inputs: Any
     shape: Pairs
+    fix: Pairs
     seed: int
     option: Pairs
     warmup_seconds: float
@@ -71,6 +72,7 @@ class CompileOptions(CallOptions, total=False):
     precision: Words
     output: AnyPath | None
     shape: Pairs
+    fix: Pairs
     weights: AnyPath | None
     option: Pairs
     check: bool
@@ -142,6 +144,7 @@ class QuantizeOptions(TrainingOptions, total=False):
     force: bool
     integer_io: bool
     qat: bool
+    fix: Pairs
     inputs: Any
 
 
@@ -203,6 +206,7 @@ class AnalyzeOptions(CallOptions, total=False):
 
     runtime: Words
     shape: Pairs
+    fix: Pairs
     inputs: Any
 
 

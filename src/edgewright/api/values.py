@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from edgewright.errors import UsageError
@@ -52,6 +53,32 @@ def _parse_axes(text: str) -> tuple[str, Axes]:
     except ValueError:
         return "", ()
     return ("", ()) if any(size < 1 for axis in axes for size in axis) else (name, axes)
+
+
+def parse_fixed(text: str) -> tuple[str, tuple[int | float, ...]]:
+    """Return the input's name and its numbers from `NAME=16000`, `NAME=0.5,1.5` or `NAME=true`."""
+    name, _, numbers = text.rpartition("=")
+    try:
+        values = tuple(map(_parse_number, numbers.split(",")))
+    except ValueError:
+        values = ()
+    if not name or not values:
+        raise ValueError(f"'{text}' is not NAME=VALUE with numbers, such as sr=16000 or gain=0.5,1.5")
+    return name, values
+
+
+def _parse_number(text: str) -> int | float:
+    """Return a finite number; true and false are 1 and 0. Raises ValueError."""
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return int(word == "true")
+    try:
+        return int(word)
+    except ValueError:
+        number = float(word)
+    if not isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 def parse_affinity(text: str) -> tuple[int, ...]:
@@ -113,6 +140,18 @@ def to_shapes(value: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(map(int, sizes)) for name, sizes in _to_pairs(value, parse_shape)}
 
 
+def _to_fixed(value: Any) -> dict[str, tuple[int | float, ...]]:
+    """Return the numbers of fixed inputs by their names, from text, numbers, or arrays."""
+    return {name: _list_numbers(numbers) for name, numbers in _to_pairs(value, parse_fixed)}
+
+
+def _list_numbers(value: Any) -> tuple[int | float, ...]:
+    value = value.ravel().tolist() if hasattr(value, "ravel") else value
+    if isinstance(value, int | float):
+        value = [value]
+    return tuple(int(one) if isinstance(one, int) else float(one) for one in value)
+
+
 def to_shape_choices(value: Any) -> list[tuple[str, Axes]]:
     """Return the alternatives of each axis by the name of the input."""
     pairs = _to_pairs(value, parse_shape_choice)
@@ -139,6 +178,7 @@ def _to_pairs(value: Any, parse: Any) -> Iterable[tuple[str, Any]]:
 CONVERTERS: dict[str, Any] = {
     "tag": to_tags,
     "option": _to_settings,
+    "fix": _to_fixed,
     "affinity": lambda value: parse_affinity(value) if isinstance(value, str) else tuple(value),
     "indices": lambda value: parse_indices(value) if isinstance(value, str) else tuple(value),
     "fail_on_fallback": parse_percent,

@@ -16,6 +16,7 @@ from edgewright.schema.model import Signature, TensorSpec
 
 BLOCK = 1 << 20  # elements drawn at once, since numpy draws in double precision
 MAX_NPZ_BYTES = 2**60  # represents no limit
+MAX_FIXED = 4096  # elements of an input with a fixed value; sizes and conditions follow from smaller ones
 MAX_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
@@ -24,12 +25,19 @@ INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
 Array = NDArray[Any]
 
 
-def resolve_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+def resolve_shapes(
+    signature: Signature, shapes: Mapping[str, Sequence[int]], *, may_override: bool = False
+) -> dict[str, tuple[int, ...]]:
     """Return the full shape of every input.
+
+    Args:
+        may_override: whether a size in `shapes` may differ from a fixed one of the model.
 
     Raises InputError for a dynamic dimension without a size in `shapes`, or a size that contradicts the model.
     """
-    return {spec.name: _resolve_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
+    return {
+        spec.name: _resolve_shape(spec, shapes.get(spec.name), may_override=may_override) for spec in signature.inputs
+    }
 
 
 def fix_batch(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -48,7 +56,7 @@ def describe_batch(name: str) -> str:
     return f"the free batch of input '{name}' is 1; --shape {name}=SIZES sets another"
 
 
-def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
+def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None, *, may_override: bool) -> tuple[int, ...]:
     known = tuple(size for size in spec.shape if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):
         return known
@@ -61,15 +69,71 @@ def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, 
             f"its shape is {_show_shape(spec.shape)}",
             f"set them with --shape {spec.name}={','.join(guess_sizes(spec.shape))}",
         )
-    if len(given) != len(spec.shape) or any(
-        isinstance(w, int) and w != g for w, g in zip(spec.shape, given, strict=True)
-    ):
+    if len(given) != len(spec.shape) or (not may_override and has_other_sizes(spec, given)):
         raise InputError(
             f"--shape {spec.name}={','.join(map(str, given))} does not fit the model",
             f"the model's shape is {_show_shape(spec.shape)}",
-            "keep the fixed sizes",
+            f"give {len(spec.shape)} sizes" if len(given) != len(spec.shape) else "keep the fixed sizes",
         )
     return tuple(given)
+
+
+def has_other_sizes(spec: TensorSpec, given: Sequence[int]) -> bool:
+    """Return whether a size differs from a fixed one of the model."""
+    return any(isinstance(size, int) and size != one for size, one in zip(spec.shape, given, strict=True))
+
+
+def make_fixed(
+    signature: Signature, shapes: Mapping[str, Sequence[int]], fixed: Mapping[str, Sequence[int | float]]
+) -> dict[str, Array]:
+    """Return the arrays of inputs with a fixed value.
+
+    Args:
+        shapes: of inputs with dynamic dimensions.
+        fixed: by the name of an input, one number for all its elements, or one for each.
+
+    Raises InputError for a name that is no input, and for numbers that do not fit the input.
+    """
+    specs = {spec.name: spec for spec in signature.inputs}
+    if unexpected := fixed.keys() - specs.keys():
+        raise InputError(
+            f"--fix {min(unexpected)}: the model has no such input",
+            f"the inputs are {', '.join(sorted(specs)) or 'none'}",
+            "use one of these names",
+        )
+    own = Signature(inputs=tuple(specs[name] for name in fixed), outputs=())
+    sizes = resolve_shapes(own, shapes, may_override=True)
+    return {name: _make_fixed_array(specs[name], sizes[name], values) for name, values in fixed.items()}
+
+
+def _make_fixed_array(spec: TensorSpec, shape: tuple[int, ...], values: Sequence[int | float]) -> Array:
+    given = f"--fix {spec.name}={','.join(map(str, values[:8]))}{',…' * (len(values) > 8)}"
+    count = prod(shape)
+    if count > MAX_FIXED:
+        why = f"the input has {count} elements, and up to {MAX_FIXED} can be fixed"
+        raise InputError(f"{given} cannot be used", why, "keep it as an input")
+    if len(values) not in (1, count):
+        why = f"the shape of the input is {_show_shape(shape)}"
+        raise InputError(
+            f"{given} does not fit the input", why, "give 1 value" + (f" or {count} values" if count > 1 else "")
+        )
+    if spec.dtype not in (*FLOATS, *INTS, "bool"):
+        why = f"the input has type {spec.dtype}, and only numbers can be fixed"
+        raise InputError(f"{given} cannot be used", why, "keep it as an input")
+    dtype = np.dtype(spec.dtype)
+    low, high = _list_bounds(dtype)
+    if any(not low <= value <= high or (dtype.kind != "f" and value != int(value)) for value in values):
+        kind = "number" if dtype.kind == "f" else "whole number"
+        why = f"the input has type {spec.dtype}"
+        raise InputError(f"{given} does not fit the input", why, f"give a {kind} from {low} to {high}")
+    return np.full(shape, values[0], dtype) if len(values) == 1 else np.array(values, dtype).reshape(shape)
+
+
+def _list_bounds(dtype: "np.dtype[Any]") -> tuple[float, float]:
+    if dtype.kind == "b":
+        return 0, 1
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return limits.min, limits.max
 
 
 def _show_shape(shape: Sequence[int | str]) -> str:

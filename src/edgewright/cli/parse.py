@@ -8,6 +8,7 @@ import click
 
 from edgewright.api.values import (
     parse_affinity,
+    parse_fixed,
     parse_indices,
     parse_percent,
     parse_shape,
@@ -49,3 +50,11 @@ WORDS, SHAPE, TAG = Parsed("words", parse_words), Parsed("shape", parse_shape), 
 AFFINITY, INDICES = Parsed("processors", parse_affinity), Parsed("indices", parse_indices)
 SHAPE_CHOICE = Parsed("shape", parse_shape_choice)
 PERCENT = Parsed("percent", parse_percent)
+FIXED = click.option(
+    "--fix",
+    "fixed",
+    type=Parsed("value", parse_fixed),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fixed value of an input, such as sr=16000.",
+)

@@ -6,7 +6,7 @@ from platform import system
 
 import msgspec
 
-from edgewright.bench.feeds import Array, make_feeds, read_feeds, read_shapes, resolve_shapes
+from edgewright.bench.feeds import Array, make_feeds, make_fixed, read_feeds, read_shapes, resolve_shapes
 from edgewright.errors import ConfigError, DeviceUnreachable, InputError, ModelNotFound, ModelUnreadable, UsageError
 from edgewright.formats.artifact_sets import choose_artifact, is_set, list_artifacts, read_set_model
 from edgewright.formats.artifacts import find_record, list_records
@@ -277,12 +277,13 @@ def expand_sets(paths: Sequence[str], shapes: Mapping[str, tuple[int, ...]], inp
 
 def check_shape_names(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
     names = {spec.name for model in models.values() for spec in read_source_signature(model).inputs}
-    if unexpected := plan.shapes.keys() - names:
-        raise InputError(
-            f"--shape {min(unexpected)}: no model has this input",
-            f"the inputs are {', '.join(sorted(names))}",
-            "use one of these names",
-        )
+    for flag, given in (("--shape", plan.shapes), ("--fix", plan.fixed)):
+        if unexpected := given.keys() - names:
+            raise InputError(
+                f"{flag} {min(unexpected)}: no model has this input",
+                f"the inputs are {', '.join(sorted(names))}",
+                "use one of these names",
+            )
 
 
 def read_source_signature(model: Model) -> Signature:
@@ -299,11 +300,14 @@ def make_model_feeds(model: Model, plan: BenchmarkPlan) -> dict[str, Array]:
 
 
 def _make_source_feeds(signature: Signature, plan: BenchmarkPlan) -> dict[str, Array]:
+    inputs = {spec.name: spec for spec in signature.inputs}
+    shapes = {name: shape for name, shape in plan.shapes.items() if name in inputs}
+    values = {name: numbers for name, numbers in plan.fixed.items() if name in inputs}
+    fixed = make_fixed(signature, shapes, values)
+    own = Signature(inputs=tuple(spec for name, spec in inputs.items() if name not in fixed), outputs=())
     if plan.inputs is not None:
-        return read_feeds(Path(plan.inputs), signature)
-    names = {spec.name for spec in signature.inputs}
-    shapes = resolve_shapes(signature, {name: shape for name, shape in plan.shapes.items() if name in names})
-    return make_feeds(signature, shapes, plan.seed)
+        return {**read_feeds(Path(plan.inputs), own), **fixed}
+    return {**make_feeds(own, resolve_shapes(own, shapes), plan.seed), **fixed}
 
 
 def expand_folders(paths: Sequence[str], runtimes: Sequence[str]) -> list[str]:

@@ -103,7 +103,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         source: path of the source model on the machine of the worker. An ONNX source has fixed shapes and a unique
-            name on every node (`formats/onnx/prepare.py`).
+            name on every node (`formats/onnx/normalize/source.py`).
         format: the source's format, one of `RuntimeInfo.compiles`.
         precision: fp32 keeps the source's types, even those of a quantized one.
         shapes: sizes of every input.

@@ -33,6 +33,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         interleave: `chunks` keeps the candidates of one round loaded and alternates between short chunks of samples;
             `processes` runs one process after the other, for devices without memory for two.
         shapes: sizes for dynamic dimensions.
+        fixed: values of inputs that are not generated: one for all elements, or one for each.
         inputs: path of an .npz with one array per input; None generates seeded inputs.
         seed: of the generated inputs.
         warmup_seconds: maximum duration of a process's warm-up.
@@ -53,6 +54,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     processes: int = 15
     interleave: Literal["chunks", "processes"] = "chunks"
     shapes: dict[str, tuple[int, ...]] = {}
+    fixed: dict[str, tuple[int | float, ...]] = {}
     inputs: str | None = None
     inputs_sha256: str = ""
     seed: int = 0
@@ -118,8 +120,9 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         source: path of the model; `FILE.py:FACTORY` for a torch model.
         weights: path of the weights of a torch factory's model.
         cells: in compile order.
-        shapes: sizes for dynamic dimensions.
+        shapes: sizes of inputs.
         sizes: `shapes` for each of several artifacts of a cell, which form a set; otherwise empty.
+        fixed: values of inputs that become constants: one for all elements, or one for each.
         check: whether the artifacts are run and compared with the source.
         samples: number of seeded inputs for the comparison.
         inputs: path of an .npz with one array per input, instead of seeded inputs.
@@ -135,6 +138,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cells: tuple[CompileCell, ...]
     shapes: dict[str, tuple[int, ...]] = {}
     sizes: tuple[dict[str, tuple[int, ...]], ...] = ()
+    fixed: dict[str, tuple[int | float, ...]] = {}
     check: bool = True
     samples: int = 8
     inputs: str | None = None
@@ -190,7 +194,8 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         eval_data: a separate test set.
         samples: number of calibration samples, used without their labels.
         seed: of their selection.
-        shapes: sizes for dynamic dimensions; by default those of the task.
+        shapes: sizes of inputs; by default those of the task.
+        fixed: values of inputs that become constants: one for all elements, or one for each.
         recipe: as TOML; empty to create one.
         max_drop: allowed drop of the metric, in points of a share, else in its own unit; None allows 1 point of a share
             and 1 % of any other metric.
@@ -217,6 +222,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     samples: int = 100
     seed: int = 0
     shapes: dict[str, tuple[int, ...]] = {}
+    fixed: dict[str, tuple[int | float, ...]] = {}
     recipe: str = ""
     max_drop: float | None = None
     measure: bool = True

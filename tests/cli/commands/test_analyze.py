@@ -67,7 +67,7 @@ def test_what_is_not_supported_is_an_answer(call: Call, tmp_path: Path) -> None:
     [
         (("--runtime", "nobody"), 2, "unknown runtime"),
         (("--shape", "z=1"), 2, "no such input"),
-        (("--shape", "x=1,3,9,9"), 2, "does not fit"),
+        (("--shape", "x=1,3,9"), 2, "does not fit"),
     ],
 )
 def test_bad_words(call: Call, model: Path, words: tuple[str, ...], code: int, what: str) -> None:

@@ -89,7 +89,11 @@ def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: P
         (("--samples", "0"), "--samples 0"),
         (("--inputs", "absent.npz"), "file not found"),
         (("--shape", "z=1"), "no such input"),
-        (("--shape", "x=1,3,9,9"), "does not fit"),
+        (("--shape", "x=1,3,9"), "does not fit"),
+        (("--fix", "x"), "'x' is not NAME=VALUE"),
+        (("--fix", "x=inf"), "is not NAME=VALUE"),
+        (("--fix", "z=1"), "no such input"),
+        (("--fix", "x=1,2"), "--fix x=1,2 does not fit"),
     ],
 )
 def test_bad_words(call: Call, model: Path, tmp_path: Path, words: tuple[str, ...], what: str) -> None:

@@ -8,9 +8,10 @@ import pytest
 from onnx import helper
 
 from edgewright.errors import ModelNotFound, ModelUnreadable, UsageError
-from edgewright.flows.analyze.flow import analyze, encode_analysis, read_graph
+from edgewright.flows.analyze.flow import analyze, encode_analysis
 from edgewright.flows.analyze.partitions import OperatorItem, count_partitions, link_operators, make_item
 from edgewright.flows.analyze.report import Analysis, RuntimeReport, UnitReport
+from edgewright.flows.analyze.source import read_graph
 from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode
 from edgewright.limits import ResourceBudget
 from edgewright.runtimes.support import CheckedOperator

@@ -443,3 +443,59 @@ def test_a_full_disk_is_no_failed_conversion(tiny_disk: Path, model: Path, devic
     assert {one.state for one in report.artifacts} == {"failed"}
     assert store.list_runs() == []
     assert sorted(path.name for path in tiny_disk.rglob("*")) == ["filler", "out"]
+
+
+def write_dead_branch(path: Path) -> Path:
+    """x float32[n,m]: its second branch is valid for m = 1 only, and not run if `sr` is 16000."""
+
+    def branch(nodes: list[onnx.NodeProto], end: str, *constants: onnx.TensorProto) -> onnx.GraphProto:
+        return onnx.helper.make_graph(nodes, "branch", [], [value(end, ["n", 4])], constants)
+
+    axes = constant("axes", [1], np.int64)
+    narrow = [node("Squeeze", ["x", "axes"], ["s"]), node("Unsqueeze", ["s", "axes"], ["u"])]
+    nodes = [
+        node("Equal", ["sr", "k16"], ["c"], "is16k"),
+        node(
+            "If", ["c"], ["y"], "if",
+            then_branch=branch([node("MatMul", ["x", "w"], ["a"], "wide")], "a", weights("w", 24, 4)),
+            else_branch=branch(
+                [*narrow, node("MatMul", ["u", "w"], ["b"], "narrow")], "b", weights("w", 1, 4), axes
+            ),
+        ),
+    ]  # fmt: skip
+    inputs = [value("x", ["n", "m"]), value("sr", [], "INT64")]
+    return write_onnx(path, nodes, inputs, [value("y", ["n", 4])], [constant("k16", 16000, np.int64)])
+
+
+def test_a_fixed_input_is_no_input_of_the_artifact(device: LocalDevice, store: Store, tmp_path: Path) -> None:
+    source = write_dead_branch(tmp_path / "m.onnx")
+    cells = cell("onnxruntime"), cell("litert")
+    report, error = compile_here(
+        source, tmp_path / "out", device, store, *cells, shapes={"x": (1, 24)}, fixed={"sr": (16000,)}
+    )
+    assert error is None
+    assert [one.state for one in report.artifacts] == ["ok", "ok"]
+    assert all(one.numerics and one.numerics.sqnr_db > 100 for one in report.artifacts)
+    record = find_record(Path(str(report.artifacts[0].path)))
+    assert record
+    assert [spec.name for spec in record.source.signature.inputs] == ["x"]
+    assert "input 'sr' is the constant 16000" in record.notes
+
+
+def test_the_reference_runs_the_file_with_free_sizes(device: LocalDevice, store: Store, tmp_path: Path) -> None:
+    source, inputs = write_dead_branch(tmp_path / "m.onnx"), tmp_path / "in.npz"
+    np.savez(inputs, x=np.ones((1, 24), np.float32), sr=np.int64(16000))
+    report, _ = compile_here(source, tmp_path / "out", device, store, shapes={"x": (1, 24)}, inputs=str(inputs))
+    assert report.artifacts[0].state == "unsupported"  # by the artifact, whose sizes are fixed
+    assert "--fix sr=VALUE" in report.artifacts[0].try_this
+
+
+def test_other_sizes_than_those_of_the_file(device: LocalDevice, store: Store, tmp_path: Path) -> None:
+    source = write_conv_net(tmp_path / "m.onnx", batch=10)
+    report, error = compile_here(source, tmp_path / "out", device, store, shapes={"x": (1, 3, 12, 12)})
+    assert error is None
+    assert report.artifacts[0].numerics
+    assert report.artifacts[0].numerics.sqnr_db > 100
+    assert "the reference is the source file with these sizes" in report.artifacts[0].notes[0]
+    with pytest.raises(InputError, match="does not run with these sizes"):
+        compile_here(source, tmp_path / "out", device, store, shapes={"x": (1, 4, 8, 8)})

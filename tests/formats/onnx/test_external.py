@@ -15,7 +15,7 @@ import edgewright
 from edgewright.errors import ExternalDataMissing, LimitReached, ModelError, ModelUnreadable
 from edgewright.formats.files import read_model
 from edgewright.formats.onnx.external import BITS, check_external, external_tensors, needs_data_file
-from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.formats.onnx.normalize.source import prepare_onnx
 from edgewright.formats.onnx.submodel import SubmodelExtractor
 from edgewright.formats.onnx.typing_process import read_typed
 from edgewright.formats.typed_graph import BITS as BITS_BY_NAME

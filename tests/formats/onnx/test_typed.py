@@ -110,7 +110,7 @@ def test_dequantized_weights_are_constant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shapes", "what"),
-    [({"z": (1,)}, "no such input"), ({"x": (1, 3, 8)}, "not fit"), ({"x": (1, 3, 9, 9)}, "not fit")],
+    [({"z": (1,)}, "no such input"), ({"x": (1, 3, 8)}, "not fit")],
 )
 def test_shapes_that_do_not_fit(tmp_path: Path, shapes: dict[str, tuple[int, ...]], what: str) -> None:
     path = write_conv_net(tmp_path / "m.onnx")

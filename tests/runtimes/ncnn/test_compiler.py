@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.formats.onnx.normalize.source import prepare_onnx
 from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes import ncnn
 from edgewright.runtimes.contract import NotConvertible

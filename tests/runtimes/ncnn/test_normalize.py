@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from edgewright.formats.onnx.normalize.source import prepare_onnx
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.normalize import normalize_model, read_model
 from edgewright.runtimes.ncnn.probe import run_all_tensors
@@ -183,7 +184,10 @@ def test_what_only_looks_like_a_gelu_stays(tmp_path: Path) -> None:
 
 def test_an_old_opset_is_brought_up(tmp_path: Path) -> None:
     nodes = [node("Squeeze", ["x"], ["s"], axes=[0]), node("ReduceSum", ["s"], ["y"], axes=[1])]
-    check(write_onnx(tmp_path / "m.onnx", nodes, ROWS, Y, opset=11))
+    path = write_onnx(tmp_path / "m.onnx", nodes, ROWS, Y, opset=11)
+    with pytest.raises(NotConvertible, match="opset 11"):
+        check(path)
+    check(prepare_onnx(path, {}, tmp_path / "to.onnx"))
 
 
 def test_one_axis_is_an_attribute(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.calls import call_api
-from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.parse import FIXED, PATH, SHAPE, WORDS
 from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_table
 
 if TYPE_CHECKING:
@@ -34,14 +34,16 @@ EVERYWHERE = "all"
     type=SHAPE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Shape of a dynamic input, such as x=1,3,224,224.",
+    help="Shape of an input, such as x=1,3,224,224.",
 )
+@FIXED
 @click.option("--layers", is_flag=True, help="Also list the costs of every operator.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.analysis/1).")
 def analyze(
     model: str,
     runtime: tuple[list[str], ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    fixed: tuple[tuple[str, tuple[int | float, ...]], ...],
     layers: bool,
     as_json: bool,
 ) -> None:
@@ -52,7 +54,7 @@ def analyze(
     """
     from edgewright.api.convert import analyze as examine
 
-    result, _ = call_api(examine, model, shape=shapes, runtime=runtime)
+    result, _ = call_api(examine, model, shape=shapes, fix=fixed, runtime=runtime)
     if as_json:
         print_json(result.report)
         return

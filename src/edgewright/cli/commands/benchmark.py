@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
-from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS
+from edgewright.cli.parse import AFFINITY, FIXED, PATH, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.rendering.output import print_json
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     metavar="NAME=SIZES",
     help="Shape of a dynamic input, such as x=1,3,224,224.",
 )
+@FIXED
 @click.option("--seed", default=0, help="Seed of the random inputs.")
 @click.option(
     "-p",

@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
 from edgewright.cli.code import check_task_folder
-from edgewright.cli.parse import PATH, SHAPE_CHOICE, WORDS
+from edgewright.cli.parse import FIXED, PATH, SHAPE_CHOICE, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ MAX_LINES = 6
     type=SHAPE_CHOICE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Shape of a dynamic input, such as x=1,3,224,224; x=1,3,48,160|320 compiles one artifact for each size.",
+    help="Shape of an input, such as x=1,3,224,224; x=1,3,48,160|320 compiles one artifact for each size.",
 )
+@FIXED
 @click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option(
     "-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Compiler option, such as litert.io=source."

@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
 from edgewright.cli.code import allow_code, check_code
-from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.parse import FIXED, PATH, SHAPE, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_table
 from edgewright.cli.training import (
     TRAINING_SETTINGS,
@@ -63,8 +63,9 @@ MAX_NODES = 10
     type=SHAPE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Shape of a dynamic input; default: from the task.",
+    help="Shape of an input; default: from the task.",
 )
+@FIXED
 @click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option("--measure/--no-measure", default=True, help="Benchmark the artifacts against the float model.")
 @click.option("--force", is_flag=True, help="Keep artifacts that are slower than float.")

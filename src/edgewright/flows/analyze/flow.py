@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
 
-from edgewright.errors import LimitReached, ModelUnreadable, UsageError
+from edgewright.errors import LimitReached, UsageError
 from edgewright.flows.analyze.partitions import (
     LinkedOperators,
     count_partitions,
@@ -17,18 +18,16 @@ from edgewright.flows.analyze.partitions import (
 )
 from edgewright.flows.analyze.report import (
     Analysis,
-    AnalyzedModel,
     Rewrite,
     RuntimeReport,
     SupportFinding,
     SupportState,
     UnitReport,
 )
+from edgewright.flows.analyze.source import FixedValues, describe_model, prepare_analysis, read_graph
 from edgewright.formats.costs import measure_costs
-from edgewright.formats.files import get_format_title, hash_files, sniff
 from edgewright.formats.memory_estimate import check_memory
-from edgewright.formats.onnx.typed import measure_file, read_onnx_graph
-from edgewright.formats.tflite.typed import read_tflite_graph
+from edgewright.formats.onnx.typed import measure_file
 from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import ResourceBudget, read_budget
 from edgewright.runtimes.litert.dry_run import DryRun, plan_file
@@ -44,6 +43,7 @@ from edgewright.runtimes.support import (
     read_table,
 )
 from edgewright.runtimes.table import TABLE, find_runtime
+from edgewright.system.temporary import TemporaryFolder
 
 Progress = Callable[[str], None]
 DRY_RUN_SHARE = 0.4  # share of the remaining time that is reserved for the runtimes that follow
@@ -55,35 +55,44 @@ def analyze(
     runtimes: Sequence[str],
     progress: Progress,
     budget: ResourceBudget | None = None,
+    *,
+    fixed: FixedValues = MappingProxyType({}),
 ) -> Analysis:
     """Analyze an ONNX or a TFLite file for the named runtimes, or for all of them.
 
     Runtimes that the time budget does not reach are reported as unknown. The default budget is read from the
-    environment and grows with the file's size.
+    environment and grows with the file's size. The figures are those of the graph that `compile` converts.
+
+    Args:
+        shapes: of inputs.
+        fixed: values of inputs that become constants: one for all elements, or one for each.
 
     Raises:
         ModelNotFound, ModelUnreadable, ExternalDataMissing: the file cannot be read.
-        InputError: `shapes` do not fit.
+        InputError: `shapes` or `fixed` do not fit.
         LimitReached: reading takes more than the budget allows.
         UsageError: a runtime is unknown.
     """
     chosen, began = _choose_runtimes(runtimes), monotonic()
     budget = budget or read_budget().for_files(measure_file(path))
     progress(f"{path.name}: reading")
-    graph = read_graph(path, shapes, budget)
-    progress(f"{path.name}: counting")
-    costs = measure_costs(graph)
-    source = link_operators([make_item(graph, node) for node in graph.computing()])
-    reports = []
-    for name in chosen:
-        progress(f"{path.name}: {name}")
-        left = budget.after(monotonic() - began)
-        try:
-            reports.append(_report_runtime(name, path, graph, source, left))
-        except LimitReached as error:
-            reports.append(_make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
+    with TemporaryFolder() as folder:
+        ready = prepare_analysis(path, shapes, fixed, folder)
+        own = {name: sizes for name, sizes in shapes.items() if name not in fixed}
+        graph = read_graph(ready, own, budget)
+        progress(f"{path.name}: counting")
+        costs = measure_costs(graph)
+        source = link_operators([make_item(graph, node) for node in graph.computing()])
+        reports = []
+        for name in chosen:
+            progress(f"{path.name}: {name}")
+            left = budget.after(monotonic() - began)
+            try:
+                reports.append(_report_runtime(name, ready, graph, source, left))
+            except LimitReached as error:
+                reports.append(_make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
     notes = (*_list_reading_notes(graph), *_list_memory_notes(graph, budget))
-    return Analysis(model=_describe_model(path, graph), notes=notes, costs=costs, runtimes=tuple(reports))
+    return Analysis(model=describe_model(path, graph), notes=notes, costs=costs, runtimes=tuple(reports))
 
 
 def _choose_runtimes(words: Sequence[str]) -> list[str]:
@@ -98,38 +107,6 @@ def _choose_runtimes(words: Sequence[str]) -> list[str]:
                 "remove it",
             )
     return names
-
-
-def read_graph(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget) -> TypedGraph:
-    match kind := sniff(path):
-        case "onnx":
-            return read_onnx_graph(path, shapes, budget)
-        case "tflite":
-            return read_tflite_graph(path, shapes)
-    raise ModelUnreadable(
-        f"{path} cannot be analyzed",
-        f"it is {get_format_title(kind)}",
-        "analyze the ONNX or TFLite file that it was converted from",
-    )
-
-
-def _describe_model(path: Path, graph: TypedGraph) -> AnalyzedModel:
-    files = [path, *(path.parent / name for name in graph.data_files)]
-    return AnalyzedModel(
-        path=str(path),
-        name=path.name,
-        format=graph.format,
-        sha256=hash_files(files),
-        bytes=sum(file.stat().st_size for file in files),
-        precision=graph.precision,
-        opset=graph.opset,
-        domains=graph.domains,
-        signature=graph.signature,
-        shapes=graph.shapes,
-        assumed=graph.assumed,
-        operators=len(graph.nodes),
-        folded=len(graph.nodes) - len(graph.computing()),
-    )
 
 
 def _list_reading_notes(graph: TypedGraph) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from edgewright.flows.evaluate.inference import infer
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import read_artifact
 from edgewright.formats.memory_estimate import check_file_memory
+from edgewright.formats.neighbors import find_producers, find_upstream
 from edgewright.limits import read_budget
 from edgewright.runtimes.table import RuntimeInfo, find_runtime
 from edgewright.schema.artifact import Artifact, IoMap, Numerics
@@ -328,12 +329,23 @@ def _report_failure(
         seconds=seconds,
         state="unsupported" if unsupported else "failed",
         reason=str(error),
-        try_this=error.try_this,
+        try_this="; ".join(filter(None, (_suggest_fixing(job) if unsupported else "", error.try_this))),
         numerics=numerics,
     )
     if isinstance(error, OutputError | StoreError):
         return report, error
     return _save_run(report, None, started, job)[0], error
+
+
+def _suggest_fixing(job: CompileJob) -> str:
+    """Return the option for inputs of one element on which the choice of a branch depends; empty if there are none."""
+    graph = job.source.graph
+    conditions = [node.inputs[0] for node in graph if node.op == "If" and node.inputs]
+    upstream = find_upstream(conditions, find_producers(graph))
+    read = {*conditions, *(name for node in upstream for name in node.inputs)}
+    inputs = [spec for spec in job.source.signature.inputs if spec.name in read]
+    names = [f"--fix {spec.name}=VALUE" for spec in inputs if all(size == 1 for size in spec.shape)]
+    return f"{' '.join(names)} makes what decides a branch constant" if names else ""
 
 
 def _record_run(report: CellReport, record: Artifact | None, started: str, job: CompileJob) -> CellReport:

@@ -1,21 +1,41 @@
 """Source models: the file as given, and the files that converters read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import check_size, describe_batch, fix_batch, make_feeds, read_feeds, resolve_shapes
+from edgewright.bench.feeds import (
+    check_size,
+    describe_batch,
+    fix_batch,
+    has_other_sizes,
+    make_feeds,
+    make_fixed,
+    read_feeds,
+    resolve_shapes,
+)
 from edgewright.devices.protocol import Device
-from edgewright.errors import InputError, LimitReached, ModelNotConvertible, ModelNotFound, UsageError, WorkerTimeout
+from edgewright.errors import (
+    InputError,
+    LimitReached,
+    ModelNotConvertible,
+    ModelNotFound,
+    ModelRejected,
+    UsageError,
+    WorkerError,
+    WorkerTimeout,
+)
 from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.files import hash_file, read_graph, read_model
 from edgewright.formats.memory_estimate import check_file_memory
-from edgewright.formats.onnx.prepare import prepare_onnx, remove_file_exporter_metadata
+from edgewright.formats.onnx.normalize.source import prepare_onnx, resize_inputs
+from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
 from edgewright.formats.onnx.typed import measure_file
 from edgewright.formats.tflite.to_onnx.read import convert_tflite, explain_rejected
 from edgewright.limits import read_budget
@@ -29,6 +49,7 @@ from edgewright.system.memory_limit import supports_limit
 Array = NDArray[Any]
 TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
 REFERENCE_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+MAX_NOTE = 200  # characters
 QDQ_PRECISIONS = ("w8a8", "w8a16", "w4a8")
 # With optimizations, ONNX Runtime 1.31 also rounds float weights between rounded activations, with one
 # scale per tensor (WeightBiasQuantization).
@@ -39,14 +60,17 @@ class PreparedSource(NamedTuple):
     """A source ready for conversion.
 
     Attributes:
-        model: for the converters, with all shapes fixed.
-        shapes: of every input.
+        model: for the converters, with all shapes fixed and without the inputs that have a fixed value.
+        shapes: of every input of `model`.
         files: path by format: `onnx` unless it cannot be converted to it, and `torch` or `tflite` if the user gave one.
         sha256: of the file that the user gave.
         name: of that file.
         format: of that file.
+        fixed: values of inputs of `reference` that `model` does not have.
+        overridden: the sizes that differ from those that the file fixes, as text; empty if there are none.
         notes: about the preparation.
-        reference: the model that gives the reference outputs if it is not `model`: the user's TFLite file.
+        reference: the model that gives the reference outputs if it is not `model`: the file that the user gave, or
+            with other sizes than those that it fixes, the file with these sizes.
         unread: why a TFLite file has no ONNX form.
     """
 
@@ -56,6 +80,8 @@ class PreparedSource(NamedTuple):
     sha256: str
     name: str
     format: str
+    fixed: Mapping[str, Array] = MappingProxyType({})
+    overridden: str = ""
     notes: tuple[str, ...] = ()
     reference: Model | None = None
     unread: ModelNotConvertible | None = None
@@ -109,12 +135,13 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
         exported, notes = _export_torch(plan, folder, device)
         if bare:
             remove_file_exporter_metadata(exported)
-        prepared = prepare_file(exported, plan.shapes, folder)
+        prepared = prepare_file(exported, plan.shapes, folder, plan.fixed)
         files = {**prepared.files, "torch": plan.source}
         name = Path(plan.source.partition(":")[0]).name
-        prepared = prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
+        prepared = prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch")
+        prepared = prepared._replace(notes=(*notes, *prepared.notes))
     else:
-        prepared = prepare_file(Path(plan.source), plan.shapes, folder)
+        prepared = prepare_file(Path(plan.source), plan.shapes, folder, plan.fixed)
     given = prepared.given
     if given.format == "tflite" or not supports_limit():  # otherwise the system's limit applies
         check_file_memory(Path(given.path), prepared.shapes, read_budget().for_files(given.bytes))
@@ -138,26 +165,69 @@ def _convert_tflite(prepared: PreparedSource, folder: Path) -> PreparedSource:
     return prepared._replace(model=read_model(to), files=files, reference=prepared.model)
 
 
-def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> PreparedSource:
-    """Fix the shapes of a file; a dynamic batch without a given size is 1, which is noted."""
+def prepare_file(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    folder: Path,
+    fixed: Mapping[str, Sequence[int | float]] = MappingProxyType({}),
+) -> PreparedSource:
+    """Fix the shapes and values of inputs; a dynamic batch without a given size is 1, which is noted."""
     model = read_model(path)
     _check_names(model, shapes)
     single = fix_batch(model.signature, shapes)
-    fixed = resolve_shapes(model.signature, {**shapes, **single})
-    if model.format == "onnx":
-        ready = prepare_onnx(path, fixed, folder / "source.onnx")
-        read = read_model(ready) if ready != path else model
-        files = {"onnx": str(ready.absolute())}
-    else:
-        read, files = model, {model.format: str(path.absolute())}
+    shapes, notes = {**shapes, **single}, tuple(map(describe_batch, single))
+    if model.format != "onnx":
+        return _take_as_given(model, path, resolve_shapes(model.signature, shapes), fixed)._replace(notes=notes)
+    sizes = resolve_shapes(model.signature, shapes, may_override=True)
+    arrays = make_fixed(model.signature, sizes, fixed)
+    other = [spec for spec in model.signature.inputs if has_other_sizes(spec, sizes[spec.name])]
+    overridden = ", ".join(f"{spec.name} is {list(sizes[spec.name])} instead of {list(spec.shape)}" for spec in other)
+    reference = read_model(resize_inputs(path, sizes, folder / "reference.onnx")) if other else model
+    ready = prepare_onnx(path, sizes, folder / "source.onnx", arrays)
     return PreparedSource(
-        model=read,
-        shapes=fixed,
+        model=read_model(ready) if ready != path else model,
+        shapes={name: shape for name, shape in sizes.items() if name not in arrays},
+        files={"onnx": str(ready.absolute())},
+        sha256=model.sha256,
+        name=path.name,
+        format=model.format,
+        reference=reference,
+        fixed=arrays,
+        overridden=overridden,
+        notes=(*notes, *_describe_preparation(arrays, overridden)),
+    )
+
+
+def resize_signature(signature: Signature, shapes: Mapping[str, tuple[int, ...]], fixed: Collection[str]) -> Signature:
+    """Return the signature with these sizes and without the fixed inputs."""
+    inputs = [spec for spec in signature.inputs if spec.name not in fixed]
+    resized = tuple(msgspec.structs.replace(spec, shape=shapes.get(spec.name, spec.shape)) for spec in inputs)
+    return msgspec.structs.replace(signature, inputs=resized)
+
+
+def _describe_preparation(fixed: Mapping[str, Array], overridden: str) -> tuple[str, ...]:
+    """Return notes for the artifacts' records."""
+    notes = [f"input '{name}' is the constant {array.tolist()}"[:MAX_NOTE] for name, array in fixed.items()]
+    if overridden:
+        notes.append(f"{overridden}: the reference is the source file with these sizes")
+    return tuple(notes)
+
+
+def _take_as_given(
+    model: Model, path: Path, shapes: dict[str, tuple[int, ...]], fixed: Mapping[str, Sequence[int | float]]
+) -> PreparedSource:
+    """Return a source whose inputs cannot be replaced by constants."""
+    if fixed:
+        why = f"the model's format is {model.format}; only inputs of ONNX and torch models can be fixed"
+        raise UsageError("--fix cannot be used with this model", why, "remove it")
+    files = {model.format: str(path.absolute())}
+    return PreparedSource(
+        model=model,
+        shapes=shapes,
         files=files,
         sha256=model.sha256,
         name=path.name,
         format=model.format,
-        notes=tuple(map(describe_batch, single)),
     )
 
 
@@ -264,7 +334,13 @@ def run_reference(
     least = min(timeout_s, budget.seconds)
     try:
         outputs, _ = infer(
-            model, None, REFERENCE_RUNTIMES[model.format], stack, device, options=options, timeout_s=least
+            model,
+            None,
+            REFERENCE_RUNTIMES[model.format],
+            _add_fixed(stack, prepared.fixed),
+            device,
+            options=options,
+            timeout_s=least,
         )
     except WorkerTimeout:
         if least == timeout_s:
@@ -273,13 +349,28 @@ def run_reference(
     except LimitReached as error:
         error.what = error.what.replace(Path(model.path).name, prepared.name)
         raise
+    except (ModelRejected, WorkerError) as error:
+        if not prepared.overridden:
+            raise
+        what = f"{prepared.name} does not run with these sizes: {prepared.overridden}"
+        raise InputError(what, error.why, "keep the sizes that the file fixes, or export it with these") from error
     return outputs
+
+
+def _add_fixed(stack: Mapping[str, Array], fixed: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the stacked inputs with the fixed values, repeated for every entry."""
+    count = len(next(iter(stack.values()))) if stack else 1
+    return {**stack, **{name: np.broadcast_to(array, (count, *array.shape)) for name, array in fixed.items()}}
 
 
 def describe_source(prepared: PreparedSource, reference: Mapping[str, Array]) -> SourceModel:
     """Return the source for an artifact's record; output shapes are those observed."""
     signature = prepared.given.signature
-    inputs = tuple(msgspec.structs.replace(spec, shape=prepared.shapes[spec.name]) for spec in signature.inputs)
+    inputs = tuple(
+        msgspec.structs.replace(spec, shape=prepared.shapes[spec.name])
+        for spec in signature.inputs
+        if spec.name not in prepared.fixed
+    )
     outputs = tuple(
         msgspec.structs.replace(spec, shape=reference[spec.name].shape[1:]) if spec.name in reference else spec
         for spec in signature.outputs

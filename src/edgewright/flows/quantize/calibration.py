@@ -108,3 +108,9 @@ def _trim_stacks(stacks: dict[str, Array], count: int, folder: Path, part: str) 
         np.save(files[name], stack[:count])
         whole.unlink()
     return files
+
+
+def read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a sample's inputs."""
+    sample = next(iter(data.read([index])))
+    return {name: array.shape for name, array in sample.feeds.items()}

@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,7 +19,14 @@ from edgewright.flows.compile.publication import (
     publish_artifact,
     raise_output_errors,
 )
-from edgewright.flows.compile.sources import check_float_onnx, check_onnx, hash_source, is_torch, prepare_source
+from edgewright.flows.compile.sources import (
+    check_float_onnx,
+    check_onnx,
+    hash_source,
+    is_torch,
+    prepare_source,
+    resize_signature,
+)
 from edgewright.flows.experiment.report import make_curve_pair
 from edgewright.flows.interrupts import offer_resume
 from edgewright.flows.quantize.acceptance import (
@@ -32,7 +39,7 @@ from edgewright.flows.quantize.acceptance import (
     measure_speed,
 )
 from edgewright.flows.quantize.attempts import NEXT, Attempt, list_next_setups, make_unsupported, merge_attempts
-from edgewright.flows.quantize.calibration import cache_calibration_data, choose_calibration_samples
+from edgewright.flows.quantize.calibration import cache_calibration_data, choose_calibration_samples, read_input_shapes
 from edgewright.flows.quantize.finetuning import (
     Finetuning,
     check_finetuning,
@@ -165,9 +172,14 @@ def _prepare_quantization(plan: QuantizePlan, work: Path, workspace: Workspace) 
             data, plan.samples, plan.seed, separate_evaluation=plan.eval_data is not None
         )
         _check_task_and_labels(plan, task, data)
-        shapes = plan.shapes or _read_input_shapes(data, indices[0])
+        shapes = plan.shapes or read_input_shapes(data, indices[0])
         source = CompilePlan(
-            source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
+            source=plan.source,
+            weights=plan.weights,
+            cells=(),
+            shapes=shapes,
+            fixed=plan.fixed,
+            timeout_s=plan.timeout_s,
         )
         prepared = prepare_source(source, work, device)
         check_float_onnx(prepared, "quantized")
@@ -202,18 +214,13 @@ def _check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> Non
         return
     model = read_model(Path(plan.source))
     check_onnx(model, "quantized")
-    signature = model.signature
+    signature = resize_signature(model.signature, plan.shapes, plan.fixed)
     check_task(task, signature)
     if plan.eval_data is None:
         check_labels(data, task, signature, split(len(data), plan.samples, plan.seed)[1])
         return
     with open_dataset(plan.eval_data, task, plan.code) as others:
         check_labels(others, task, signature, range(len(others)))
-
-
-def _read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
-    sample = next(iter(data.read([index])))
-    return {name: array.shape for name, array in sample.feeds.items()}
 
 
 def _compute_key(setup: QuantizeSetup, secret: str) -> str:

@@ -1,29 +1,9 @@
-"""Preparation of an ONNX model for converters: static input shapes, and a unique name on every node.
+"""Names of nodes, an exporter's metadata, and saving of a message."""
 
-Results and operators are not changed: converters need different
-rewrites.
-"""
-
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgewright.formats.onnx.external import load_external, needs_data_file
-from edgewright.formats.onnx.reader import parse_model
-
-
-def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> Path:
-    """Write the model with these input shapes and its weights to `to`, and return the path to be used.
-
-    It is `path` itself if nothing had to be changed. Weights of over 2 GB in total go into one file beside `to`.
-    """
-    model = parse_model(path)
-    changed = [_fix_inputs(model.graph, shapes), name_nodes(model.graph)]
-    if not any(changed):
-        return path
-    load_external(path, model)
-    save_model(model, to)
-    return to
+from edgewright.formats.onnx.external import needs_data_file
 
 
 def save_model(model: Any, to: Path) -> None:
@@ -31,31 +11,6 @@ def save_model(model: Any, to: Path) -> None:
 
     large = needs_data_file(model)
     onnx.save(model, str(to), save_as_external_data=large, location=f"{to.name}.data" if large else None)
-
-
-def _fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Write the shapes into the inputs, and remove other shapes with dynamic sizes; return whether any changed."""
-    changed = False
-    for value in graph.input:
-        dims = value.type.tensor_type.shape.dim
-        sizes = shapes.get(value.name)
-        if sizes is None or [dim.dim_value for dim in dims] == list(sizes):
-            continue
-        changed = True
-        for dim, size in zip(dims, sizes, strict=True):
-            dim.dim_value = size
-    if changed:
-        del graph.value_info[:]  # shapes of the dynamic model, which mislead converters
-        for value in graph.output:
-            _free_sizes(value)
-    return changed
-
-
-def _free_sizes(value: Any) -> None:
-    """Remove an output's named sizes, which now follow from the inputs."""
-    for dim in value.type.tensor_type.shape.dim:
-        if dim.HasField("dim_param"):
-            dim.Clear()
 
 
 def name_nodes(graph: Any) -> bool:

@@ -9,7 +9,13 @@ from typing import Any
 from edgewright.errors import ModelUnreadable
 from edgewright.formats.onnx.external import check_external, iterate_model_tensors
 from edgewright.formats.onnx.stored_weights import has_cast_weights
-from edgewright.formats.onnx.weightless import StrippedModel, load_without_weights, map_file, strip_weights
+from edgewright.formats.onnx.weightless import (
+    FileBytes,
+    StrippedModel,
+    load_without_weights,
+    map_file,
+    strip_weights,
+)
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
 from edgewright.schema.vocabulary import Precision
 
@@ -118,6 +124,21 @@ def map_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
     with _report_damage("the given bytes" if isinstance(model, bytes) else model):
         stripped = strip_weights(map_file(model))
         return _parse(stripped.message), stripped
+
+
+@contextmanager
+def open_model(path: Path) -> Iterator[tuple[Any, StrippedModel]]:
+    """Open a file, and yield the message without its large initializers, which are read from the file on request.
+
+    Raises ModelUnreadable.
+    """
+    with _report_damage(path):
+        file = path.open("rb")
+    with file:
+        with _report_damage(path):
+            stripped = strip_weights(FileBytes(file))
+            model = _parse(stripped.message)
+        yield model, stripped
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import InputError, ModelUnreadable
+from edgewright.errors import ModelUnreadable
 from edgewright.formats.isolated import answer_isolated
 from edgewright.formats.neighbors import order_nodes
 from edgewright.formats.onnx.attributes import (
@@ -23,6 +23,7 @@ from edgewright.formats.onnx.attributes import (
 from edgewright.formats.onnx.external import check_external, iterate_graph_tensors
 from edgewright.formats.onnx.fold import ConstantFolder, load_small
 from edgewright.formats.onnx.functions import inline_functions
+from edgewright.formats.onnx.normalize.inputs import check_sizes, clear_negative_sizes, override_sizes
 from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode, limit_count
@@ -101,46 +102,20 @@ def fix_input_sizes(
     graph: Any, names: set[str], shapes: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, tuple[Size, ...]], tuple[str, ...]]:
     """Write the sizes into the inputs; return them, and the inputs whose leading dynamic size became 1."""
-    if unknown := sorted(set(shapes) - names):
-        listed = ", ".join(sorted(names)) or "none"
-        raise InputError(
-            f"--shape {unknown[0]}: the model has no such input", f"inputs are {listed}", "use one of these names"
-        )
-    _clear_negative_sizes(graph)
+    check_sizes([value for value in graph.input if value.name in names], shapes)
+    clear_negative_sizes(graph)
+    override_sizes(graph, shapes)
     taken: dict[str, tuple[Size, ...]] = {}
     assumed, bound = [], dict[str, int]()
     for value in (value for value in graph.input if value.name in names):
         dims = value.type.tensor_type.shape.dim
         wanted = shapes.get(value.name)
-        if wanted is not None:
-            _check_fit(value, wanted)
-        elif len(dims) and not dims[0].HasField("dim_value"):
+        if wanted is None and len(dims) and not dims[0].HasField("dim_value"):
             wanted = [1, *([-1] * (len(dims) - 1))]
             assumed.append(value.name)
         taken[value.name] = _write_sizes(dims, wanted or [-1] * len(dims), bound)
     _forget_shapes(graph, bound)
     return taken, tuple(assumed)
-
-
-def _clear_negative_sizes(graph: Any) -> None:
-    """Make the sizes dynamic that a file writes as negative numbers (Paddle)."""
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_value < 0:
-                dim.Clear()
-
-
-def _check_fit(value: Any, wanted: Sequence[int]) -> None:
-    dims = value.type.tensor_type.shape.dim
-    own = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims]
-    if len(own) != len(wanted) or any(isinstance(o, int) and o != w for o, w in zip(own, wanted, strict=True)):
-        sizes = ", ".join(str(size) or "?" for size in own)
-        given = ",".join(map(str, wanted))
-        raise InputError(
-            f"--shape {value.name}={given} does not fit",
-            f"the model's shape is [{sizes}]",
-            "give the fixed sizes unchanged",
-        )
 
 
 def _write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tuple[Size, ...]:

@@ -48,6 +48,9 @@ class FileBytes:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
+    def __len__(self) -> int:
+        return self._file.seek(0, SEEK_END)
+
     @overload
     def __getitem__(self, place: int) -> int: ...
     @overload
@@ -66,10 +69,11 @@ Bytes = FileBytes | memoryview | bytes
 
 @dataclass(frozen=True)
 class StrippedModel:
-    """A model's bytes without its large initializers, and their positions in the mapped `data` by name."""
+    """A model's bytes without its large initializers, and their positions in `data`, a mapped or an open file, by
+    name."""
 
     message: bytes
-    data: memoryview
+    data: Bytes
     places: dict[str, tuple[int, int]]
 
     def view(self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array | None:
@@ -80,7 +84,8 @@ class StrippedModel:
         count = int(np.prod(shape, dtype=np.int64))
         if count * dtype.itemsize != end - begin:
             raise ValueError(f"{end - begin} bytes for {count} values of {dtype}")
-        return np.frombuffer(self.data, dtype, count, begin).reshape(shape)
+        data, at = (self.data[begin:end], 0) if isinstance(self.data, FileBytes) else (self.data, begin)
+        return np.frombuffer(data, dtype, count, at).reshape(shape)
 
     def read(self, name: str) -> bytes | None:
         """Return a copy of the bytes of an initializer that was left in place."""
@@ -96,7 +101,8 @@ def load_without_weights(path: Path) -> bytes:
     """
     with path.open("rb") as file:
         try:
-            return b"".join(_strip(FileBytes(file), (0, file.seek(0, SEEK_END)), MODEL, ALL_TENSORS))
+            data = FileBytes(file)
+            return b"".join(_strip(data, (0, len(data)), MODEL, ALL_TENSORS))
         except (MalformedMessage, RecursionError):
             file.seek(0)
             return file.read(MOST_DAMAGED)
@@ -110,15 +116,15 @@ def map_file(model: Path | bytes) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def strip_weights(data: memoryview) -> StrippedModel:
+def strip_weights(data: memoryview | FileBytes) -> StrippedModel:
     """Leave large initializers in the file; return the whole message if its structure is unusual."""
     places: dict[str, tuple[int, int]] = {}
     if sys.byteorder != "little":
-        return StrippedModel(bytes(data), data, {})
+        return StrippedModel(bytes(data[0 : len(data)]), data, {})
     try:
         return StrippedModel(b"".join(_strip(data, (0, len(data)), MODEL, INITIALIZERS, places)), data, places)
-    except MalformedMessage:
-        return StrippedModel(bytes(data), data, {})
+    except (MalformedMessage, RecursionError):
+        return StrippedModel(bytes(data[0 : len(data)]), data, {})
 
 
 def release_pages(array: Array) -> None:

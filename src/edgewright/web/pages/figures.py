@@ -20,7 +20,7 @@ COLD_START_PHASES = (("start", "interpreter and imports"), ("load", "load"), ("f
 MEMORY_PHASES = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
 SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
 # Fields of a plan that `make_command` does not write as `--name value`. Inputs are not in the store.
-NO_OPTIONS = ("schema", "candidates", "inputs", "inputs_sha256", "shapes", "layers")
+NO_OPTIONS = ("schema", "candidates", "inputs", "inputs_sha256", "shapes", "fixed", "layers")
 UNIT_ORDER = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
@@ -187,6 +187,8 @@ def make_command(run: Run) -> str:
     words += [] if plan.layers else ["--no-layers"]
     for key, sizes in plan.shapes.items():
         words += ["--shape", f"{key}={','.join(map(str, sizes))}"]
+    for key, numbers in plan.fixed.items():
+        words += ["--fix", f"{key}={','.join(map(str, numbers))}"]
     for key, option in plan.candidates[0].options.items():
         words += ["-p", f"{key}={option}"]
     return shlex.join(words)

@@ -25,20 +25,19 @@ INNER_GRAPHS = ("If", "Loop", "Scan")
 
 
 def read_model(path: str) -> Any:
-    """Return the source with function calls replaced by their bodies, in opset 13 or newer."""
+    """Return the source with function calls replaced by their bodies."""
     import onnx
-    from onnx import version_converter
 
     try:
-        model: Any = onnx.load(path)
-        model = inline_functions(model)
-        if read_opset(model, 1) < OLDEST:
-            model = version_converter.convert_version(model, OLDEST)
+        model: Any = inline_functions(onnx.load(path))
     except LimitReached:
         raise
     except Exception as error:  # classes of protobuf and onnx, and missing weights
-        reason = f"the model cannot be read, or converted to opset {OLDEST}: {str(error).strip()[:300]}"
+        reason = f"the model cannot be read: {str(error).strip()[:300]}"
         raise NotConvertible(reason, "export it again with opset 17 or 18") from error
+    if read_opset(model, 1) < OLDEST:
+        reason = f"the model uses opset {read_opset(model, 1)}, which cannot be raised to {OLDEST}"
+        raise NotConvertible(reason, "export it again with opset 17 or 18")
     return model
 
 

@@ -65,7 +65,7 @@ def _check_opset(proto: Any) -> int:
         raise ModelNotConvertible(
             f"the model uses opset {opset}",
             f"opsets {OLDEST_OPSET} and newer are supported",
-            "export it with a newer opset, or run onnx.version_converter on it",
+            "export it with a newer opset",
         )
     if opset > NEWEST_OPSET:
         raise ModelUnreadable(f"the model uses opset {opset}", "this opset does not exist")

@@ -6,8 +6,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
-from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.errors import InputError
+from edgewright.formats.onnx.normalize.source import is_prepared, prepare_onnx, resize_inputs
 from edgewright.formats.onnx.reader import OnnxFile
 from tests.models.onnx_files import node, value, weights, write_conv_net, write_onnx
 
@@ -50,8 +52,37 @@ def test_weights_beside_the_model_come_along(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(ready, x), run(path, x))
 
 
-def test_another_rank_is_the_callers_fault(tmp_path: Path) -> None:
+def test_another_rank_is_an_error_of_the_input(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"], "r")], [value("x", ["n"])], [value("y", ["n"])])
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(InputError, match="does not fit"):
         prepare_onnx(path, {"x": (1, 2)}, tmp_path / "to.onnx")
+    with pytest.raises(InputError, match="no such input"):
+        prepare_onnx(path, {"z": (1, 2)}, tmp_path / "to.onnx")
     assert weights("w", 1).name == "w"
+
+
+def test_sizes_of_the_file_are_replaced_and_negative_ones_are_dynamic(tmp_path: Path) -> None:
+    path = write_conv_net(tmp_path / "m.onnx", batch=4)
+    ready = prepare_onnx(path, {"x": (2, 3, 9, 9)}, tmp_path / "to.onnx")
+    signature = OnnxFile(ready).signature()
+    assert [signature.inputs[0].shape, signature.outputs[0].shape] == [(2, 3, 9, 9), ("", "")]
+    x = np.random.default_rng(0).standard_normal((2, 3, 9, 9)).astype(np.float32)
+    free = write_conv_net(tmp_path / "free.onnx", batch="n")
+    loose = resize_inputs(free, {"x": (2, 3, 9, 9)}, tmp_path / "loose.onnx")
+    np.testing.assert_array_equal(run(ready, x), run(loose, x))
+    negative = write_conv_net(tmp_path / "negative.onnx", batch=-1)
+    assert not is_prepared(negative, {})
+    assert is_prepared(free, {"x": (1, 3, 8, 8)})
+    assert not is_prepared(free, {"x": (1, 3, 9, 9)})
+
+
+def test_large_weights_are_read_only_if_something_changes(tmp_path: Path) -> None:
+    constants = [weights("w", 64, 64)]
+    path = write_onnx(
+        tmp_path / "m.onnx", [node("MatMul", ["x", "w"], ["y"], "m")], [value("x", ["n", 64])],
+        [value("y", ["n", 64])], constants,
+    )  # fmt: skip
+    ready = prepare_onnx(path, {"x": (1, 64)}, tmp_path / "to.onnx")
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(onnx.load(ready).graph.initializer[0]), numpy_helper.to_array(constants[0])
+    )
