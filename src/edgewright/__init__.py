@@ -67,10 +67,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> "Any":
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'edgewright' has no attribute '{name}'")
     from importlib import import_module
 
+    if name == "errors":  # the classes of all errors
+        return import_module("edgewright.errors")
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'edgewright' has no attribute '{name}'")
     found = globals()[name] = getattr(import_module(_EXPORTS[name]), name)
     return found
 

@@ -28,7 +28,7 @@ def test_a_benchmark(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert result.verdict == "inconclusive"
     assert result.answer.startswith("m.pretend in pretend against m.pretend in pretend: inconclusive")
     shown = result._repr_html_()
-    assert shown.startswith(f"<p>{result.answer}</p><table>")
+    assert shown.startswith(f'<p>{result.answer}</p><table class="dense">')
     assert shown.count("<tr>") == 3
     assert result.save("r.html") == Path("r.html")
     assert "m.pretend" in Path("r.html").read_text(encoding="utf-8")
@@ -103,6 +103,11 @@ def test_values_may_be_text_or_objects(folder: Path) -> None:
     result = edgewright.benchmark("m.pretend", tag={"who": "me"}, runtime=["pretend"], **QUICK)
     assert edgewright.list_runs(tag="who=me").run_ids == result.run_ids
     assert edgewright.load_run(result.run_ids[0]).run.tags["who"] == "me"
+
+
+def test_inputs_are_required_to_run(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--inputs is missing"):
+        edgewright.invoke(MODEL)
 
 
 def test_what_is_no_model(folder: Path) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 import edgewright
 from edgewright.errors import InputError, ModelNotFound, UsageError
+from edgewright.flows.evaluate.inference import MAX_LOADED
 from tests.api.conftest import DIGITS
+from tests.models.onnx_files import write_conv_net
 
 MODEL = str(DIGITS / "digits.onnx")
 IMAGES = np.random.default_rng(0).random((6, 1, 8, 8), np.float32)
@@ -77,3 +79,22 @@ def test_a_closed_model_and_a_missing_file(tmp_path: Path) -> None:
         model(IMAGES[:1])
     with pytest.raises(ModelNotFound):
         edgewright.load(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_set_picks_by_the_size_of_the_inputs(tmp_path: Path, isolated: bool) -> None:
+    model = write_conv_net(tmp_path / "m.onnx", batch="batch")
+    made = edgewright.compile(model, shape="x=1|2,3,8,8", runtime="onnxruntime", check=False, output=tmp_path)
+    with edgewright.load(made.report.sets[0].path, isolated=isolated) as sized, edgewright.load(model) as source:
+        for count in (2, 1, 2):
+            x = IMAGES[:1, :, :1, :1] * np.ones((count, 3, 8, 8), np.float32)
+            np.testing.assert_allclose(sized(x)["y"], source(x)["y"], atol=1e-5)
+        with pytest.raises(InputError, match="has no artifact for x=3,3,8,8"):
+            sized(np.zeros((3, 3, 8, 8), np.float32))
+
+
+def test_sessions_for_more_sizes_than_stay_loaded(tmp_path: Path) -> None:
+    with edgewright.load(write_conv_net(tmp_path / "m.onnx", batch="batch")) as model:
+        for count in (*range(1, MAX_LOADED + 3), 1):
+            (output,) = model(np.zeros((count, 3, 8, 8), np.float32)).values()
+            assert len(output) == count

@@ -27,7 +27,7 @@ from edgewright.flows.candidates import (
 )
 from edgewright.flows.device_names import open_device
 from edgewright.flows.evaluate.inference import MAX_LOADED, RunnerSettings, make_runner
-from edgewright.formats.artifact_sets import choose_artifact, is_set
+from edgewright.formats.artifact_sets import choose_artifact, is_set, list_artifacts
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.runtimes.contract import Mismatch, Rejected, Session
@@ -279,7 +279,8 @@ def load(path: str | Path, **options: Unpack[LoadOptions]) -> LoadedModel:
     check_number("threads", threads)
     name = str(path)
     model = read_models([name], sets=True)[name]
-    info = choose_runtime(Path(name), given.get("runtime", ""))
+    first = list_artifacts(Path(name))[0] if is_set(Path(name)) else Path(name)
+    info = choose_runtime(first, given.get("runtime", ""))
     check_runs_here(info)
     check_reads(info, model)
     request = SessionRequest(

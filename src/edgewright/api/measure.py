@@ -77,7 +77,7 @@ def compare(*items: Any, **options: Unpack[CompareOptions]) -> CompareResult:
 
     Args:
         *items: run ids (a unique prefix is enough), or models as for `benchmark`.
-        **options: `threshold`: the smallest relative difference that is reported as one.
+        **options: `threshold`: the smallest relative difference that is reported as one; `inputs` as for `benchmark`.
 
     Returns:
         The ratios of the times with their confidence intervals, and the verdicts; of evaluations the differences
@@ -160,7 +160,9 @@ def invoke(artifact: Any, **options: Unpack[InvokeOptions]) -> InvokeResult:
     """
     with ApiCall(options) as call:
         given, (name,) = call.given, call.write_models(artifact)
-        output, inputs = Path(given["output"]) if "output" in given else None, Path(given.get("inputs", ""))
+        if "inputs" not in given:
+            raise UsageError("--inputs is missing", "the model is run on them", 'inputs={"x": array}, or a .npz file')
+        output, inputs = Path(given["output"]) if "output" in given else None, Path(given["inputs"])
         timeout_s = given.get("timeout_s", TIMEOUT_S)
         if output is not None:
             check_output_path(output)

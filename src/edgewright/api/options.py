@@ -100,6 +100,7 @@ class EvaluateOptions(CallOptions, total=False):
     on: str
     tag: Pairs
     allow_code: bool
+    inputs: Any
 
 
 class TrainingOptions(CallOptions, total=False):
@@ -214,6 +215,7 @@ class CompareOptions(CallOptions, total=False):
     """Keywords of `compare`."""
 
     threshold: float
+    inputs: Any
 
 
 def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -145,7 +145,7 @@ class Result:
         title, style = escape(self.answer), read_style()
         head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
         body = "".join(f"<figure>{drawing}</figure>" for drawing in self._draw())
-        main = f"<main>{self._repr_html_()}{body}</main>"
+        main = f'<main><section class="card"><div class="scroll">{self._repr_html_()}{body}</div></section></main>'
         return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{main}</body></html>'
 
     def _repr_html_(self) -> str:
@@ -154,7 +154,7 @@ class Result:
         head = Markup("").join(Markup("<th>{}</th>").format(name) for name in table.headers)
         lines = [Markup("").join(Markup("<td>{}</td>").format(cell) for cell in row) for row in table.rows]
         rows = Markup("").join(Markup("<tr>{}</tr>").format(line) for line in lines)
-        frame = Markup("<p>{}</p><table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>")
+        frame = Markup('<p>{}</p><table class="dense"><thead><tr>{}</tr></thead><tbody>{}</tbody></table>')
         return str(frame.format(self.answer, head, rows))
 
     def __repr__(self) -> str:
