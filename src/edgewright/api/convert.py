@@ -11,6 +11,7 @@ from edgewright.api.results.artifacts import CompileResult, QuantizeResult
 from edgewright.api.values import to_shapes, to_words
 from edgewright.flows.analyze.flow import analyze as run_analysis
 from edgewright.flows.compile.flow import compile_all
+from edgewright.flows.compile.sources import get_stem
 from edgewright.flows.quantize.flow import quantize as run_quantization
 from edgewright.schema.plan import CompilePlan, QuantizePlan
 
@@ -81,7 +82,7 @@ def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
 
 def _name_output(model: str) -> str:
     """Return the default folder of a model's artifacts: `m-artifacts` for `m.onnx` and `m.py:build`."""
-    return f"{Path(model.partition('.py:')[0]).stem}-artifacts"
+    return f"{get_stem(model)}-artifacts"
 
 
 @accept(QuantizeOptions, QuantizePlan, output=OUTPUT)

@@ -21,6 +21,7 @@ from edgewright.flows.candidates import (
 from edgewright.flows.compile.cells import plan_cells, read_source_precision
 from edgewright.flows.compile.sizes import expand_sizes
 from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
+from edgewright.flows.quantize.finetuning import QAT_DEFAULTS
 from edgewright.flows.tasks.flow import make_model_metadata
 from edgewright.quantization.recipe import read_recipe, write_recipe
 from edgewright.runtimes.table import TABLE, find_runtime
@@ -124,8 +125,9 @@ def _load_task(given: Given) -> Task:
 
 
 def plan_quantization(model: str, given: Given) -> QuantizePlan:
-    example = "edgewright task init MODEL -o task.toml"
-    _check_present(given, {"task": "--task", "data": "--data"}, "calibration and evaluation require it", example)
+    why = "calibration and evaluation require it"
+    _check_present(given, {"task": "--task"}, why, "edgewright task init MODEL -o task.toml, then --task task.toml")
+    _check_present(given, {"data": "--data"}, why, "--data DATA: a folder, .zip or .npz, see docs/evaluate.md")
     words = to_words(given.get("runtime")) or ["onnxruntime", "litert"]
     return make_plan(
         QuantizePlan,
@@ -135,7 +137,7 @@ def plan_quantization(model: str, given: Given) -> QuantizePlan:
         precision=_read_precision(given.get("precision", "w8a8")),
         **_read_task(given),
         recipe=write_recipe(read_recipe(Path(given["recipe"]))) if "recipe" in given else "",
-        qat=_read_settings(given) if given.get("qat") else None,
+        qat=QAT_DEFAULTS | _list_settings(given) if given.get("qat") else None,
     )
 
 
@@ -187,9 +189,13 @@ def _check_present(given: Given, needed: Mapping[str, str], why: str, hint: str)
             raise UsageError(f"{flag} is missing", why, hint)
 
 
+def _list_settings(given: Given) -> dict[str, Any]:
+    return {SETTING_NAMES.get(name, name): given[name] for name in TRAINING_SETTINGS if name in given}
+
+
 def _read_settings(given: Given) -> dict[str, Any]:
     """Return the training settings that were given; the others keep the defaults of `training.job.Settings`."""
-    settings = {SETTING_NAMES.get(name, name): given[name] for name in TRAINING_SETTINGS if name in given}
+    settings = _list_settings(given)
     if settings.get("optimizer") == "adamw":
         settings.setdefault("lr", 0.001)
     return settings

@@ -38,21 +38,23 @@ def _combine(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return add
 
 
-def add_training_options(command: Command) -> Command:
-    """Add the training options to a command."""
+def add_training_options(
+    epochs: str = "10", lr: str = "0.05 (AdamW: 0.001)", optimizer: str = "sgd", weight_decay: str = "0.0005"
+) -> Callable[[Command], Command]:
+    """Return a decorator that adds the training options to a command; the arguments are defaults for the help."""
     return _combine(
-        click.option("--epochs", type=float, help="Training epochs; default: 10."),
+        click.option("--epochs", type=float, help=f"Training epochs; default: {epochs}."),
         click.option("--batch", type=int, help="Batch size; default: 128."),
-        click.option("--lr", type=float, help="Maximum learning rate; default: 0.05 (AdamW: 0.001)."),
+        click.option("--lr", type=float, help=f"Maximum learning rate; default: {lr}."),
         click.option(
             "--schedule",
             type=click.Choice(("cosine", "one-cycle", "constant")),
             help="Learning rate schedule; default: cosine.",
         ),
         click.option("--warmup", type=float, help="Fraction of steps for learning rate warm-up."),
-        click.option("--optimizer", type=click.Choice(("sgd", "adamw")), help="Optimizer; default: sgd."),
+        click.option("--optimizer", type=click.Choice(("sgd", "adamw")), help=f"Optimizer; default: {optimizer}."),
         click.option("--momentum", type=float, help="Momentum of SGD; default: 0.9."),
-        click.option("--weight-decay", type=float, help="Weight decay; default: 0.0005."),
+        click.option("--weight-decay", type=float, help=f"Weight decay; default: {weight_decay}."),
         click.option("--label-smoothing", type=float, help="Label smoothing; default: 0."),
         click.option("--clip", type=float, help="Maximum gradient norm; 0 disables clipping."),
         click.option(
@@ -64,7 +66,7 @@ def add_training_options(command: Command) -> Command:
         click.option("--checkpoint-s", type=float, help="Seconds between checkpoints; default: 60."),
         click.option("--train-threads", type=int, help="Threads per training; 0: all, divided evenly."),
         click.option("--held-out", default=0.1, help="Fraction of --data used for validation during training."),
-    )(command)
+    )
 
 
 def add_distillation_options(command: Command) -> Command:

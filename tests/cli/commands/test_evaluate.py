@@ -175,3 +175,10 @@ def test_the_list_of_runs_shows_the_metric_and_selects_a_kind(call: Call) -> Non
     (row,) = call("runs", "list", "--kind", "evaluate").rows()
     assert row["metric"].startswith("accuracy ")
     assert call("runs", "list", "--kind", "benchmark", "--json").json()["runs"] == []
+
+
+def test_equal_lists_of_classes_are_printed_once(call: Call, folder: Path) -> None:
+    (folder / "copy.onnx").write_bytes((DIGITS / "digits.onnx").read_bytes())
+    result = call("evaluate", DIGITS / "digits.onnx", "copy.onnx", *WORDS)
+    assert result.out.count("classes with the most errors") == 1
+    assert "digits.onnx in onnxruntime, copy.onnx in onnxruntime: classes" in result.out

@@ -6,7 +6,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from edgewright.cli.registry import find_command, list_options
 from edgewright.flows.demo.flow import get_digits_folder
+from edgewright.flows.quantize.finetuning import QAT_DEFAULTS
 from tests.cli.calling import Call
 from tests.models.onnx_files import write_conv_net
 
@@ -120,3 +122,18 @@ def test_bad_words(
     assert [path for path in sorted(folder.iterdir()) if path not in before and path.name != "artifacts"] == []
     assert not (folder / "artifacts").exists() or list((folder / "artifacts").iterdir()) == []
     assert call("runs", "list", "--json").json()["runs"] == []
+
+
+def test_the_help_has_the_defaults_of_quantization_aware_training() -> None:
+    command = find_command("quantize")
+    assert command is not None
+    options = list_options(command)
+    for name, value in QAT_DEFAULTS.items():
+        text = f"{value:g}" if isinstance(value, float) else value
+        assert str(options[name].help).endswith(f"default: {text}."), name
+
+
+def test_the_plan_of_quantization_aware_training_has_its_settings(call: Call, folder: Path) -> None:
+    words = ("quantize", DIGITS / "digits.onnx", "--task", DIGITS / "task.toml", "--data", DIGITS / "heldout.npz")
+    plan = call(*words, "--qat", "--optimizer", "adamw", "--dry-run").json()
+    assert plan["qat"] == {**QAT_DEFAULTS, "seed": 0}

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--control/--no-control", default=True, help="Also train the same student without the teacher, as the control."
 )
 @click.option("--max-drop", default=0.0, help="Maximum metric drop against the control; above it, exit code 3.")
-@add_training_options
+@add_training_options()
 @add_seed_options
 @add_result_options("edgewright.distil/1")
 def distill(**given: Any) -> None:

@@ -64,11 +64,14 @@ def _show(result: EvaluateResult) -> None:
 
     report = result.report
     show_table(result.table())
+    alike: dict[Any, list[str]] = {}
     for row in report.results:
-        if any(one.n - one.correct > 1 for one in row.worst_classes):  # one error of one sample means nothing
+        alike.setdefault(row.worst_classes[:MAX_SHOWN], []).append(f"{row.model} in {row.runtime}")
+    for classes, names in alike.items():
+        if any(one.n - one.correct > 1 for one in classes):  # one error of one sample means nothing
             print_line("")
-            print_line(f"{row.model} in {row.runtime}: classes with the most errors")
-            for one in row.worst_classes[:MAX_SHOWN]:
+            print_line(f"{', '.join(names)}: classes with the most errors")
+            for one in classes:
                 right = f"{one.correct} of {one.n} correct ({show_share(one.correct / one.n)})"
                 other = _format_class(one.taken_for, one.taken_for_name)
                 print_line(f"    {_format_class(one.label, one.name)}: {right}, predicted as {other} {one.times}×")

@@ -80,7 +80,7 @@ TRAINING_OPTIONS = ("control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_
     help="Use the source model as the teacher of the pruned network and the control.",
 )
 @add_distillation_options
-@add_training_options
+@add_training_options()
 @add_seed_options
 @add_result_options("edgewright.prune/1")
 def prune(**given: Any) -> None:

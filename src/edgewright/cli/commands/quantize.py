@@ -76,7 +76,7 @@ MAX_NODES = 10
     default=True,
     help="With --qat, also train the float model for the same steps, as the control.",
 )
-@add_training_options
+@add_training_options(epochs="3", lr="0.0001", optimizer="adamw", weight_decay="0")
 @click.option(
     "--report", is_flag=True, help="Show the quantization error of each operator, and operators in higher precision."
 )

@@ -23,7 +23,7 @@ from edgewright.tasks.spec.task import Task
 from edgewright.training.job import CachedDataset, Settings, TrainJob
 
 # A quantized network needs few and small steps.
-DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
+QAT_DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
 PRECISIONS_WITHOUT_RANGES = ("fp16", "w8a8-dynamic")
 
 
@@ -58,7 +58,7 @@ def check_finetuning(plan: QuantizePlan) -> Settings:
         raise UsageError(
             f"--held-out {plan.held_out:g} cannot be used", "the share must be between 0 and 1", "use --held-out 0.1"
         )
-    settings = parse_settings({**DEFAULTS, **(plan.qat or {})})
+    settings = parse_settings({**QAT_DEFAULTS, **(plan.qat or {})})
     with open_dataset(plan.data, msgspec.convert(plan.task, Task), plan.code) as data:
         if not data.labeled:
             why = "quantization-aware training requires labels"
