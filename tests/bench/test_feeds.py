@@ -60,6 +60,22 @@ def test_a_default_of_the_file_is_taken_and_may_be_changed() -> None:
     assert resolve_shapes(own, {"x": (4, 3)}) == {"x": (4, 3)}
 
 
+def test_a_default_of_one_for_a_width_stands_for_no_size() -> None:
+    """TFLite converters write 1 for every dynamic size; only for the batch is it a real one."""
+    spec = TensorSpec(name="x", dtype="float32", shape=(1, "", "", 3), default_shape=(1, 1, 1, 3))
+    own = Signature(inputs=(spec,), outputs=())
+    assert catch_error(resolve_shapes, own, {}).try_this == "set them with --shape x=1,224,224,3"
+
+
+def test_a_named_size_holds_for_all_inputs() -> None:
+    own = signature(input=("float32", ("batch", 576)), state=("float32", (2, "batch", 128)))
+    assert resolve_shapes(own, {"input": (3, 576)}) == {"input": (3, 576), "state": (2, 3, 128)}
+    assert catch_error(resolve_shapes, own, {"input": (3, 5)}).what == "--shape input=3,5 does not fit the model"
+    wide = signature(input=("float32", ("batch", 576)), state=("float32", (2, "batch", "n")))
+    assert catch_error(resolve_shapes, wide, {"input": (3, 576)}).try_this == "set them with --shape state=2,3,128"
+    assert catch_error(resolve_shapes, signature(state=("float32", (2, "batch", 128))), {}).try_this.endswith("2,1,128")
+
+
 @pytest.mark.parametrize("given_shape", [(2,), (2, 3, 1), (2, 4), ()])
 def test_contradictions(given_shape: tuple[int, ...]) -> None:
     assert "[2, 3]" in catch_error(resolve_shapes, ONE, {"x": given_shape}).why

@@ -30,22 +30,30 @@ def resolve_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Return the full shape of every input.
 
+    A named dimension has the same size in all inputs, so that one of them may give it.
+
     Args:
         may_override: whether a size in `shapes` may differ from a fixed one of the model.
 
     Raises InputError for a dynamic dimension without a size in `shapes`, or a size that contradicts the model.
     """
+    named = _read_named_sizes(signature, shapes)
     return {
-        spec.name: _resolve_shape(spec, shapes.get(spec.name), may_override=may_override) for spec in signature.inputs
+        spec.name: _resolve_shape(spec, shapes.get(spec.name), named, may_override=may_override)
+        for spec in signature.inputs
     }
 
 
 def fix_batch(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """Return shapes with batch 1 for the inputs whose only dynamic dimension is the first, except those in `shapes`."""
+    """Return shapes with batch 1 for the inputs whose only dynamic dimension is the first, except those that `shapes`
+    fixes.
+    """
+    named = _read_named_sizes(signature, shapes)
     return {
         spec.name: (1, *(size for size in spec.shape[1:] if isinstance(size, int)))
         for spec in signature.inputs
         if spec.name not in shapes
+        and named.keys().isdisjoint(spec.shape[:1])
         and spec.default_shape is None
         and [isinstance(size, str) for size in spec.shape] == [True] + [False] * (len(spec.shape) - 1)
     }
@@ -56,18 +64,31 @@ def describe_batch(name: str) -> str:
     return f"the free batch of input '{name}' is 1; --shape {name}=SIZES sets another"
 
 
-def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None, *, may_override: bool) -> tuple[int, ...]:
-    known = tuple(size for size in spec.shape if isinstance(size, int))
+def _read_named_sizes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Return the sizes of named dimensions in the given shapes."""
+    return {
+        name: size
+        for spec in signature.inputs
+        for name, size in zip(spec.shape, shapes.get(spec.name, ()), strict=False)
+        if isinstance(name, str) and name
+    }
+
+
+def _resolve_shape(
+    spec: TensorSpec, given: Sequence[int] | None, named: Mapping[str, int], *, may_override: bool
+) -> tuple[int, ...]:
+    sizes = [named.get(size, size) if isinstance(size, str) else size for size in spec.shape]
+    known = tuple(size for size in sizes if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):
         return known
-    if given is None and spec.default_shape is not None:
+    if given is None and spec.default_shape is not None and not _is_placeholder(spec, spec.default_shape):
         return spec.default_shape
     if given is None:
-        free = ", ".join(size or "?" for size in spec.shape if isinstance(size, str))
+        free = ", ".join(size or "?" for size in sizes if isinstance(size, str))
         raise InputError(
             f"input '{spec.name}' has dynamic dimensions ({free})",
             f"its shape is {_show_shape(spec.shape)}",
-            f"set them with --shape {spec.name}={','.join(guess_sizes(spec.shape))}",
+            f"set them with --shape {spec.name}={','.join(guess_sizes(sizes))}",
         )
     if len(given) != len(spec.shape) or (not may_override and has_other_sizes(spec, given)):
         raise InputError(
@@ -136,13 +157,25 @@ def _list_bounds(dtype: "np.dtype[Any]") -> tuple[float, float]:
     return limits.min, limits.max
 
 
+def _is_placeholder(spec: TensorSpec, default: Sequence[int]) -> bool:
+    """Return whether a TFLite file has no sizes of its own: converters write 1 for a dynamic one, also for a width."""
+    sizes = zip(spec.shape[1:], default[1:], strict=True)
+    return any(isinstance(size, str) and own == 1 for size, own in sizes)
+
+
 def _show_shape(shape: Sequence[int | str]) -> str:
     return "[" + ", ".join(str(size) or "?" for size in shape) + "]"
 
 
 def guess_sizes(shape: Sequence[int | str]) -> list[str]:
-    """Return example sizes for the hint: 1 for a dynamic first dimension, usually the batch, 224 for others."""
-    return [str(size) if isinstance(size, int) else "1" if i == 0 else "224" for i, size in enumerate(shape)]
+    """Return example sizes for the hint: 1 for a dynamic first dimension or one called batch, 224 for those of images,
+    128 for others.
+    """
+    usual = "224" if len(shape) == 4 else "128"
+    return [
+        str(size) if isinstance(size, int) else "1" if i == 0 or "batch" in size.lower() else usual
+        for i, size in enumerate(shape)
+    ]
 
 
 def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Array]:

@@ -186,5 +186,11 @@ def artifact_signature(record: Artifact) -> Signature:
 
 def _describe(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
     return tuple(
-        TensorSpec(name=port.name, dtype=port.dtype, shape=port.shape, quantization=port.quantization) for port in ports
+        TensorSpec(
+            name=port.name,
+            dtype=port.dtype,
+            shape=tuple("" if size == -1 else size for size in port.shape),
+            quantization=port.quantization,
+        )
+        for port in ports
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
 from edgewright.formats import artifacts
+from edgewright.formats.torch_files import make_torch_error
 from edgewright.schema.artifact import SET_SUFFIX, Artifact
 from edgewright.schema.model import GraphNode, Model
 
@@ -43,6 +44,13 @@ def sniff(path: Path) -> str:
     """Return the format's name. Raises ModelNotFound, or ModelUnreadable for a file that is not a model."""
     if path.suffix == ".mlpackage" and (path / "Manifest.json").is_file():
         return "coreml"
+    if path.suffix == ".py" or ".py:" in path.name:
+        name = path.name if ":" in path.name else f"{path.name}:FACTORY"
+        raise ModelUnreadable(
+            f"{path} is Python code, not a model file",
+            "a torch module has to be compiled first",
+            f"edgewright compile {name} --shape NAME=SIZES, then give one of the artifacts",
+        )
     head = read_head(path)
     if path.name.endswith(SET_SUFFIX):
         why = "it names one artifact for each size of the inputs"
@@ -53,6 +61,8 @@ def sniff(path: Path) -> str:
         )
     if found := detect_format(head):
         return found
+    if error := make_torch_error(path):  # an old file of torch.save
+        raise error
     if path.suffix.lower() in (".onnx", ".mnn"):  # neither has a magic number
         return path.suffix.lower().removeprefix(".")
     raise ModelUnreadable(
@@ -109,6 +119,8 @@ def read_model(path: Path) -> Model:
             return _read_tflite(path)
         case "pretend":
             return _read_pretend(path)
+    if error := make_torch_error(path):
+        raise error
     raise ModelUnreadable(
         f"{path} cannot be used here", f"it is {get_format_title(kind)}", f"use {' or '.join(READABLE[:2])}"
     )

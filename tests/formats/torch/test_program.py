@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, ModelUnreadable
-from edgewright.formats.torch.program import LoadedProgram, load_source, load_torch, map_ports
+from edgewright.formats.torch.explain import explain_error
+from edgewright.formats.torch.program import (
+    RANDOM_WEIGHTS,
+    LoadedProgram,
+    build_module,
+    describe_program,
+    load_source,
+    load_torch,
+    map_ports,
+)
+from edgewright.formats.torch_files import find_torch_kind
 from tests.models.torch_files import build_plain, write_network
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
@@ -139,3 +149,71 @@ def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(b"nothing")
     with pytest.raises(ModelUnreadable):
         load_torch(str(tmp_path / "m.pt2"), {})
+
+
+@pytest.mark.parametrize("suffix", [".jit", ".torchscript", ""])
+def test_a_torchscript_file_is_found_by_its_content(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    torch.jit.save(torch.jit.trace(build_plain(), torch.zeros(1, 3, 8, 8)), str(path))
+    assert load_torch(str(path), {"input": (1, 3, 8, 8)}).kind == "script"
+
+
+def test_a_program_of_export_is_found_by_its_content(tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(build_plain(), (torch.zeros(1, 3, 8, 8),)), tmp_path / "m.bin")
+    assert load_torch(str(tmp_path / "m.bin"), {}).kind == "exported"
+
+
+def test_what_torch_save_writes_is_told_apart(tmp_path: Path) -> None:
+    model = build_plain()
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    torch.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "checkpoint.bin")
+    torch.save(model.state_dict(), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save(model, tmp_path / "module.pt")
+    torch.save(model, tmp_path / "later.pt", pickle_protocol=4)
+    kinds = {path.name: find_torch_kind(path) for path in tmp_path.iterdir()}
+    assert kinds == {
+        "state.pt": "weights",
+        "checkpoint.bin": "weights",
+        "old.pth": "weights",
+        "module.pt": "module",
+        "later.pt": "module",
+    }
+
+
+def test_a_number_among_the_inputs_is_named(tmp_path: Path) -> None:
+    class Scaled(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+        def forward(self, x: Any, rate: int) -> Any:
+            return x * rate
+
+    with pytest.raises(InputError, match="'rate' of the module has no shape") as caught:
+        describe_program(Scaled(), "module", {"x": (1, 4)})
+    assert "returns self.inner(x, 16000)" in caught.value.try_this
+
+
+def test_random_weights_are_noted(network: Path, tmp_path: Path) -> None:
+    plain = load_torch(f"{network}:build", SHAPES)
+    assert plain.notes == (RANDOM_WEIGHTS,)
+    torch.save(plain.program.state_dict(), tmp_path / "w.pt")
+    assert load_torch(f"{network}:build", SHAPES, weights=str(tmp_path / "w.pt")).notes == ()
+
+
+def test_an_export_error_has_its_cause_and_the_users_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "branching_of_the_test.py"
+    path.write_text(
+        "import torch\nclass M(torch.nn.Module):\n    def forward(self, x):\n        return x if x.sum() > 0 else -x\n"
+        "    def fail(self, x):\n        raise RuntimeError('\x1b[96mabsent\x1b[0m')\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = build_module(path, "M", None)
+    sys.modules.pop("branching_of_the_test")
+    with pytest.raises(Exception, match="data-dependent") as caught:
+        torch.export.export(module, (torch.zeros(2),))
+    found = explain_error(caught.value)
+    assert "Could not guard on data-dependent expression" in found
+    assert "return x if x.sum() > 0 else -x" in found
+    assert "TORCH_LOGS" not in found
+    with pytest.raises(RuntimeError, match="absent") as plain:
+        module.fail(None)
+    assert explain_error(plain.value).startswith("RuntimeError: absent\n")
+    assert 'File "branching_of_the_test.py", line 6, in fail: raise RuntimeError' in explain_error(plain.value)

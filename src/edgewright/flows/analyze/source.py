@@ -12,6 +12,7 @@ from edgewright.formats.onnx.normalize.source import is_prepared, prepare_onnx
 from edgewright.formats.onnx.reader import parse_model
 from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.formats.tflite.typed import read_tflite_graph
+from edgewright.formats.torch_files import make_torch_error
 from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import ResourceBudget
 
@@ -39,6 +40,8 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
             return read_onnx_graph(path, shapes, budget)
         case "tflite":
             return read_tflite_graph(path, shapes)
+    if kind == "zip" and (error := make_torch_error(path)):
+        raise error
     raise ModelUnreadable(
         f"{path} cannot be analyzed",
         f"it is {get_format_title(kind)}",

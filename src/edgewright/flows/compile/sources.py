@@ -38,6 +38,7 @@ from edgewright.formats.onnx.normalize.source import prepare_onnx, resize_inputs
 from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
 from edgewright.formats.onnx.typed import measure_file
 from edgewright.formats.tflite.to_onnx.read import convert_tflite, explain_rejected
+from edgewright.formats.torch_files import find_torch_kind, make_torch_error
 from edgewright.limits import read_budget
 from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
@@ -47,7 +48,7 @@ from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.system.memory_limit import supports_limit
 
 Array = NDArray[Any]
-TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
+TORCH_SUFFIXES = (".pt2", ".pt", ".pth")  # of files that are rejected as torch's if they are damaged
 REFERENCE_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 MAX_NOTE = 200  # characters
 QDQ_PRECISIONS = ("w8a8", "w8a16", "w4a8")
@@ -102,8 +103,8 @@ def rename_model(model: Model, name: str, sha256: str, path: str) -> Model:
 
 
 def is_torch(source: str) -> bool:
-    """Return whether a source is a torch program: an archive, or `FILE.py:FACTORY`."""
-    return ".py:" in source or Path(source).suffix in TORCH_SUFFIXES
+    """Return whether a source is a torch program: a file of torch by its content, or `FILE.py:FACTORY`."""
+    return ".py:" in source or Path(source).suffix in TORCH_SUFFIXES or bool(find_torch_kind(Path(source)))
 
 
 def hash_source(plan: CompilePlan) -> str:
@@ -120,6 +121,8 @@ def hash_source(plan: CompilePlan) -> str:
         raise ModelNotFound(
             f"file not found: {missing}", "a relative path is resolved from the current folder", "check the path"
         )
+    if not factory and find_torch_kind(path) in ("weights", "module") and (error := make_torch_error(path)):
+        raise error
     return sha256(" ".join([*map(hash_file, paths), factory]).encode()).hexdigest()
 
 

@@ -26,11 +26,14 @@ from edgewright.errors import (
     find_full_disk_error,
 )
 from edgewright.formats.onnx.external import needs_data_file
-from edgewright.formats.torch.weights import load_weights
+from edgewright.formats.torch.explain import explain_error
+from edgewright.formats.torch.weights import get_first_line, load_weights, watch_weights
+from edgewright.formats.torch_files import find_torch_kind
 from edgewright.schema.artifact import IoMap, Port
 
 OPSET = 18
 MOST_MIXED = 4
+RANDOM_WEIGHTS = "the weights are random, because the factory loads none: give trained ones with --weights FILE"
 Shapes = Mapping[str, Sequence[int]]
 
 
@@ -50,6 +53,7 @@ class LoadedProgram(NamedTuple):
         kind: which of the three.
         examples: one tensor for each input.
         sources_of: names of the source nodes of a module path; only for ONNX sources.
+        notes: about the weights.
     """
 
     program: Any
@@ -58,6 +62,7 @@ class LoadedProgram(NamedTuple):
     outputs: tuple[TorchPort, ...]
     examples: tuple[Any, ...]
     sources_of: Callable[[str], tuple[str, ...]]
+    notes: tuple[str, ...] = ()
 
     def export(self) -> Any:
         """Return the program as torch.export.ExportedProgram."""
@@ -122,8 +127,10 @@ def load_torch(source: str, shapes: Shapes, *, half: bool = False, weights: str 
     """Return a torch source: inputs have the names of `forward`'s parameters, outputs are `output`, or `output0` and so
     on.
     """
-    program, kind = _load_program(source, weights)
-    return describe_program(program, kind, shapes, half=half)
+    with watch_weights() as random:
+        program, kind = _load_program(source, weights)
+    notes = (RANDOM_WEIGHTS,) if random else ()
+    return describe_program(program, kind, shapes, half=half)._replace(notes=notes)
 
 
 def describe_program(
@@ -155,11 +162,11 @@ def _load_program(source: str, weights: str | None) -> tuple[Any, Literal["modul
     if not path.is_file():
         raise ModelNotFound(f"file not found: {source}")
     try:
-        if path.suffix == ".pt2":
+        if (find_torch_kind(path) or path.suffix) in ("exported", ".pt2"):
             return torch.export.load(str(path)), "exported"
         return torch.jit.load(str(path), map_location="cpu").eval(), "script"
     except Exception as error:  # torch raises exceptions of any class on a bad file
-        raise ModelUnreadable(f"{source} cannot be read by torch", str(error).strip().splitlines()[0][:300]) from error
+        raise ModelUnreadable(f"{source} cannot be read by torch", get_first_line(error)) from error
 
 
 def build_module(path: Path, factory: str, weights: str | None) -> Any:
@@ -213,6 +220,12 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
         if wrong := [name for name, shape in shapes.items() if given.get(name) != tuple(shape)]:
             raise InputError(f"the shape of '{wrong[0]}' differs from the program's", f"its inputs are {given}")
         return tuple(names), tensors
+    wanted = _choose_inputs(program, kind, shapes)
+    return tuple(wanted), tuple(torch.zeros(tuple(shapes[name])) for name in wanted)
+
+
+def _choose_inputs(program: Any, kind: str, shapes: Shapes) -> list[str]:
+    """Return the parameters of `forward` with a shape, in its order. Raises InputError if one is missing or unknown."""
     names = _name_inputs(program, kind)
     wanted = [name for name in names if name in shapes]
     if unknown := sorted(set(shapes) - set(names)):
@@ -222,13 +235,21 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
             f"parameter of forward {unknown[0]}"
         )
         raise InputError(f"the module has no input '{unknown[0]}'", why, hint)
+    if unset := [name for name in _list_required(program, kind) if name not in shapes]:
+        raise InputError(
+            f"the input '{unset[0]}' of the module has no shape",
+            f"forward takes {', '.join(names)}",
+            f"give it with --shape {unset[0]}=SIZES; if it is a number, wrap the module in one that sets it: "
+            f"forward(self, {', '.join(wanted) or 'x'}) returns self.inner({', '.join([*wanted, '16000'])})"
+            + (", and save torch.jit.script of that" if kind == "script" else ""),
+        )
     if not wanted:
         raise InputError(
             "the shapes of the inputs are not known",
             f"forward takes {', '.join(names)}",
             "give them with --shape NAME=1,3,32,32",
         )
-    return tuple(wanted), tuple(torch.zeros(tuple(shapes[name])) for name in wanted)
+    return wanted
 
 
 def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
@@ -249,9 +270,10 @@ def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[An
                 return typed, run(*typed)
         except Exception as error:  # it is the user's code
             first = first or error
-    lines = str(first).strip().splitlines() or [type(first).__name__]
     raise InputError(
-        "the model does not run with these shapes", lines[0][:300], "give other shapes with --shape NAME=1,3,32,32"
+        "the model does not run with these shapes",
+        explain_error(first) if first else "",
+        "give other shapes with --shape NAME=1,3,32,32",
     ) from first
 
 
@@ -260,6 +282,18 @@ def _name_inputs(program: Any, kind: str) -> list[str]:
         return [value.debugName().split(".")[0] for value in list(program.graph.inputs())[1:]]
     skipped = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     return [name for name, one in signature(program.forward).parameters.items() if one.kind not in skipped]
+
+
+def _list_required(program: Any, kind: str) -> list[str]:
+    """Return the parameters of `forward` without a default."""
+    if kind == "script":
+        arguments = program.forward.schema.arguments[1:]
+        return [one.name for one in arguments if not one.has_default_value()]
+    return [
+        name
+        for name, one in signature(program.forward).parameters.items()
+        if one.default is Parameter.empty and one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]
 
 
 def name_outputs(count: int) -> list[str]:
@@ -340,10 +374,17 @@ def export_onnx(loaded: LoadedProgram, to: Path) -> None:
     except Exception as error:  # the exporter raises exceptions of any class
         if find_full_disk_error(error):
             raise
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelNotConvertible(
-            "torch cannot export the model to ONNX", f"{type(error).__name__}: {lines[0][:400]}"
-        ) from error
+        raise make_export_error(error) from error
+
+
+def make_export_error(error: Exception) -> ModelNotConvertible:
+    """Return the error of a module that torch's exporter rejects, with the line of the user's code."""
+    return ModelNotConvertible(
+        "torch cannot export the model to ONNX",
+        explain_error(error),
+        "change this line so that torch.export accepts it (no branch on a value of a tensor, no value of a tensor as a "
+        "Python number), or export a module without it",
+    )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Weights of a torch module: reading from a file without code, and comparison with the module's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,28 @@ class KeyMismatch(NamedTuple):
         return "\n".join(_format_names(title, names) for title, names in lists.items() if names)
 
 
+@contextmanager
+def watch_weights() -> Iterator[list[str]]:
+    """Yield a list that has an entry after the block if random numbers were drawn in it and no weights were loaded."""
+    import torch
+
+    state, original = torch.random.get_rng_state(), torch.nn.Module.load_state_dict
+    loaded: list[bool] = []
+    found: list[str] = []
+
+    def load_state_dict(module: Any, *given: Any, **named: Any) -> Any:
+        loaded.append(True)
+        return original(module, *given, **named)
+
+    torch.nn.Module.load_state_dict = load_state_dict
+    try:
+        yield found
+    finally:
+        torch.nn.Module.load_state_dict = original
+    if not loaded and not torch.equal(state, torch.random.get_rng_state()):
+        found.append("random")
+
+
 def load_weights(module: Any, path: Path) -> None:
     """Load a `.safetensors`, or tensors written by torch.save. Raises ModelUnreadable with the keys that do not fit.
 
@@ -40,7 +63,7 @@ def load_weights(module: Any, path: Path) -> None:
     try:
         module.load_state_dict(state, strict=False)
     except Exception as error:  # the user's module may raise any class
-        raise ModelUnreadable(f"the weights {path} do not fit the module", _first_line(error)) from error
+        raise ModelUnreadable(f"the weights {path} do not fit the module", get_first_line(error)) from error
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
@@ -69,7 +92,7 @@ def _read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except Exception as error:  # its own errors, and torch's
-        raise ModelUnreadable(f"the weights {path} cannot be read", _first_line(error)) from error
+        raise ModelUnreadable(f"the weights {path} cannot be read", get_first_line(error)) from error
 
 
 def _read_saved(path: Path) -> Any:
@@ -82,11 +105,11 @@ def _read_saved(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         why = "it holds pickled code, or objects other than tensors, which are not loaded"
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
-            why = _first_line(error)
+            why = get_first_line(error)
         hint = "save model.state_dict() alone, preferably as .safetensors"
         raise ModelUnreadable(f"the weights {path} are not loaded", why, hint) from error
     except Exception as error:  # torch raises exceptions of any class on a bad file
-        raise ModelUnreadable(f"the weights {path} cannot be read", _first_line(error)) from error
+        raise ModelUnreadable(f"the weights {path} cannot be read", get_first_line(error)) from error
 
 
 def _fit_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +151,7 @@ def _format_names(title: str, names: list[str]) -> str:
     return f"{len(names)} {title}: {', '.join(names[:MAX_LISTED_NAMES])}{more}"
 
 
-def _first_line(error: Exception) -> str:
+def get_first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

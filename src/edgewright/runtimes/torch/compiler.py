@@ -19,4 +19,5 @@ def compile_model(request: CompileRequest) -> Compiled:
         export_onnx(loaded, Path(request.folder) / main)
     except EdgewrightError as error:
         raise NotConvertible(": ".join(filter(None, (error.what, error.why))), error.try_this) from error
-    return Compiled(main=main, io_map=map_ports(loaded), tools={name: installed_version(name) for name in TOOLS})
+    tools = {name: installed_version(name) for name in TOOLS}
+    return Compiled(main=main, io_map=map_ports(loaded), tools=tools, notes=loaded.notes)

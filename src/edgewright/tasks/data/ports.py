@@ -52,7 +52,12 @@ def by_record(port: Port) -> Iterator[None]:
 
 def to_artifact(array: Array, port: Port, *, lead: int = 0) -> Array:
     moved = array.transpose(_shift_axes(port.axes, lead))
-    return _store_in(moved.reshape(array.shape[:lead] + port.shape), port)
+    if len(port.shape) == len(port.axes):  # sizes of -1 are those of the array
+        sizes = zip(port.shape, moved.shape[lead:], strict=True)
+        own = tuple(given if size == -1 else size for size, given in sizes)
+    else:
+        own = port.shape
+    return _store_in(moved.reshape(array.shape[:lead] + own), port)
 
 
 def _store_in(array: Array, port: Port) -> Array:

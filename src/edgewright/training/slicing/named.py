@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import ModelNotConvertible
 from edgewright.formats.neighbors import find_read_names
 from edgewright.formats.onnx.constants import read_array
 from edgewright.formats.onnx.external import needs_data_file
-from edgewright.formats.torch.program import OPSET, name_outputs, silence_exporter
+from edgewright.formats.torch.program import OPSET, make_export_error, name_outputs, silence_exporter
 from edgewright.training.modules import evaluation_mode, get_named_tensors, try_forward
 
 
@@ -38,10 +37,7 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
             )
             _fold_sizes(program.model)
     except Exception as error:  # the exporter raises various errors
-        lines = str(error).strip().splitlines() or [""]
-        raise ModelNotConvertible(
-            "torch cannot export the model to ONNX", f"{type(error).__name__}: {lines[0][:400]}"
-        ) from error
+        raise make_export_error(error) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     model = program.model_proto
