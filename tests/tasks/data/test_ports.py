@@ -53,6 +53,16 @@ def test_a_size_that_only_a_run_shows_is_taken_as_it_comes() -> None:
     assert read_artifact_outputs({"in0": given}, both(port))["x"].shape == (7, 2)
 
 
+def test_several_dynamic_sizes_are_those_of_the_array() -> None:
+    port = make_port((1, -1, -1, 3), (0, 1, 2, 3))
+    array = np.arange(36, dtype=np.float32).reshape(1, 4, 3, 3)
+    own = feed_artifact({"x": array}, both(port))
+    np.testing.assert_array_equal(own["in0"], array)
+    np.testing.assert_array_equal(read_artifact_outputs(own, both(port))["x"], array)
+    stack = feed_artifact({"x": array[np.newaxis]}, both(port), stacked=True)
+    np.testing.assert_array_equal(stack["in0"][0], array)
+
+
 @pytest.mark.parametrize(
     "port",
     [make_port(own=(3, 4, 1 << 40)), make_port((1, 3, 4, 1 << 40)), make_port((3, 4), (1, 0))],
