@@ -14,8 +14,8 @@ from edgewright.cli.app import edgewright
 from edgewright.cli.config import list_known_keys
 from edgewright.cli.registry import ALIASES, COMMANDS, list_options
 from edgewright.flows.distill.report import DistillReport
-from edgewright.flows.experiment.report import MetricDelta, NetworkReport, SeedRow
-from edgewright.flows.prune.report import PruneReport, WidthRow
+from edgewright.flows.experiment.report import MetricDelta, NetworkReport, SeedRow, WidthRow
+from edgewright.flows.prune.report import PruneReport
 from edgewright.flows.quantize.report import (
     FinetuneReport,
     MetricWithReference,

@@ -145,7 +145,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
 ) -> None:
     harm = MetricDelta(against="control", value=-3.0, low=-4.0, high=-2.0, over="samples", n=1, unit="points")
     monkeypatch.setattr(flow, "compute_mean_drop", lambda *_: 3.0)
-    monkeypatch.setattr(flow, "compare_networks", lambda *_: harm)
+    monkeypatch.setattr("edgewright.flows.experiment.run.compare_networks", lambda *_: harm)
     report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "trained on the labels only" in error.why
@@ -153,7 +153,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     kept = [path.name for path in (tmp_path / "out").iterdir()]
     assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained
     chance = msgspec.structs.replace(harm, low=-7.0, high=1.0)
-    monkeypatch.setattr(flow, "compare_networks", lambda *_: chance)
+    monkeypatch.setattr("edgewright.flows.experiment.run.compare_networks", lambda *_: chance)
     monkeypatch.setattr(trainings, "run_job", lambda *_, **__: pytest.fail("it trained again"))
     report, error = distill(distil_plan(files, max_drop=2.0), tmp_path / "out", Workspace(device, store, ignore))
     assert error is None

@@ -204,7 +204,7 @@ def test_what_was_trained_is_not_trained_again(
     def die(*_: Any) -> Any:
         raise WorkerError("the lights went out")
 
-    monkeypatch.setattr(flow, "evaluate_networks", die)
+    monkeypatch.setattr("edgewright.flows.experiment.run.evaluate_networks", die)
     with pytest.raises(WorkerError, match="lights"):
         prune(plan, out, Workspace(device, store, ignore))
     assert len(left_in(out)) == 1
@@ -320,13 +320,13 @@ def test_what_was_trained_is_kept_whatever_comes_after(
         raise ModelNotConvertible("the runtime takes it not", "so")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "_evaluate_and_time", fail)
+        patch.setattr(flow, "compare", fail)
         with pytest.raises(ModelNotConvertible, match="takes it not"):
             prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     (kept,) = (tmp_path / "out").iterdir()
     assert [path.parent.name for path in kept.rglob("report.json")] == ["pruned-0"]
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "_evaluate_and_time", stopped)
+        patch.setattr(flow, "compare", stopped)
         with pytest.raises(Cancelled, match="Ctrl-C") as caught:
             prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert kept.name in caught.value.why

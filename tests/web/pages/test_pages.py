@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from edgewright.schema.run import Metric
 from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 from edgewright.web.pages.comparison import make_figure_rows
@@ -211,6 +212,21 @@ def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, re
     assert point["quality"] == 0.5
 
 
+def test_agreement_names_the_run_that_it_is_measured_against(record: Record) -> None:
+    """Two models of one evaluation agree with its first one, not with the first of the comparison."""
+    source, made = record.first.model, record.second.model
+    assert source is not None
+    assert made is not None
+    plan = {"candidates": [{"model": "/models/made.tflite"}, {"model": "/models/source.onnx"}]}
+    first = replace(make_evaluation(made, "litert", 0.9), plan=plan)
+    agreement = Metric(name="agreement", unit="1", value=0.978, low=0.97, high=0.98, n=500)
+    other = make_evaluation(source, "onnxruntime", 0.9)
+    other = replace(other, plan=plan, parent_id=first.id, metrics=(*other.metrics, agreement))
+    rows = {one.name: one for one in make_figure_rows([other, first])}
+    assert rows["agreement"].title == "Agreement with made.tflite"
+    assert [(cell.note, cell.mark) for cell in rows["agreement"].cells] == [("", ""), ("reference", "")]
+
+
 def test_a_report_names_files_and_not_their_folders(pages: Pages, store: Store, record: Record) -> None:
     plan = {
         "source": "/home/ann/secret/net.onnx",
@@ -316,3 +332,16 @@ def test_unknown_page(pages: Pages) -> None:
     answer = pages.get("/nothing/here")
     assert answer.status == 404
     assert "page not found" in answer.text
+
+
+def test_the_page_of_a_model_is_a_matrix_with_an_answer(pages: Pages, record: Record) -> None:
+    model = record.first.model
+    assert model is not None
+    facts = pages.get(f"/models/{model.sha256}.json").json()
+    assert facts["answer"].startswith("Ship ")
+    first = facts["matrix"][0]
+    assert {"runtime", "precision", "p50_us", "trust", "session", "rank", "stale"} <= first.keys()
+    assert all(cell["rank"] is None for cell in facts["matrix"] if cell["stale"])
+    page = pages.get(f"/models/{model.sha256}").text
+    assert facts["answer"].split(":")[0] in page
+    assert 'aria-label="trust: ' in page

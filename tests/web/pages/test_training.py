@@ -7,8 +7,8 @@ import pytest
 
 from edgewright.flows.distill.report import DistillReport
 from edgewright.flows.evaluate.report import MetricRow
-from edgewright.flows.experiment.report import MetricDelta, NetworkReport, SeedRow
-from edgewright.flows.prune.report import PruneReport, WidthRow, list_targets
+from edgewright.flows.experiment.report import MetricDelta, NetworkReport, SeedRow, WidthRow
+from edgewright.flows.prune.report import PruneReport, list_targets
 from edgewright.flows.quantize.report import Speedup
 from edgewright.report.charts.curves import draw_curves
 from edgewright.schema.plan import PrunePlan

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct, field
 
 from edgewright.bench.slowdown import LayerProfile, SlowdownCause, explain_slowdown
+from edgewright.bench.trust import TrustLevel, judge_trust
 from edgewright.schema.run import Comparison, Layer, Metric, Run, RunWarning
 
 SCHEMA = "edgewright.benchmark/1"
@@ -85,7 +86,10 @@ class EnergyRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run. `path` is the share of layer time per unit, `backends` per backend; `findings` explain slow layers."""
+    """One run. `path` is the share of layer time per unit, `backends` per backend; `findings` explain slow layers.
+
+    `trust` is how far the latency can be trusted (`high`, `medium`, `low`), with its causes; None without a latency.
+    """
 
     run_id: str
     state: str
@@ -109,6 +113,8 @@ class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     energy_source: str
     warnings: tuple[RunWarning, ...]
     findings: tuple[SlowdownCause, ...] = ()
+    trust: TrustLevel | None = None
+    trust_causes: tuple[str, ...] = ()
 
 
 class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,6 +132,7 @@ def make_report(runs: Iterable[Run], comparisons: Iterable[Comparison]) -> Bench
 def make_row(run: Run) -> BenchmarkRow:
     """Return the report's row for one run."""
     metrics = {metric.name: metric for metric in run.metrics}
+    trust = judge_trust(metrics, {warning.code for warning in run.warnings})
     return BenchmarkRow(
         run_id=run.id,
         state=run.state,
@@ -158,6 +165,8 @@ def make_row(run: Run) -> BenchmarkRow:
         energy_source=run.tags.get("energy-source", ""),
         warnings=run.warnings,
         findings=_find_causes(run, metrics),
+        trust=trust.level if trust else None,
+        trust_causes=trust.causes if trust else (),
     )
 
 

@@ -10,9 +10,10 @@ import msgspec
 from edgewright.errors import ConfigError, DataError, UsageError
 from edgewright.flows.compile.sources import get_stem
 from edgewright.flows.experiment.control import inspect_module
+from edgewright.flows.experiment.report import WidthRow
 from edgewright.flows.experiment.setup import Experiment
 from edgewright.flows.experiment.trainings import make_torch_source
-from edgewright.flows.prune.report import WidthRow, make_module_name
+from edgewright.flows.prune.report import make_module_name
 from edgewright.formats.files import read_model
 from edgewright.formats.torch.program import name_outputs
 from edgewright.schema.model import Signature

@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from edgewright.flows.compile.sources import hash_source
-from edgewright.flows.distill.report import DistillReport
-from edgewright.flows.experiment.report import make_curve_series, make_network_metrics
+from edgewright.flows.experiment.report import ExperimentReport, make_curve_series, make_network_metrics
 from edgewright.flows.experiment.trainings import TrainedNetwork
-from edgewright.flows.prune.report import PruneReport
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
 from edgewright.schema.model import Model
@@ -18,22 +16,31 @@ from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan
 from edgewright.schema.run import Metric
 from edgewright.training.loop.checkpoint import write_atomically
 
-Report = TypeVar("Report", PruneReport, DistillReport)
+Report = TypeVar("Report", bound=ExperimentReport)
 
 
-def record_training(
-    kind: str, report: Report, plan: PrunePlan | DistillPlan, model: Model,
-    trained: Mapping[str, Sequence[TrainedNetwork]],
-    started: str, workspace: Workspace,
-) -> Report:  # fmt: skip
-    """Store the run, and set the id in the returned report and in the report file.
+class TrainingRun(NamedTuple):
+    """What the record keeps of a training besides its report.
 
-    Args:
+    Attributes:
         kind: of the run; also the role of its report and the prefix of its metrics.
         model: that training started from, as the user named it.
         trained: by network, one for each seed.
     """
-    with workspace.recording(kind, plan, started_at=started, model=model, runtime=plan.runtime) as run:
+
+    kind: str
+    plan: PrunePlan | DistillPlan
+    model: Model
+    trained: Mapping[str, Sequence[TrainedNetwork]]
+    started: str
+
+
+def record_training(report: Report, training: TrainingRun, workspace: Workspace) -> Report:
+    """Store the run, and set the id in the returned report and in the report file."""
+    kind, plan = training.kind, training.plan
+    with workspace.recording(
+        kind, plan, started_at=training.started, model=training.model, runtime=plan.runtime
+    ) as run:
         if report.model is not None:
             path = Path(report.model)
             run.put_file(path, role="model", model_id=read_model(path).sha256)
@@ -48,7 +55,7 @@ def record_training(
         seed = plan.settings.get("seed", 0)
         series = (
             series
-            for network, own in trained.items()
+            for network, own in training.trained.items()
             for series in make_curve_series(network, [every.report for every in own], seed)
         )
         run.add(metrics=tuple(metrics), series=tuple(series))

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Literal
+from typing import Literal, TypedDict
 
 from msgspec import Struct
 
 from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
+from edgewright.flows.quantize.report import Speedup
 from edgewright.formats.costs import ModelCosts
 from edgewright.formats.files import read_model
 from edgewright.pruning.magnitude import measure_packed_bytes
@@ -82,6 +83,69 @@ class MetricDelta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     over: Literal["seeds", "samples"]
     n: int
     unit: str
+
+
+class WidthRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Coupled channels, heads or neurons.
+
+    Attributes:
+        name: of the first layer that produces them; `layers` are all whose weights shrink with them.
+        before, after: their number.
+    """
+
+    name: str
+    kind: str
+    before: int
+    after: int
+    layers: tuple[str, ...]
+
+
+class ExperimentReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields that the reports of prune and distill have in common.
+
+    Attributes:
+        model: path of the made ONNX model; None if a gate rejected it.
+        module, weights: of a torch source, `FILE.py:FACTORY` and its weights, which can be trained, pruned, distilled
+            and quantized further.
+        trained_on, held_out, evaluated_on: numbers of samples.
+        sides: the original (`source` or `teacher`), the control (if trained) and the made network.
+        against: the made network's metric minus that of the control, and of the original.
+        speedup: time of the original over that of the made network, measured interleaved.
+        widths: of structured pruning, or of a student made by `auto:Nx`.
+        curves: of the first seed, by network.
+        state: `ok`, or `refused` with the `reason`.
+    """
+
+    runtime: str
+    model: str | None = None
+    module: str | None = None
+    weights: str | None = None
+    trained_on: int
+    held_out: int
+    evaluated_on: int
+    sides: tuple[NetworkReport, ...]
+    against: tuple[MetricDelta, ...]
+    speedup: Speedup | None
+    widths: tuple[WidthRow, ...]
+    curves: dict[str, tuple[Curve, ...]]
+    notes: tuple[str, ...]
+    state: str = "ok"
+    reason: str = ""
+    seconds: float = 0.0
+    run_id: str | None = None
+
+
+class Measured(TypedDict):
+    """The fields of `ExperimentReport` that were measured."""
+
+    runtime: str
+    trained_on: int
+    held_out: int
+    evaluated_on: int
+    sides: tuple[NetworkReport, ...]
+    against: tuple[MetricDelta, ...]
+    speedup: Speedup | None
+    curves: dict[str, tuple[Curve, ...]]
 
 
 def make_network_report(

@@ -4,16 +4,16 @@ Trained networks are kept in a folder of the output until the command succeeds, 
 an interruption, on this machine or another one.
 """
 
-from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
-from edgewright.flows.compile.publication import copy_atomically, open_work_folder, raise_output_errors
+from edgewright.errors import EdgewrightError, GateFailed
+from edgewright.flows.compile.publication import open_work_folder
 from edgewright.flows.compile.sources import (
     PreparedSource,
     check_float_onnx,
@@ -22,24 +22,9 @@ from edgewright.flows.compile.sources import (
     is_torch,
     prepare_source,
 )
-from edgewright.flows.evaluate.report import EvaluationRow
-from edgewright.flows.experiment.control import (
-    compare_speed,
-    convert_all_for_runtime,
-    evaluate_networks,
-    measure_file_costs,
-    name_network_files,
-)
-from edgewright.flows.experiment.records import record_training
-from edgewright.flows.experiment.report import (
-    NetworkReport,
-    collect_training_notes,
-    compare_networks,
-    compute_mean_drop,
-    get_first_curves,
-    get_metric_scale,
-    make_network_report,
-)
+from edgewright.flows.experiment.records import TrainingRun
+from edgewright.flows.experiment.report import Measured, collect_training_notes, compute_mean_drop, get_metric_scale
+from edgewright.flows.experiment.run import Networks, compare, conclude, make_jobs, publish, reject
 from edgewright.flows.experiment.setup import (
     Experiment,
     check_validation_data,
@@ -48,7 +33,7 @@ from edgewright.flows.experiment.setup import (
     remove_folder,
 )
 from edgewright.flows.experiment.teacher_outputs import compute_module_outputs, count_views
-from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_source, train_networks
+from edgewright.flows.experiment.trainings import make_torch_source, train_networks
 from edgewright.flows.prune.budgets import parse_amount
 from edgewright.flows.prune.check import check_plan
 from edgewright.flows.prune.report import PruneReport, list_targets, make_module_name
@@ -58,8 +43,7 @@ from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
 from edgewright.schema.vocabulary import GRADIENT_CRITERIA
 from edgewright.store.recording import utc_now
-from edgewright.system.files import write_atomically
-from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings, TrainJob
+from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings
 from edgewright.training.slices import write_built_module
 
 SIMILAR_COST_SHARE = (
@@ -71,10 +55,9 @@ UNTRAINED_NOTE = (
 
 
 class PrunedNetworks(NamedTuple):
-    """The compared networks by name: one ONNX file for each seed, and its training."""
+    """The compared networks, what was pruned, and the module of a torch source."""
 
-    files: dict[str, list[Path]]
-    trained: dict[str, list[TrainedNetwork]]
+    networks: Networks
     result: PrunedModel
     module: ModuleSource | None = None
 
@@ -107,19 +90,13 @@ def prune(plan: PrunePlan, out: Path, workspace: Workspace) -> tuple[PruneReport
         check_validation_data(experiment, prepared.model.signature)
         with open_experiment_folder(experiment, plan) if trains else nullcontext(experiment) as ready:
             pruned = _make_networks(plan, prepared, ready, work)
-            rows, speed_comparison = _evaluate_and_time(plan, pruned, Path(prepared.files["onnx"]), ready, work)
-            report = _make_report(plan, prepared, pruned, ready, rows, speed_comparison)
-            report, gate_error = _apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
-            error: EdgewrightError | None = gate_error
-            if error is None:
-                report = _publish_pruned(report, plan, pruned, out)
-            try:
-                model = prepared.as_given(plan.source)
-                report = record_training("prune", report, plan, model, pruned.trained, started, workspace)
-            except StoreError as unsaved:
-                error = error or unsaved
-        if report.model is not None:  # a rejected result is kept, so that a changed gate does not require new training
-            remove_folder(experiment.memory)
+            measured = compare(pruned.networks, ready, "prune", get_stem(plan.source), work)
+            judged = _apply_gate(_make_report(plan, prepared, pruned, ready, measured), plan)
+            run = TrainingRun("prune", plan, prepared.as_given(plan.source), pruned.networks.trained, started)
+            publisher = partial(_publish_pruned, plan=plan, pruned=pruned, out=out)
+            report, error = conclude(judged, began, publisher, run, ready)
+    if report.model is not None:  # a rejected result is kept, so that a changed gate does not require new training
+        remove_folder(experiment.memory)
     return report, error
 
 
@@ -129,31 +106,24 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
     if experiment.dataset is None:
         make = prune_file if plan.method == "structured" else _sparsify_file
         result = make(plan, onnx, experiment, work / "cut")
-        return PrunedNetworks({"pruned": [result.onnx]}, {}, result)
+        return PrunedNetworks(Networks("source", "pruned", {"source": [onnx], "pruned": [result.onnx]}, {}), result)
     whole = make_torch_source(plan.source, plan.weights)
     teaching = _prepare_teacher(whole, plan, experiment, experiment.dataset) if plan.teach else None
+    thinning: SparsitySettings | None = None
     if plan.method == "structured":
-        result, module, thinning = *prune_module(plan, whole, onnx, experiment, work, teaching), None
+        result, module = prune_module(plan, whole, onnx, experiment, work, teaching)
     else:
-        result, module, thinning = (
-            PrunedModel(onnx, (), {}),
-            whole,
-            SparsitySettings(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
-        )
-    seeds = range(experiment.settings.seed, experiment.settings.seed + plan.seeds)
-    jobs = {}
-    if plan.control:
-        jobs["control"] = [
-            _make_train_job("control", whole, None, teaching, seed, plan, experiment, result.epochs) for seed in seeds
-        ]
-    jobs["pruned"] = [
-        _make_train_job("pruned", module, thinning, teaching, seed, plan, experiment, 0.0) for seed in seeds
-    ]
+        result, module = PrunedModel(onnx, (), {}), whole
+        thinning = SparsitySettings(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern)
+    jobs = {"pruned": partial(make_jobs, module=module, thinning=thinning, teaching=teaching)}
+    if plan.control:  # it is trained as long as a network that was pruned in rounds
+        jobs = {"control": partial(make_jobs, more_epochs=result.epochs, module=whole, teaching=teaching), **jobs}
     trained = train_networks(
-        jobs, experiment.context.workspace.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE
-    )
-    files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
-    return PrunedNetworks(files, trained, result, module)
+        {name: make(name, f"{name} network", plan, experiment) for name, make in jobs.items()},
+        experiment.context.workspace.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE,
+    )  # fmt: skip
+    files = {"source": [onnx]} | {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
+    return PrunedNetworks(Networks("source", "pruned", files, trained), result, module)
 
 
 def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PrunedModel:
@@ -178,124 +148,28 @@ def _prepare_teacher(
     )
 
 
-def _make_train_job(
-    network: str,
-    module: ModuleSource,
-    thinning: SparsitySettings | None,
-    teaching: DistillationSettings | None,
-    seed: int,
-    plan: PrunePlan,
-    experiment: Experiment,
-    more: float,
-) -> TrainJob:
-    """Return one training job; `more` epochs are added for the control of a network trained in rounds."""
-    if experiment.dataset is None:
-        raise UsageError("no training data was given", "", "--data")
-    index = seed - experiment.settings.seed + 1
-    title = f"{network} network" + (f", seed {index} of {plan.seeds}" if plan.seeds > 1 else "")
-    settings = msgspec.structs.replace(experiment.settings, seed=seed, epochs=experiment.settings.epochs + more)
-    return TrainJob(
-        title=title,
-        module=module,
-        shapes=experiment.shapes,
-        task=experiment.task_json,
-        code=experiment.context.code,
-        data=experiment.dataset,
-        settings=settings,
-        teaching=teaching,
-        thinning=thinning,
-        out=str(experiment.memory / f"{network}-{seed}"),
-        memory=str(experiment.memory / f"{network}-{seed}-checkpoints"),
-    )
-
-
-def _evaluate_and_time(
-    plan: PrunePlan, pruned: PrunedNetworks, source: Path, experiment: Experiment, work: Path
-) -> tuple[dict[str, EvaluationRow], Any]:
-    """Return rows by `network/index`, the control (else the source) first as the paired reference, and the timing."""
-    files = {
-        f"{network}/{index}": path
-        for network in ("control", "pruned")
-        for index, path in _enumerate_files(pruned.files, network)
-    }
-    first = next(iter(files))
-    models = (
-        {first: files[first], **files, "source/0": source}
-        if "control" in pruned.files
-        else {"source/0": source, **files}
-    )
-    context = experiment.context
-    named = name_network_files(models, get_stem(plan.source), work / "evaluated")
-    ready = convert_all_for_runtime(named, context.runtime, work / "runnable", context.workspace, context.timeout_s)
-    rows = evaluate_networks(ready, context)
-    return rows, compare_speed(ready["source/0"], ready["pruned/0"], context, {"prune": "speed"})
-
-
-def _enumerate_files(files: Mapping[str, list[Path]], network: str) -> list[tuple[int, Path]]:
-    return list(enumerate(files.get(network, ())))
-
-
 def _make_report(
-    plan: PrunePlan,
-    prepared: PreparedSource,
-    pruned: PrunedNetworks,
-    experiment: Experiment,
-    rows: Mapping[str, EvaluationRow],
-    speed_comparison: Any,
+    plan: PrunePlan, prepared: PreparedSource, pruned: PrunedNetworks, experiment: Experiment, measured: Measured
 ) -> PruneReport:
-    seed = experiment.settings.seed
-    files = {"source": [Path(prepared.files["onnx"])], **pruned.files}
-    reports = {network: [one.report for one in pruned.trained.get(network, ())] for network in files}
-    sides = {}
-    for network, paths in files.items():
-        own = [rows[f"{network}/{index}"] for index in range(len(paths))]
-        sides[network] = make_network_report(
-            network, paths[0], measure_file_costs(paths[0], experiment.shapes), own, reports[network], seed
-        )
-    sides["source"] = msgspec.structs.replace(sides["source"], latency_us=speed_comparison.before_us)
-    sides["pruned"] = msgspec.structs.replace(
-        sides["pruned"], latency_us=speed_comparison.after_us, zeros=sides["pruned"].zeros or pruned.result.zeros
+    measured["sides"] = tuple(
+        msgspec.structs.replace(one, zeros=one.zeros or pruned.result.zeros) if one.name == "pruned" else one
+        for one in measured["sides"]
     )
-    against = [
-        compare_networks(
-            sides["pruned"], sides[name], rows["pruned/0"].paired if name == _get_baseline_name(sides) else None
-        )
-        for name in ("control", "source")
-        if name in sides
-    ]
-    evaluated = rows["pruned/0"].evaluated
     return PruneReport(
+        **measured,
         source=plan.source,
         source_sha256=prepared.sha256,
         method=plan.method,
         importance=plan.importance if plan.method == "structured" else "magnitude",
         targets=list_targets(plan),
-        runtime=plan.runtime,
-        model=None,
-        module=None,
-        weights=None,
-        trained_on=len(experiment.dataset.fit) if experiment.dataset else 0,
-        held_out=len(experiment.dataset.held_out) if experiment.dataset else 0,
-        evaluated_on=evaluated,
-        sides=tuple(sides.values()),
-        against=tuple(one for one in against if one is not None),
-        speedup=speed_comparison.speedup,
         widths=pruned.result.widths,
         fixed=pruned.result.fixed,
-        curves={network: get_first_curves(all_seeds) for network, all_seeds in reports.items() if all_seeds},
         notes=_list_notes(plan, experiment, pruned),
-        state="ok",
-        reason="",
-        seconds=0.0,
     )
 
 
-def _get_baseline_name(sides: Mapping[str, NetworkReport]) -> str:
-    return "control" if "control" in sides else "source"
-
-
 def _list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks) -> tuple[str, ...]:
-    notes = [*collect_training_notes(one.report for one in pruned.trained.get("pruned", ()))]
+    notes = [*collect_training_notes(one.report for one in pruned.networks.trained.get("pruned", ()))]
     if experiment.dataset is None:
         notes.append(UNTRAINED_NOTE)
     elif plan.teach:
@@ -353,24 +227,15 @@ def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, Gate
         if report.trained_on
         else "lower the target, use a torch source with --data for fine-tuning, or raise --max-drop",
     )
-    return msgspec.structs.replace(report, state="refused", reason=error.why), error
+    return reject(report, error)
 
 
-def _publish_pruned(report: PruneReport, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
-    """Publish the first seed's network: ONNX, and for a torch source a factory with weights."""
-    word = "pruned" if plan.method == "structured" else "thinned"
-    stem = f"{get_stem(plan.source)}-{word}"
-    model = out / f"{stem}.onnx"
-    module = weights = None
-    with raise_output_errors(out):
-        copy_atomically(pruned.files["pruned"][0], model)
-        if "pruned" in pruned.trained:
-            weights = str(out / f"{stem}.safetensors")
-            copy_atomically(pruned.trained["pruned"][0].weights, Path(weights))
-            if pruned.module is not None and pruned.module.slices:
-                module = f"{write_built_module(out, make_module_name(stem), pruned.module)}:build"
-            else:
-                module = plan.source
-        report = msgspec.structs.replace(report, model=str(model), module=module, weights=weights)
-        write_atomically(out / f"{stem}.prune.json", msgspec.json.encode(report))
-    return report
+def _publish_pruned(report: PruneReport, *, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
+    stem = f"{get_stem(plan.source)}-{'pruned' if plan.method == 'structured' else 'thinned'}"
+
+    def write_module() -> str:
+        if pruned.module is None or not pruned.module.slices:
+            return plan.source
+        return f"{write_built_module(out, make_module_name(stem), pruned.module)}:build"
+
+    return publish(report, pruned.networks, out / stem, "prune", write_module)

@@ -2,49 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
+from msgspec import field
 
-from edgewright.flows.experiment.report import MetricDelta, NetworkReport
-from edgewright.flows.quantize.report import Speedup
+from edgewright.flows.experiment.report import ExperimentReport, WidthRow
 from edgewright.pruning.groups import PruningGroups
 from edgewright.schema.plan import PrunePlan
-from edgewright.training.job import Curve
 
 SCHEMA = "edgewright.prune/1"
 
 
-class WidthRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Coupled channels, heads or neurons.
-
-    Attributes:
-        name: of the first layer that produces them; `layers` are all whose weights shrink with them.
-        before, after: their number.
-    """
-
-    name: str
-    kind: str
-    before: int
-    after: int
-    layers: tuple[str, ...]
-
-
-class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PruneReport(ExperimentReport, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON of `edgewright prune --json`.
 
     Attributes:
         importance: criterion by which units or weights were selected.
         targets: budgets by option; empty in older reports.
-        model: path of the pruned ONNX model; None if a gate rejected it.
-        module, weights: of a torch source, `FILE.py:build` and its weights, which can be trained, pruned, distilled and
-            quantized further.
-        trained_on, held_out, evaluated_on: numbers of samples.
-        sides: source, control (if trained) and pruned.
-        against: the pruned network's metric minus that of the control, and of the source.
-        speedup: time of the source over that of the pruned network, measured interleaved.
-        widths: of structured pruning.
         fixed: layers that were not pruned, with the reason.
-        curves: of the first seed, by network.
-        state: `ok`, or `refused` with the `reason`.
     """
 
     schema: str = SCHEMA
@@ -52,25 +25,8 @@ class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source_sha256: str
     method: str
     importance: str
-    targets: dict[str, str] = {}
-    runtime: str
-    model: str | None
-    module: str | None
-    weights: str | None
-    trained_on: int
-    held_out: int
-    evaluated_on: int
-    sides: tuple[NetworkReport, ...]
-    against: tuple[MetricDelta, ...]
-    speedup: Speedup | None
-    widths: tuple[WidthRow, ...]
+    targets: dict[str, str] = field(default_factory=dict)
     fixed: dict[str, str]
-    curves: dict[str, tuple[Curve, ...]]
-    notes: tuple[str, ...]
-    state: str
-    reason: str
-    seconds: float
-    run_id: str | None = None
 
 
 def list_targets(plan: PrunePlan) -> dict[str, str]:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from edgewright.errors import GateFailed, ModelNotConvertible, UsageError
 from edgewright.flows.experiment.control import convert_for_runtime, evaluate_networks, inspect_module
-from edgewright.flows.experiment.report import get_metric_scale
+from edgewright.flows.experiment.report import WidthRow, get_metric_scale
 from edgewright.flows.experiment.setup import Experiment
 from edgewright.flows.experiment.trainings import TrainedNetwork, train
 from edgewright.flows.prune.budgets import NetworkTimer, parse_amount, tabulate_times
-from edgewright.flows.prune.report import WidthRow, make_width_rows
+from edgewright.flows.prune.report import make_width_rows
 from edgewright.formats.onnx.constants import read_initializers
 from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph

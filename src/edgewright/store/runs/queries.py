@@ -5,17 +5,19 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, func, or_, select
 
+from edgewright.bench.trust import Trust, judge_trust
 from edgewright.errors import RunNotFound, UsageError
 from edgewright.schema.run import Metric
 from edgewright.schema.vocabulary import RunState, normalize_runtime_name
 from edgewright.store.runs.ids import LENGTH
 from edgewright.store.runs.rows import parse_microseconds
-from edgewright.store.schema import metric, run, tag
+from edgewright.store.schema import metric, run, tag, warning
 
 _SHA_PREFIX_LENGTH = 6
 _MAX_MATCHES = 5
+_MIN_PIECE_LENGTH = 6
 _MAX_IDS_IN_QUERY = 500
 SortKey = Literal["started", "model", "runtime", "precision", "device", "kind", "state", "p50"]
 
@@ -70,7 +72,8 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RunSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of a list: a run without its samples, layers and plan.
 
-    `metrics` has the filter's metrics of the run, by name.
+    `metrics` has the filter's metrics of the run, by name; `warnings` the codes of its warnings; `trust` how far its
+    latency can be trusted, None if that is not among the metrics.
     """
 
     id: str
@@ -92,22 +95,33 @@ class RunSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tags: dict[str, str]
     imported: bool | None = False
     imported_at: str | None = None
+    warnings: tuple[str, ...] = ()
+    trust: Trust | None = None
 
 
-_NAMES = tuple(name for name in RunSummary.__struct_fields__ if name not in ("metrics", "tags"))
+_NAMES = tuple(name for name in RunSummary.__struct_fields__ if name in run.c)
 _COLUMNS = tuple(run.c[name] for name in _NAMES)
 
 
 def list_rows(connection: Connection, wanted: RunFilter) -> list[RunSummary]:
-    """Return the rows with three queries: runs, metrics and tags."""
+    """Return the rows with four queries: runs, metrics, tags and warnings."""
     found = connection.execute(_apply_filter(select(*_COLUMNS), wanted)).all()
     if len(found) <= _MAX_IDS_IN_QUERY:  # the order is not computed again
         picked = select(run.c.id).where(run.c.id.in_([row.id for row in found])).subquery()
     else:
         picked = _apply_filter(select(run.c.id), wanted).subquery()
     metrics = _load_metrics(connection, picked, wanted.metrics)
-    tags = _load_tags(connection, picked)
-    return [_make_summary(row, metrics, tags) for row in found]
+    tags, warnings = _load_tags(connection, picked), _load_warnings(connection, picked)
+    return [
+        RunSummary(
+            **dict(zip(_NAMES, row, strict=True)),
+            metrics=(named := metrics.get(row.id, {})),
+            tags=tags.get(row.id, {}),
+            warnings=(codes := tuple(warnings.get(row.id, ()))),
+            trust=judge_trust(named, codes),
+        )
+        for row in found
+    ]
 
 
 def count_rows(connection: Connection, wanted: RunFilter) -> int:
@@ -145,20 +159,25 @@ def _select_first_value(name: str) -> ColumnElement[Any]:
 
 
 def find_run(connection: Connection, run_id: str) -> str:
-    """Return the complete id of an id or a unique prefix. Raises RunNotFound."""
+    """Return the complete id of an id, its unique beginning, or a unique piece of at least six letters.
+
+    Raises RunNotFound.
+    """
     wanted = run_id.strip().upper()
     if not wanted:
         raise RunNotFound("the id of the run is empty")
     starts = func.substr(run.c.id, 1, len(wanted)) == wanted
     condition = run.c.id == wanted if len(wanted) >= LENGTH else starts
-    query = select(run.c.id).where(condition).order_by(run.c.id.desc()).limit(_MAX_MATCHES + 1)
-    found = list(connection.scalars(query))
+    query = select(run.c.id).order_by(run.c.id.desc()).limit(_MAX_MATCHES + 1)
+    found = list(connection.scalars(query.where(condition)))
+    if not found and _MIN_PIECE_LENGTH <= len(wanted) < LENGTH:
+        found = list(connection.scalars(query.where(run.c.id.contains(wanted, autoescape=True))))
     if len(found) == 1:
         return str(found[0])
     if found:
         shown = ", ".join(found[:_MAX_MATCHES]) + (" …" if len(found) > _MAX_MATCHES else "")
         raise RunNotFound(
-            f"the id {run_id[:LENGTH]} is ambiguous", f"these ids begin with it: {shown}", "give more digits of the id"
+            f"the id {run_id[:LENGTH]} is ambiguous", f"these ids have it: {shown}", "give more digits of the id"
         )
     raise _make_not_found_error(connection, run_id)
 
@@ -168,10 +187,6 @@ def _make_not_found_error(connection: Connection, run_id: str) -> RunNotFound:
     close = get_close_matches(run_id.upper()[:LENGTH], ids, n=_MAX_MATCHES, cutoff=0.8)
     why = f"similar ids: {', '.join(close)}" if close else f"none of the {len(ids)} ids begins with it"
     return RunNotFound(f"no run has the id {run_id[: 2 * LENGTH]}", why)
-
-
-def _make_summary(row: Row[Any], metrics: dict[str, dict[str, Metric]], tags: dict[str, dict[str, str]]) -> RunSummary:
-    return RunSummary(**dict(zip(_NAMES, row, strict=True)), metrics=metrics.get(row.id, {}), tags=tags.get(row.id, {}))
 
 
 def _load_metrics(
@@ -195,6 +210,14 @@ def _load_tags(connection: Connection, picked: Subquery) -> dict[str, dict[str, 
     found: dict[str, dict[str, str]] = {}
     for run_id, name, value in connection.execute(query).all():
         found.setdefault(run_id, {})[name] = value
+    return found
+
+
+def _load_warnings(connection: Connection, picked: Subquery) -> dict[str, list[str]]:
+    query = select(warning.c.run_id, warning.c.code).join(picked, warning.c.run_id == picked.c.id)
+    found: dict[str, list[str]] = {}
+    for run_id, code in connection.execute(query.order_by(warning.c.run_id, warning.c.position)).all():
+        found.setdefault(run_id, []).append(code)
     return found
 
 

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
+import msgspec
 from markupsafe import Markup
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from edgewright.bench.summary import read_chunk_medians
+from edgewright.bench.trust import judge_trust
 from edgewright.errors import RunNotFound, UsageError
 from edgewright.flows.benchmark.comparison import compare_pair, get_session_id
 from edgewright.flows.benchmark.report import make_row
 from edgewright.report.charts.run import draw_strip_plot
+from edgewright.report.marks import Mark, Pair, choose_mark
 from edgewright.report.numbers import get_unit
-from edgewright.schema.metrics import METRICS, get_metric_info
+from edgewright.schema.metrics import METRICS
 from edgewright.schema.run import Comparison, Metric, Run
 from edgewright.schema.units import show_ratio
 from edgewright.store.store import Store
@@ -32,11 +35,11 @@ IGNORED_PLAN_KEYS = ("candidates", "inputs")  # paths and hashes, which always d
 
 
 class FigureCell(Struct, frozen=True, kw_only=True):
-    """One figure of one run; `mark` is `faster` or `slower` (better or worse) if its interval does not overlap with
-    that of the reference, else empty."""
+    """One figure of one run; `mark` compares it with that of the first (`report.marks`); `note` replaces a value."""
 
     metric: Metric | None
-    mark: str = ""
+    mark: Mark = ""
+    note: str = ""
 
 
 class FigureRow(Struct, frozen=True, kw_only=True):
@@ -97,10 +100,14 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
         rows.sort(key=lambda row: -max(cell.median_us for cell in row.cells if cell))
     return {
         "runs": list(zip(LETTERS, runs, strict=False)),
-        "verdicts": [_format_verdict(one) for one in _compare_with_first(runs)],
+        "verdicts": [
+            _format_verdict(one, paired=get_session_id(run) == get_session_id(runs[0]))
+            for run, one in zip(runs, _compare_with_first(runs), strict=True)
+        ],
         "others": any(run.imported is not False for run in runs),
         "sessions": len({get_session_id(run) for run in runs}),
         "figure_rows": make_figure_rows(runs),
+        "trusts": [judge_trust(figures.index_metrics(run), [one.code for one in run.warnings]) for run in runs],
         "strips": draw_process_medians(runs),
         "layer_rows": rows,
         "layer_most": _find_max_median(rows),
@@ -127,8 +134,8 @@ def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
     ]
 
 
-def _format_verdict(one: Comparison | None) -> tuple[str, str, str]:
-    """Return the CSS class, text and interval of a verdict, in the format of `edgewright benchmark`."""
+def _format_verdict(one: Comparison | None, *, paired: bool) -> tuple[str, str, str]:
+    """Return the CSS class, text and interval of a verdict, with its confidence and how the ratio was measured."""
     if one is None:
         return "", "", ""
     css = one.verdict.replace("no difference", "same")
@@ -136,37 +143,59 @@ def _format_verdict(one: Comparison | None) -> tuple[str, str, str]:
     if one.verdict == "faster":
         ratio, low, high = 1 / ratio, high and 1 / high, low and 1 / low
     bounds = show_ratio(ratio, low, high).partition(" ")[2]
-    confidence = "" if low is None else f" {one.confidence:.0%}"
-    words = f"{ratio:.2f}× {one.verdict}" if one.verdict in ("faster", "slower") else one.verdict
-    return css, words, f"{bounds}{confidence}" if bounds else f"{ratio:.2f}×" if isfinite(ratio) else ""
+    confidence = "" if low is None else f" · {one.confidence:.0%}"
+    known = isfinite(ratio) and one.verdict in ("faster", "slower", "inconclusive")
+    words = f"{ratio:.2f}× {one.verdict}" if known else one.verdict
+    how = " · paired by round" if paired else " · other session"
+    return css, words, f"{bounds}{confidence}{how}" if isfinite(ratio) else ""
 
 
 def make_figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
     """Return one row per main figure, with a cell for each run."""
     metrics = [figures.index_metrics(run) for run in runs]
+    pairs = [_make_pair(runs[0], run, one) for run, one in zip(runs, _compare_with_first(runs), strict=True)]
     rows = []
     for name, info in METRICS.items():
         found = [known.get(name) for known in metrics]
         first = next((metric for metric in found if metric is not None and metric.value is not None), None)
         if first is None or not info.title:
             continue
-        cells = tuple(FigureCell(metric=metric, mark=_choose_mark(metric, found[0])) for metric in found)
-        rows.append(FigureRow(name=name, title=info.title, unit=get_unit(first), cells=cells))
+        cells = tuple(
+            FigureCell(metric=metric, mark=choose_mark(metric, found[0], pair))
+            for metric, pair in zip(found, pairs, strict=True)
+        )
+        row = FigureRow(name=name, title=info.title, unit=get_unit(first), cells=cells)
+        rows.append(_name_reference(row, runs) if info.basis == "outputs" else row)
     return rows
 
 
-def _choose_mark(metric: Metric | None, reference: Metric | None) -> str:
-    """Return the mark of a figure whose interval does not overlap with that of the reference, else an empty text."""
-    if metric is None or reference is None or metric is reference:
-        return ""
-    if None in (metric.low, metric.high, reference.low, reference.high):
-        return ""
-    below = (metric.high or 0) < (reference.low or 0)
-    above = (metric.low or 0) > (reference.high or 0)
-    better = get_metric_info(metric.name).better
-    if not better or not (below or above):
-        return ""
-    return "faster" if below == (better == "lower") else "slower"
+def _make_pair(first: Run, run: Run, verdict: Comparison | None) -> Pair:
+    known = figures.index_metrics(first), figures.index_metrics(run)
+    confidence = {}
+    for name in ("latency.p50", "cpu.p50"):
+        found = [metrics.get(f"{name}_confidence") for metrics in known]
+        confidence[name] = min((metric.value or 0.0) if metric else 0.0 for metric in found)
+    return Pair(verdict=verdict, one_session=get_session_id(first) == get_session_id(run), confidence=confidence)
+
+
+def _name_reference(row: FigureRow, runs: Sequence[Run]) -> FigureRow:
+    """Name the run whose outputs the others are compared with: the first of their evaluation."""
+    having = [run for run, cell in zip(runs, row.cells, strict=True) if cell.metric is not None]
+    sessions = {get_session_id(run) for run in having}
+    cells = tuple(
+        msgspec.structs.replace(cell, note="reference") if cell.metric is None and run.id in sessions else cell
+        for run, cell in zip(runs, row.cells, strict=True)
+    )
+    name = _get_first_model(having[0]) if len(sessions) == 1 else "the first model of its own evaluation"
+    title = f"{row.title.removesuffix(' reference')} {name}" if name else row.title
+    return msgspec.structs.replace(row, title=title, cells=cells)
+
+
+def _get_first_model(run: Run) -> str:
+    """Return the file name of the first model of the run's plan."""
+    candidates = run.plan.get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else {}
+    return str(first.get("model", "")).rpartition("/")[2] if isinstance(first, dict) else ""
 
 
 def draw_process_medians(runs: Sequence[Run]) -> Markup:

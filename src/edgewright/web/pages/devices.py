@@ -6,6 +6,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edgewright.bench.trust import LATENCY_METRICS
 from edgewright.store.runs.browse import DeviceRow
 from edgewright.store.runs.queries import RunFilter, RunSummary
 from edgewright.store.store import Store
@@ -47,7 +48,7 @@ def _get_p50(row: RunSummary | None) -> float | None:
 
 def make_devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str, Any]:
     def last(device: DeviceRow) -> list[RunSummary]:
-        return store.list_runs(RunFilter(device=device.id, limit=LAST_RUNS, metrics=("latency.p50",)))
+        return store.list_runs(RunFilter(device=device.id, limit=LAST_RUNS, metrics=LATENCY_METRICS))
 
     return {
         "devices": [(device, last(device), flatten(device.facts)) for device in devices],
@@ -57,7 +58,7 @@ def make_devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str
 
 def _make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, Any]]:
     """Return the newest finished run by model and runtime, with a column for each device."""
-    wanted = RunFilter(kind="benchmark", state="done", limit=MAX_RUNS, metrics=("latency.p50",))
+    wanted = RunFilter(kind="benchmark", state="done", limit=MAX_RUNS, metrics=LATENCY_METRICS)
     found: dict[tuple[str, str, str], dict[str, RunSummary]] = {}
     for row in store.list_runs(wanted):
         key = (row.model_name or "", row.precision or "", row.runtime)

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 from starlette.datastructures import QueryParams
 
+from edgewright.bench.trust import LATENCY_METRICS
 from edgewright.schema.metrics import ACCURACIES
 from edgewright.schema.vocabulary import RunState
 from edgewright.store.runs.queries import RunFilter, SortKey
@@ -14,7 +15,7 @@ from edgewright.web.server.links import add_query
 
 PER_PAGE = 50
 FILTER_FIELDS = ("model", "runtime", "precision", "device", "kind", "state", "tag", "since", "until", "text")
-HEADLINE_METRICS = ("latency.p50", "cold_start", "memory.peak", *ACCURACIES, "model.file")
+HEADLINE_METRICS = (*LATENCY_METRICS, "cold_start", "memory.peak", *ACCURACIES, "model.file")
 MAX_LETTERS = 500
 MAX_PAGE = 1_000_000
 

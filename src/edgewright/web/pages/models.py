@@ -7,8 +7,10 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edgewright.bench.trust import LATENCY_METRICS
 from edgewright.errors import RunNotFound
 from edgewright.report.charts.pareto import Point, draw_pareto, mark_front
+from edgewright.report.family import Family, make_matrix
 from edgewright.report.numbers import find_accuracy
 from edgewright.schema.metrics import METRICS
 from edgewright.schema.run import Metric
@@ -43,19 +45,24 @@ class ModelTreeNode(Struct, frozen=True, kw_only=True):
 
 
 class ModelIndex(Struct, frozen=True, kw_only=True):
-    """Newest benchmark by model, runtime and device, and newest quality metrics by model and runtime."""
+    """Newest benchmark by model, runtime and device, and newest quality metrics by model and runtime.
+
+    `rows` are all benchmarks: local ones first, each time the newest first.
+    """
 
     models: dict[str, ModelRow]
     links: list[LineageLink]
+    rows: list[RunSummary]
     benchmarks: dict[tuple[str, str, str], RunSummary]
     qualities: dict[tuple[str, str], dict[str, Metric]]
 
 
 def load_model_index(store: Store, device: str = "") -> ModelIndex:
     """Load the index with five queries, independent of the number of models."""
-    newest = RunFilter(kind="benchmark", state="done", device=device or None, limit=MAX_RUNS, metrics=("latency.p50",))
+    newest = RunFilter(kind="benchmark", state="done", device=device or None, limit=MAX_RUNS, metrics=LATENCY_METRICS)
     benchmarks: dict[tuple[str, str, str], RunSummary] = {}
-    for row in _sort_local_first(store.list_runs(newest)):
+    rows = _sort_local_first(store.list_runs(newest))
+    for row in rows:
         benchmarks.setdefault((row.model_id or "", row.runtime, row.device_id or ""), row)
     links = store.list_links()
     made_by = {link.run_id: link for link in links}
@@ -68,7 +75,7 @@ def load_model_index(store: Store, device: str = "") -> ModelIndex:
             for name, metric in row.metrics.items():
                 qualities.setdefault(key, {}).setdefault(name, metric)
     models = {model.id: model for model in store.list_models()}
-    return ModelIndex(models=models, links=links, benchmarks=benchmarks, qualities=qualities)
+    return ModelIndex(models=models, links=links, rows=rows, benchmarks=benchmarks, qualities=qualities)
 
 
 def _sort_local_first(rows: Sequence[RunSummary]) -> list[RunSummary]:
@@ -155,6 +162,18 @@ def _find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
     return set[str]().union(*(found for one in tree if model_id in (found := ids(one))))
 
 
+def _make_family(index: ModelIndex, trees: Sequence[ModelTreeNode], model_id: str) -> Family:
+    """Return the models of the trees that contain this one, with the benchmarks of one device."""
+    relatives = _find_relatives(trees, model_id)
+    own = [row for row in index.rows if row.model_id in relatives]
+    return Family(
+        models={one: index.models[one] for one in relatives},
+        source=next((tree.model.id for tree in trees if model_id in _find_relatives([tree], model_id)), model_id),
+        benchmarks=[row for row in own if row.device_id == own[0].device_id],
+        qualities=index.qualities,
+    )
+
+
 def _choose_quality(index: ModelIndex, requested: str) -> str:
     """Return the requested quality, or the first that any model has."""
     have = {name for named in index.qualities.values() for name, metric in named.items() if metric.value is not None}
@@ -225,19 +244,31 @@ def model_page(request: Request) -> Response:
         RunFilter(model_id=wanted, limit=MAX_SHOWN, metrics=HEADLINE_METRICS, without=app_state.deletions.hidden())
     )
     state = ListState(words={})
-    relatives = _find_relatives(_build_model_trees(index), wanted)
+    trees = _build_model_trees(index)
+    family = _make_family(index, trees, wanted)
+    matrix = make_matrix(family)
     newest = app_state.store.load(rows[0].id) if rows else None
     context = {
         "model": index.models[wanted],
         "signature": newest.model.signature if newest and newest.model and newest.model.sha256 == wanted else None,
-        "tree": [one for one in _build_model_trees(index) if wanted in _find_relatives([one], wanted)],
+        "tree": [one for one in trees if wanted in _find_relatives([one], wanted)],
+        "matrix": matrix,
         **make_table_context(rows, ticks=False),
         "columns": [(key, title, state.sorted_by(key), "none") for key, title in COLUMNS],
         "checks": _load_conversion_checks(wanted, index, app_state.store),
         "can_show_graph": netron.is_installed() and index.models[wanted].has_file,
-        **_make_pareto_context(index, request.query_params, relatives),
+        **_make_pareto_context(index, request.query_params, set(family.models)),
     }
-    facts = {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}
+    facts = {
+        "model": context["model"],
+        "answer": matrix.answer,
+        "session": matrix.session,
+        "quality": matrix.quality,
+        "matrix": matrix.cells,
+        "runs": rows,
+        "points": context["points"],
+        "family": sorted(family.models),
+    }
     return make_page_response(request, "model.html", "models", lambda: facts, context)
 
 
