@@ -72,7 +72,7 @@ def test_what_is_not_told_apart_shares_a_rank() -> None:
         make_run("3", "mnn", 190.0, session="s", half=0.05),
     )
     assert [cell.rank for cell in matrix.cells] == [1, 1, 3]
-    assert "Not told apart from it: ncnn fp32." in matrix.answer
+    assert "No difference is shown to ncnn fp32." in matrix.answer
     assert "MNN fp32 is 1.9× slower." in matrix.answer
 
 

@@ -91,7 +91,7 @@ def make_matrix(family: Family, quality: str = "") -> Matrix:
     name = quality or _choose_quality([family.qualities.get(key, {}) for key in keys])
     cells = [_make_cell(family, key, chosen.get(key) or newest.get(key), session, name) for key in keys]
     ranked = _sort_cells(_rank_cells(cells))
-    return Matrix(answer=make_answer(ranked, name), session=session, quality=name, cells=tuple(ranked))
+    return Matrix(answer=_make_answer(ranked, name), session=session, quality=name, cells=tuple(ranked))
 
 
 def _choose_quality(known: Iterable[Mapping[str, Metric]]) -> str:
@@ -139,7 +139,7 @@ def _find_loss(metric: Metric | None, source: Metric | None) -> bool | None:
     return (metric.low or 0.0) > (source.high or 0.0)
 
 
-def is_shown_faster(one: Cell, other: Cell) -> bool:
+def _is_shown_faster(one: Cell, other: Cell) -> bool:
     """Return whether one cell of the session is shown to be faster than another: both intervals hold and lie apart."""
     known = one.p50_high is not None and other.p50_low is not None and _has_interval(one) and _has_interval(other)
     return known and (one.p50_high or 0.0) < (other.p50_low or 0.0)
@@ -152,7 +152,7 @@ def _has_interval(cell: Cell) -> bool:
 def _rank_cells(cells: Sequence[Cell]) -> list[Cell]:
     fresh = [cell for cell in cells if not cell.stale and cell.p50_us is not None]
     return [
-        msgspec.structs.replace(cell, rank=1 + sum(is_shown_faster(other, cell) for other in fresh))
+        msgspec.structs.replace(cell, rank=1 + sum(_is_shown_faster(other, cell) for other in fresh))
         if cell in fresh
         else cell
         for cell in cells
@@ -166,13 +166,13 @@ def _sort_cells(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(cells, key=order)
 
 
-def describe_cell(cell: Cell) -> str:
+def _describe_cell(cell: Cell) -> str:
     """Return runtime and precision, as in `LiteRT w8a8`."""
     title = TABLE[cell.runtime].title if cell.runtime in TABLE else cell.runtime
     return f"{title} {cell.precision}".strip()
 
 
-def make_answer(cells: Sequence[Cell], quality: str) -> str:
+def _make_answer(cells: Sequence[Cell], quality: str) -> str:
     """Return what to ship: the fastest cell of the session whose quality is not shown to be worse than the source's."""
     fresh = [cell for cell in cells if cell.rank is not None]
     if not fresh:
@@ -181,15 +181,15 @@ def make_answer(cells: Sequence[Cell], quality: str) -> str:
     if not without_loss:
         return f"Nothing to ship: every measured file has a worse {_get_title(quality)} than the source."
     best = without_loss[0]
-    first = f"Ship {describe_cell(best)}: {_describe_latency(best)}, {_describe_quality(best)}, " + format_value(
+    first = f"Ship {_describe_cell(best)}: {_describe_latency(best)}, {_describe_quality(best)}, " + format_value(
         best.bytes, "bytes"
     )
-    tied = [cell for cell in without_loss[1:] if not is_shown_faster(best, cell)]
-    slower = [cell for cell in without_loss[1:] if is_shown_faster(best, cell)]
-    rest = [f"Not told apart from it: {_join(describe_cell(cell) for cell in tied)}."] if tied else []
+    tied = [cell for cell in without_loss[1:] if not _is_shown_faster(best, cell)]
+    slower = [cell for cell in without_loss[1:] if _is_shown_faster(best, cell)]
+    rest = [f"No difference is shown to {_join(_describe_cell(cell) for cell in tied)}."] if tied else []
     if slower:
         one = slower[0]
-        rest.append(f"{describe_cell(one)} is {(one.p50_us or 0.0) / (best.p50_us or 1.0):.2g}× slower.")
+        rest.append(f"{_describe_cell(one)} is {(one.p50_us or 0.0) / (best.p50_us or 1.0):.2g}× slower.")
     return " ".join([f"{first}.", *rest])
 
 
