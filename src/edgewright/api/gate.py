@@ -8,8 +8,9 @@ from edgewright.api.calls import ApiCall
 from edgewright.api.options import AnyPath, CallOptions, accept, convert
 from edgewright.api.results.base import Result, Table
 from edgewright.api.values import Pairs, to_shapes
-from edgewright.errors import UsageError
-from edgewright.flows.gate.baseline import GateOptions, read_baseline
+from edgewright.errors import ConfigError, UsageError
+from edgewright.flows.evaluate.invoke import check_output_path
+from edgewright.flows.gate.baseline import Baseline, GateOptions, read_baseline
 from edgewright.flows.gate.flow import check_gate, record_baseline
 from edgewright.flows.gate.plan import GateRequest, complete_request
 from edgewright.flows.gate.report import (
@@ -21,6 +22,8 @@ from edgewright.flows.gate.report import (
     write_junit,
     write_summary,
 )
+from edgewright.schema.plan import GatePlan
+from edgewright.web.jobs.choices import check_links
 
 # Fields of `GateOptions` by the names that the API's options have.
 FIELDS = {"shapes": "shape", "timeout_s": "timeout"}
@@ -118,8 +121,9 @@ def gate(model: Any, **options: Unpack[GateKeywords]) -> GateResult:
         if "baseline" not in given:
             raise UsageError("no baseline is given", "a model is compared with a baseline file", "--baseline FILE.json")
         request = _make_request(path, given)
-        baseline = read_baseline(request.baseline) if request.baseline.exists() or not request.write else None
+        baseline = _find_baseline(request)
         complete = complete_request(request, baseline)
+        _check_files(request, given, complete.plan)
         with call.open_workspace(request.device) as workspace:
             if request.write:
                 report, error = record_baseline(complete, workspace), None
@@ -129,6 +133,26 @@ def gate(model: Any, **options: Unpack[GateKeywords]) -> GateResult:
             if name in given:
                 write(report, Path(given[name]))
         return call.finish(GateResult(report), error)
+
+
+def _find_baseline(request: GateRequest) -> Baseline | None:
+    """Return the baseline; None if it is to be written and there is no file."""
+    if not request.write:
+        return read_baseline(request.baseline)
+    try:
+        return read_baseline(request.baseline) if request.baseline.exists() else None
+    except ConfigError as error:
+        hint = f"remove {request.baseline}, or choose another file"
+        raise ConfigError(error.what, error.why, hint) from None
+
+
+def _check_files(request: GateRequest, given: Mapping[str, Any], plan: GatePlan) -> None:
+    """Check that the results can be written, and the links in a dataset that the baseline names."""
+    written = [request.baseline] if request.write else []
+    for path in (*written, *(Path(given[name]) for name in ("junit", "summary") if name in given)):
+        check_output_path(path)
+    if plan.evaluation is not None and "data" not in given and Path(plan.evaluation.data).is_dir():
+        check_links(Path(plan.evaluation.data), [Path.cwd(), request.baseline.absolute().parent])
 
 
 def _make_request(model: str, given: Mapping[str, Any]) -> GateRequest:

@@ -170,3 +170,33 @@ def test_the_example_runs(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (work / "gate.xml").is_file()
     assert "### Gate passed" in (work / "summary.md").read_text()
+
+
+def test_a_project_file_names_no_code_and_a_folder_no_link_outside(call: Call, folder: Path) -> None:
+    (folder / "evil.py").write_text("from pathlib import Path\nPath('it-ran').touch()\n")
+    (folder / "b.json").write_text(json.dumps(VALID))
+    (folder / "edgewright.toml").write_text('[gate]\ndata = "evil.py:make"\n')
+    assert "[gate] data" in call(*GATE, "--task", DIGITS / "task.toml").error()[0]
+    (folder / "edgewright.toml").unlink()
+    (folder / "data").mkdir()
+    (folder / "data" / "labels.csv").symlink_to("/etc/passwd")
+    (folder / "b.json").write_text(json.dumps({**VALID, "options": {"data": "data"}}))
+    result = call(*GATE, "--task", DIGITS / "task.toml")
+    assert result.code == 2
+    assert "labels.csv" in result.error()[0]
+    assert not (folder / "it-ran").exists()
+
+
+def test_files_are_checked_before_anything_is_measured(call: Call, folder: Path) -> None:
+    (folder / "b.json").write_text("{")
+    broken = call(*GATE, "--write")
+    assert broken.code == 2
+    assert broken.error()[2] == "remove b.json, or choose another file"
+    assert (folder / "b.json").read_text() == "{"
+    for words in (
+        ("--baseline", "absent/b.json", "--write"),
+        ("--baseline", "c.json", "--write", "--junit", "no/o.xml"),
+    ):
+        result = call("gate", "m.pretend", *words)
+        assert (result.code, "does not exist" in result.error()[1]) == (1, True)
+    assert call("runs", "list", "--json").json()["runs"] == []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.calls import call_api, make_keywords
+from edgewright.cli.code import check_code
 from edgewright.cli.parse import PATH, SHAPE
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
 @click.option("--warmup-seconds", type=float, help="Maximum warm-up time per process; default: 2.")
 @click.option("--timeout", type=float, help="Timeout for a response of a worker, in seconds; default: 120.")
 @click.option("--power-w", type=float, help="Device power in watts, for an energy estimate without a sensor.")
-@click.option("--task", type=PATH, metavar="FILE.toml", help="Task of the model, for the metrics metric and drop.")
+@click.option(
+    "--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model, for the metrics metric and drop."
+)
 @click.option("--data", metavar="DATA", help="Labeled dataset: folder, .zip, .npz, or FILE.py:function.")
 @click.option("--samples", type=int, help="Number of samples, chosen by --seed; default: all.")
 @click.option("--on", "device", default="local", help="Device; local is this machine.")
@@ -68,6 +71,7 @@ def gate(**given: Any) -> None:
     """
     from edgewright.api.gate import gate as check
 
+    check_code(given)
     result, error = call_api(check, given["model"], **make_keywords(given))
     if given["as_json"]:
         print_json(result.report)

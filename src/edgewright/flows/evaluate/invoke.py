@@ -62,6 +62,6 @@ def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
 def check_output_path(path: Path) -> None:
     """Raise OutputError for a path at which no file can be created."""
     if path.is_dir() or not path.name:
-        raise OutputError(f"cannot write {path}", "the path is a folder", "give a file name, like -o y.npz")
+        raise OutputError(f"cannot write {path}", "the path is a folder", "give a file name")
     if not path.parent.is_dir():
         raise OutputError(f"cannot write {path}", f"folder {path.parent} does not exist", "create the folder first")

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from edgewright import __version__
+from edgewright.bench.feeds import fix_batch
 from edgewright.errors import ConfigError, GateFailed, UsageError
 from edgewright.flows.benchmark.flow import benchmark, resolve_plan
-from edgewright.flows.candidates import split_options
+from edgewright.flows.candidates import read_source_signature, split_options
 from edgewright.flows.evaluate.flow import evaluate
 from edgewright.flows.evaluate.report import EvaluationReport
 from edgewright.flows.gate.baseline import (
@@ -153,7 +154,7 @@ def _identify(candidate: Candidate) -> tuple[str, str, dict[str, str]]:
 def _measure(plan: GatePlan, candidates: tuple[Candidate, ...], metrics: set[str], workspace: Workspace) -> _Session:
     """Benchmark and evaluate the candidates as far as the metrics require it."""
     tags = {"gate": Path(plan.baseline).name}
-    timing = msgspec.structs.replace(plan.timing, candidates=candidates)
+    timing = msgspec.structs.replace(plan.timing, candidates=candidates, shapes=_find_shapes(plan, candidates))
     runs: Sequence[Run] | None = None
     if metrics.isdisjoint(TIMED):
         resolve_plan(timing)
@@ -168,6 +169,15 @@ def _measure(plan: GatePlan, candidates: tuple[Candidate, ...], metrics: set[str
     if result.error is not None:
         raise result.error
     return _Session(runs, result.report)
+
+
+def _find_shapes(plan: GatePlan, candidates: Sequence[Candidate]) -> dict[str, tuple[int, ...]]:
+    """Return the plan's shapes, and batch 1 for other inputs of the baseline's model."""
+    shapes = dict(plan.timing.shapes)
+    if plan.timing.inputs is None:
+        for candidate in candidates:
+            shapes |= fix_batch(read_source_signature(read_model(Path(candidate.model))), shapes)
+    return shapes
 
 
 def _split_session(session: _Session, models: Sequence[Model]) -> list[Measured]:
