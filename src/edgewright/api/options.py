@@ -141,6 +141,7 @@ class QuantizeOptions(TrainingOptions, total=False):
     max_drop: float | None
     recipe: AnyPath | None
     weights: AnyPath | None
+    report: bool
     measure: bool
     force: bool
     integer_io: bool

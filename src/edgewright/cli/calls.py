@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     ResultT = TypeVar("ResultT", bound=Result)
 
 # Options that say what is printed.
-OUTPUT_OPTIONS = ("json", "dry_run", "html", "report")
+OUTPUT_OPTIONS = ("json", "dry_run", "html")
 
 
 def make_keywords(given: dict[str, Any]) -> dict[str, Any]:

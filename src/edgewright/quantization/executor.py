@@ -59,18 +59,19 @@ class IncrementalExecutor:
             for name in [name for name in live if name not in later]:
                 del live[name]
 
-    def make_remaining(self, output: str) -> Callable[[Mapping[str, Array]], Array]:
-        """Return a function that computes `output` from the live tensors of one sample."""
-        if output in self.live[0]:
-            return lambda live: live[output]
-        steps = select_needed(self._waiting, [output])
+    def make_remaining(self, outputs: Sequence[str]) -> Callable[[Mapping[str, Array]], list[Array]]:
+        """Return a function that computes `outputs` from the live tensors of one sample."""
+        missing = [name for name in outputs if name not in self.live[0]]
+        if not missing:
+            return lambda live: [live[name] for name in outputs]
+        steps = select_needed(self._waiting, missing)
         made = {name for node in steps for name in node.output}
         taken = sorted(find_read_names(steps) & self.live[0].keys() - made)
-        session = self._open(steps, taken, [output], optimize=True)
+        session = self._open(steps, taken, missing, optimize=True)
 
-        def run(live: Mapping[str, Array]) -> Array:
-            result: Array = session.run([output], {name: live[name] for name in taken})[0]
-            return result
+        def run(live: Mapping[str, Array]) -> list[Array]:
+            results = dict(zip(missing, session.run(missing, {name: live[name] for name in taken}), strict=True))
+            return [results[name] if name in results else live[name] for name in outputs]
 
         return run
 
@@ -124,7 +125,7 @@ def open_session(model: bytes | str, *, optimize: bool = False, threads: int = 0
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run_model(model: Any, output: str, samples: Iterable[Mapping[str, Array]]) -> list[Array]:
-    """Return the output of each sample in ONNX Runtime with its default optimizations."""
+def run_model(model: Any, outputs: Sequence[str], samples: Iterable[Mapping[str, Array]]) -> list[list[Array]]:
+    """Return the outputs of each sample in ONNX Runtime with its default optimizations: [samples][outputs]."""
     session = open_session(model.SerializeToString(), optimize=True)
-    return [session.run([output], dict(feeds))[0] for feeds in samples]
+    return [session.run(list(outputs), dict(feeds)) for feeds in samples]

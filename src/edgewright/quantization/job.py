@@ -26,6 +26,7 @@ class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             same weights in the operators that are fastest in ONNX Runtime.
         leave_out: what a static quantization keeps in float besides the recipe's rules: `no-kernel`, operators without
             an integer kernel and their neighbors; `not-faster`, all that ONNX Runtime on this machine is not faster at.
+        report: whether the error of each weight node alone is measured even if no search needs it.
     """
 
     model: str
@@ -39,6 +40,7 @@ class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     form: QuantizationForm = "static"
     precision: Precision = "w8a8"
     leave_out: LeaveOut = ""
+    report: bool = True
 
 
 class StageProgress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step"):

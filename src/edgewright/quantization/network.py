@@ -57,6 +57,7 @@ class FloatNetwork:
         inferred = infer_shapes(copy_without_weights(model))
         known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         self.types = {value.name: value.type.tensor_type.elem_type for value in known}
+        self.shapes = {value.name: _read_sizes(value) for value in known}
         self.inputs = [value.name for value in list_inputs_without_constants(model.graph)]
         self.outputs = [value.name for value in model.graph.output]
         self.producer = find_producers(self.nodes)
@@ -94,6 +95,11 @@ class FloatNetwork:
 
     def is_float(self, name: str) -> bool:
         return bool(self.types.get(name, 0) == FLOAT)
+
+
+def _read_sizes(value: Any) -> tuple[int, ...]:
+    """Return the sizes of a tensor; 0 is unknown."""
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
 
 
 def _flatten_biases(model: Any) -> None:

@@ -25,7 +25,7 @@ ALLOWED_RULE_PRECISIONS: dict[NodePrecision, tuple[NodePrecision, ...]] = {
     "w4": ("fp32", "w8"),
     "w8a8-dynamic": ("fp32",),
 }
-Method = Literal["auto", "mse", "minmax", "percentile", "entropy"]
+Method = Literal["auto", "mse", "minmax", "percentile", "entropy", "activation"]
 Rounding = Literal["adaptive", "nearest"]
 
 

@@ -105,7 +105,7 @@ def run(job: QuantizationJob, send: Any) -> None:
         report = run_matmul_job(model, network, job, recipe, fit, check, out, progress)
         (out / "report.json").write_bytes(msgspec.json.encode(report))
         return
-    quantizer = StaticQuantizer(network, fit, check, Checkpoint(Path(job.memory)), progress)
+    quantizer = StaticQuantizer(network, fit, check, Checkpoint(Path(job.memory)), progress, report=job.report)
     outcome = quantizer.quantize(recipe, FidelityTarget(job.aim_db, job.aim_flips), job.leave_out)
     onnx.save(outcome.model, str(out / "model.onnx"))
     if (guarded := protect_float_layers(outcome.model)) is not None:

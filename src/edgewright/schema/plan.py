@@ -199,6 +199,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         recipe: as TOML; empty to create one.
         max_drop: allowed drop of the metric, in points of a share, else in its own unit; None allows 1 point of a share
             and 1 % of any other metric.
+        report: whether the error of each operator alone is measured for the report.
         measure: whether the artifacts are timed against float ones.
         force: keep artifacts that are slower than float.
         integer_io: whether artifacts have integer inputs and outputs, if the converter supports it.
@@ -225,6 +226,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     fixed: dict[str, tuple[int | float, ...]] = {}
     recipe: str = ""
     max_drop: float | None = None
+    report: bool = False
     measure: bool = True
     force: bool = False
     integer_io: bool = False

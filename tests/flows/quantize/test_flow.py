@@ -78,6 +78,7 @@ def plan(tmp_path: Path) -> QuantizePlan:
         samples=16,
         max_drop=100.0,
         measure=False,
+        report=True,
     )
 
 
@@ -108,6 +109,7 @@ def test_the_digits_for_two_runtimes(device: Device, store: Store, tmp_path: Pat
         task=msgspec.to_builtins(read_task(DIGITS / "task.toml")),
         data=str(DIGITS / "heldout.npz"),
         samples=40,
+        report=True,
         force=True,  # whatever the speed of so small a model is
     )
     heard: list[str] = []

@@ -45,10 +45,10 @@ def make(op: str, *, bias: bool = True, second_reader: bool = False, training: i
 def test_the_folded_layer_computes_both(op: str, bias: bool) -> None:
     model = make(op, bias=bias)
     x = RNG.normal(size=(1, 6) if op == "Gemm" else (1, 3, 8, 8)).astype(np.float32)
-    wanted = run_model(model, "y", [{"x": x}])[0]
+    wanted = run_model(model, ["y"], [{"x": x}])[0][0]
     assert fold_batch_norms(model) == 1
     assert [node.op_type for node in model.graph.node] == [op]
-    np.testing.assert_allclose(run_model(model, "y", [{"x": x}])[0], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run_model(model, ["y"], [{"x": x}])[0][0], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layer_that_others_read_too_is_left_alone() -> None:
@@ -93,12 +93,12 @@ def make_with_operators_on_weights() -> Any:
 def test_operators_on_constants_become_initializers() -> None:
     model = make_with_operators_on_weights()
     feeds = {"x": RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)}
-    before = run_model(model, "y", [feeds])[0]
+    before = run_model(model, ["y"], [feeds])[0][0]
     fold_constants(model)
     assert [node.op_type for node in model.graph.node] == ["Conv", "Add", "Shape", "Reshape"]
     assert {one.name for one in model.graph.initializer} == {"w", "b"}
     assert FloatNetwork(model).weight_nodes["conv"].weight == "w"
-    np.testing.assert_array_equal(run_model(model, "y", [feeds])[0], before)
+    np.testing.assert_array_equal(run_model(model, ["y"], [feeds])[0][0], before)
 
 
 def test_constants_that_are_not_folded() -> None:

@@ -2,23 +2,59 @@
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from edgewright.quantization.features import Array
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues
 from edgewright.quantization.static.qdq import compute_quant_params
 from edgewright.quantization.static.ranges import (
-    METHODS,
     compute_divergence,
     compute_entropy_range,
     compute_mean_squared_error,
     compute_minmax_range,
     compute_mse_range,
     compute_percentile_range,
+    compute_range,
     fake_quantize,
+    find_flat_end,
     list_candidates,
 )
+from tests.models.onnx_files import constant, node, value
 
 UINT8, INT16 = np.dtype(np.uint8), np.dtype(np.int16)
+
+
+def activated(*ops: str) -> FloatNetwork:
+    """A network in which these operators, one after the other, read x, and the last multiplies x."""
+    steps = [node(op, [f"t{at}" if at else "x", *(["k"] if op == "Mul" else [])], [f"t{at + 1}"], f"n{at}")
+             for at, op in enumerate(ops)]  # fmt: skip
+    nodes = [*steps, node("Mul", ["x", f"t{len(ops)}"], ["y"], "last")]
+    graph = helper.make_graph(nodes, "g", [value("x", [1, 4])], [value("y", [1, 4])], [constant("k", np.ones(1))])
+    return FloatNetwork(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+
+
+@pytest.mark.parametrize(
+    ("ops", "end"),
+    [
+        (["HardSwish"], -3.0),
+        (["Sigmoid"], -5.0),
+        (["Mul", "Erf"], -4.3),
+        (["Mul", "Mul", "Tanh"], -4.3),
+        (["Relu"], None),
+    ],
+)
+def test_a_range_ends_where_the_next_activation_is_flat(ops: list[str], end: float | None) -> None:
+    network, values = activated(*ops), seen(np.linspace(-20, 10, 1001))
+    assert find_flat_end(network, "x") == end
+    methods = {one.method: one for one in list_candidates(values, UINT8, end)}
+    assert ("activation" in methods) == (end is not None)
+    found = compute_range(network, "x", values, "activation", UINT8)
+    if end is not None:
+        assert end <= found.low < 0.9 * end
+        assert found == methods["activation"]
+    else:
+        assert found.method == "mse"
 
 
 def seen(values: Array) -> TensorValues:
@@ -102,7 +138,7 @@ def test_the_divergence_of_what_the_levels_represent_is_zero() -> None:
 
 
 def test_a_pair_in_numpy_is_a_pair_in_onnx_runtime() -> None:
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, numpy_helper
 
     from edgewright.quantization.executor import open_session
 
@@ -134,13 +170,13 @@ def test_zero_is_always_held_exactly(dtype: "np.dtype[np.integer]") -> None:
 
 
 def test_constant_values_have_a_range_by_every_method() -> None:
-    for value in (0.0, 5.0, -5.0):
-        values = seen(np.full(100, value))
-        for name, method in METHODS.items():
-            found = method(values, UINT8)
+    for held in (0.0, 5.0, -5.0):
+        values = seen(np.full(100, held))
+        for name in ("mse", "minmax", "percentile", "entropy"):
+            found = compute_range(activated("HardSwish"), "x", values, name, UINT8)
             assert found.method == name
             tensor_params = compute_quant_params(found.low, found.high, UINT8)
             assert np.isfinite(float(tensor_params.scale))
             if name in ("minmax", "mse"):
-                assert float(fake_quantize(np.full(1, value), tensor_params)[0]) == pytest.approx(value, rel=1e-3)
+                assert float(fake_quantize(np.full(1, held), tensor_params)[0]) == pytest.approx(held, rel=1e-3)
         assert [one.method for one in list_candidates(values, UINT8)] == ["mse", "minmax", "percentile", "entropy"]

@@ -17,6 +17,7 @@ from edgewright.quantization.features import Array
 from edgewright.quantization.job import LeaveOut
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import NotFinite
+from edgewright.quantization.probe import find_compared_outputs
 from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, parse_recipe, write_recipe
 from edgewright.quantization.search import FidelityTarget
 from edgewright.quantization.static import timing
@@ -184,6 +185,66 @@ def test_what_has_no_integer_kernel_is_left_out_with_its_neighbors(tmp_path: Pat
     assert again.model.SerializeToString() == outcome.model.SerializeToString()
 
 
+def make_gelu() -> Any:
+    """conv → GELU by tanh in its steps, on values up to 100 → conv → mean → y."""
+    rng, node = np.random.default_rng(0), helper.make_node
+    constants: dict[str, Any] = {
+        "w1": (rng.standard_normal((8, 3, 3, 3)) * np.exp(rng.standard_normal((8, 1, 1, 1))) * 4).astype(np.float32),
+        "w2": (rng.standard_normal((6, 8, 3, 3)) * 0.1).astype(np.float32),
+        "k": np.float32(0.044715), "s": np.float32(0.7978846), "one": np.float32(1), "half": np.float32(0.5),
+    }  # fmt: skip
+    nodes = [
+        node("Conv", ["x", "w1"], ["b"], name="conv1"),
+        node("Mul", ["b", "b"], ["b2"], name="g/square"),
+        node("Mul", ["b2", "b"], ["b3"], name="g/cube"),
+        node("Mul", ["k", "b3"], ["m"], name="g/scale"),
+        node("Add", ["b", "m"], ["a"], name="g/add"),
+        node("Mul", ["s", "a"], ["t"], name="g/factor"),
+        node("Tanh", ["t"], ["h"], name="g/tanh"),
+        node("Add", ["one", "h"], ["p"], name="g/one"),
+        node("Mul", ["half", "p"], ["q"], name="g/half"),
+        node("Mul", ["b", "q"], ["e"], name="g/gate"),
+        node("Conv", ["e", "w2"], ["c"], name="conv2"),
+        node("GlobalAveragePool", ["c"], ["y"], name="mean"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "gelu",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 12, 12])],
+        [helper.make_tensor_value_info("y", 1, [1, 6, 1, 1])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_the_steps_of_a_function_are_kept_in_float_where_that_helps(tmp_path: Path) -> None:
+    outcome = quantize(tmp_path, Recipe(), FidelityTarget(30.0, 1.0), model=make_gelu())
+    rules = {rule.nodes: rule.why for rule in outcome.recipe.rules if rule.precision == "fp32"}
+    assert {"g/square", "g/cube", "g/scale", "g/add", "g/factor"} <= set(rules)
+    assert not {"conv1", "conv2", "mean"} & set(rules)
+    assert all("steps of a function" in why for why in rules.values())
+    assert outcome.first.loss.sqnr_db < 30 < outcome.fidelity.loss.sqnr_db
+    again = quantize(tmp_path / "again", outcome.recipe, model=make_gelu())
+    assert again.model.SerializeToString() == outcome.model.SerializeToString()
+
+
+def test_no_group_is_kept_in_float_that_does_not_help(tmp_path: Path) -> None:
+    outcome = quantize(tmp_path, Recipe(), NEVER)
+    shifted = [rule for rule in outcome.recipe.rules if rule.precision and "without weights" in rule.why]
+    plain = quantize(tmp_path / "plain", Recipe(search=False))
+    gained = outcome.fidelity.loss.sqnr_db - plain.fidelity.loss.sqnr_db
+    assert not shifted or gained > 1
+
+
+def test_a_search_uses_again_what_is_rounded_before_the_first_change(tmp_path: Path) -> None:
+    quantize(tmp_path, Recipe(search=False))
+    before = {path.name for path in tmp_path.glob("site-*")}
+    recipe = Recipe(search=False, rules=(RecipeRule(nodes="point", precision="fp32"),))
+    quantize(tmp_path, recipe)
+    assert len(before) == 4
+    assert len({path.name for path in tmp_path.glob("site-*")} - before) == 1
+
+
 def test_what_is_not_faster_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"Gemm": np.array([2.0, 1.0]), "Conv": np.array([1.0, 0.95])}
     monkeypatch.setattr(timing, "_measure", lambda alone, weight_node, *_: seconds[weight_node.op])
@@ -279,7 +340,7 @@ def test_a_second_try_uses_what_the_first_one_found(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         StaticQuantizer(network, FIT, CHECK, Checkpoint(tmp_path / "cut"), pull).quantize(Recipe(search=False), LOW)
     left = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cut").iterdir()}
-    assert len([name for name in left if name.startswith("sites-")]) == 3
+    assert len([name for name in left if name.startswith("site-")]) == 3
     heard: list[tuple[str, int, int]] = []
     again = quantize(tmp_path / "cut", Recipe(search=False), heard=heard)
     assert again.model.SerializeToString() == whole.model.SerializeToString()
@@ -334,6 +395,29 @@ def make_detector(scale: float) -> Any:
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_scores_beside_boxes_are_compared_by_themselves() -> None:
+    outputs = find_compared_outputs(FloatNetwork(make_detector(300.0)))
+    (cut,) = outputs.cuts
+    assert cut is not None
+    exact = [[one] for one in run(make_detector(300.0), optimize=False)]
+    axis, ends = cut
+    dead = []
+    for (one,) in exact:
+        boxes, scores = np.split(one, ends[:-1], axis=axis)
+        dead.append([np.concatenate([boxes, np.zeros_like(scores)], axis=axis)])
+    assert outputs.compare(exact, exact).noise == 0.0
+    assert outputs.compare(exact, dead).noise == pytest.approx(0.5)
+
+
+def test_every_output_is_compared() -> None:
+    model = make_mobile()
+    model.graph.output.append(helper.make_tensor_value_info("mean", 1, [1, 8, 1, 1]))
+    outputs = find_compared_outputs(FloatNetwork(model))
+    assert outputs.names == ("y", "mean")
+    exact = [[np.ones((1, 6)), np.ones((1, 8, 1, 1))]]
+    assert outputs.compare(exact, [[exact[0][0], exact[0][1] * 0]]).noise == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("scale", "kept"), [(300.0, ["join"]), (2.0, [])])

@@ -98,6 +98,7 @@ def quantize(**given: Any) -> None:
         named = [word for word in (*TRAINING_SETTINGS, "held_out", "control") if word != "seed"]
         reject_unused_options(named, "without --qat, nothing is trained", "add --qat, or omit the option")
     check_code(given)
+    shown, given["report"] = given["report"], given["report"] or given["html"] is not None
     if given["dry_run"]:
         print_json(plan_quantization(given["model"], read_given(given)))
         return
@@ -106,7 +107,7 @@ def quantize(**given: Any) -> None:
     if given["as_json"]:
         print_json(result.report)
     else:
-        _show(result, sites=given["report"])
+        _show(result, sites=shown)
     write_html(result, given["html"])
     if error is not None:
         raise error

@@ -224,7 +224,7 @@ def apply_gate(
             row = msgspec.structs.replace(row, notes=(*row.notes, note))
     if not faults:
         return row, None
-    hint = "add calibration samples, choose another --precision, or remove this runtime"
+    hint = "add calibration samples, choose another --precision, or see with --report which operators cost most"
     if report is not None and (costly := describe_costly_operators(report)):
         hint = f"keep the operators with the largest error in float by a rule of the recipe: {costly}"
     tried = "; already tried: more precision for " + ", ".join(one.node for one in row.kept) if row.kept else ""

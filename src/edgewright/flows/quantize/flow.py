@@ -256,6 +256,7 @@ def _make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path
         form=form,
         precision=setup.precision,
         leave_out=setup.leave_out,
+        report=setup.plan.report,
     )
 
 

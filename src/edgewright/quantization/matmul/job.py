@@ -12,7 +12,7 @@ from edgewright.quantization.executor import run_model
 from edgewright.quantization.job import FidelityReport, QuantizationJob, QuantizationReport, WeightNodeReport
 from edgewright.quantization.matmul.stages import QuantizedTransformer, quantize_matmuls
 from edgewright.quantization.network import FloatNetwork
-from edgewright.quantization.probe import compare
+from edgewright.quantization.probe import ComparedOutputs, find_compared_outputs
 from edgewright.quantization.recipe import Recipe, assign_precisions, write_recipe
 from edgewright.quantization.search import estimate_flips
 
@@ -53,18 +53,19 @@ def run_matmul_job(
     onnx.save(quantized.graphs["qdq"], str(out / "model.onnx"))
     onnx.save(quantized.graphs["onnxruntime"], str(out / "model-onnxruntime.onnx"))
     (out / "recipe.toml").write_text(write_recipe(recipe), encoding="utf-8")
-    fidelity = _measure_fidelity(model, quantized, network.outputs[0], check)
+    fidelity = _measure_fidelity(model, quantized, find_compared_outputs(network), check)
     return _describe(network, job, quantized, kept, fidelity, fitted=len(fit), checked=len(check))
 
 
 def _measure_fidelity(
-    model: Any, quantized: QuantizedTransformer, output: str, check: Sequence[Feeds]
+    model: Any, quantized: QuantizedTransformer, outputs: ComparedOutputs, check: Sequence[Feeds]
 ) -> FidelityReport:
     """Compare the graph for ONNX Runtime with the source."""
-    exact = run_model(model, output, check)
-    given = run_model(quantized.graphs["onnxruntime"], output, check)
-    loss = compare(exact, given)
-    return FidelityReport(sqnr_db=loss.sqnr_db, agreement=1 - loss.flips, expected_flips=estimate_flips(exact, given))
+    exact = run_model(model, outputs.names, check)
+    given = run_model(quantized.graphs["onnxruntime"], outputs.names, check)
+    loss = outputs.compare(exact, given)
+    flips = estimate_flips([one[0] for one in exact], [one[0] for one in given])
+    return FidelityReport(sqnr_db=loss.sqnr_db, agreement=1 - loss.flips, expected_flips=flips)
 
 
 def _describe(

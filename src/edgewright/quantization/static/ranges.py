@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 
@@ -14,6 +15,10 @@ Array = NDArray[Any]
 RANGE_FRACTIONS = np.linspace(1.0, 0.3, 36)
 PERCENTILE = 99.99
 BINS, LEVELS = 2048, 128
+# Ends below which an activation changes by less than a step of 8 bits: of HardSwish, SiLU (x · Sigmoid) and GELU.
+FLAT_BELOW = {"HardSwish": -3.0, "HardSigmoid": -3.0, "Sigmoid": -5.0, "Swish": -5.0,
+              "Gelu": -4.3, "Erf": -4.3, "Tanh": -4.3}  # fmt: skip
+STEP_OPS, STEPS = {"Mul", "Div", "Add", "Pow"}, 5
 
 
 class ValueRange(NamedTuple):
@@ -46,6 +51,33 @@ def compute_mse_range(values: TensorValues, dtype: np.dtype[Any]) -> ValueRange:
     ]
     best = float(RANGE_FRACTIONS[int(np.argmin(costs))])
     return ValueRange(values.low * best, values.high * best, "mse")
+
+
+def compute_activation_range(values: TensorValues, dtype: np.dtype[Any], flat_below: float) -> ValueRange:
+    """Return the least-squares range of the values bounded below where the activation that reads them is flat."""
+    bounded = TensorValues(max(values.low, flat_below), values.high, np.maximum(values.some, flat_below))
+    return compute_mse_range(bounded, dtype)._replace(method="activation")
+
+
+def find_flat_end(network: FloatNetwork, name: str) -> float | None:
+    """Return below which value all readers of a tensor return almost the same; None if it is not known.
+
+    The readers are an activation, or the steps of one: products and sums with constants or the tensor itself.
+    """
+    ends: list[float] = []
+    waiting, seen = [(name, STEPS)], set[str]()
+    while waiting:
+        tensor, left = waiting.pop()
+        for node in network.consumers.get(tensor, ()):
+            if node.op_type in FLAT_BELOW:
+                ends.append(FLAT_BELOW[node.op_type])
+            elif node.op_type not in STEP_OPS or not left:
+                if tensor == name:
+                    return None
+            elif node.output[0] not in seen:
+                seen.add(node.output[0])
+                waiting.append((node.output[0], left - 1))
+    return min(ends, default=None)
 
 
 def compute_entropy_range(values: TensorValues) -> ValueRange:
@@ -93,19 +125,33 @@ def fake_quantize(values: Array, tensor_params: TensorQuantParams) -> Array:
     return ((stored - zero) * tensor_params.scale).astype(np.float32)
 
 
-def list_candidates(values: TensorValues, dtype: np.dtype[Any]) -> list[ValueRange]:
+def list_candidates(values: TensorValues, dtype: np.dtype[Any], flat_below: float | None = None) -> list[ValueRange]:
     """Return the candidate ranges, the least-squares one first."""
+    cut = flat_below is not None and values.low < flat_below < values.high
     return [
         compute_mse_range(values, dtype),
         compute_minmax_range(values),
         compute_percentile_range(values),
         compute_entropy_range(values),
+        *([compute_activation_range(values, dtype, flat_below)] if cut and flat_below is not None else []),
     ]
 
 
-METHODS: dict[str, Callable[[TensorValues, np.dtype[Any]], ValueRange]] = {
+_METHODS: dict[str, Callable[[TensorValues, np.dtype[Any]], ValueRange]] = {
     "mse": compute_mse_range,
     "minmax": lambda values, _: compute_minmax_range(values),
     "percentile": lambda values, _: compute_percentile_range(values),
     "entropy": lambda values, _: compute_entropy_range(values),
 }
+
+
+def compute_range(
+    network: FloatNetwork, name: str, values: TensorValues, method: str, dtype: np.dtype[Any]
+) -> ValueRange:
+    """Return a tensor's range by the method of a recipe; `activation` is `mse` where no activation reads it."""
+    if method != "activation":
+        return _METHODS[method](values, dtype)
+    flat_below = find_flat_end(network, name)
+    if flat_below is None or values.high <= flat_below:
+        return compute_mse_range(values, dtype)
+    return compute_activation_range(values, dtype, flat_below)

@@ -1,6 +1,7 @@
 """Round a network's weights site by site, each for the inputs that it gets in the network quantized so far."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,30 @@ class RoundingSettings(NamedTuple):
 
     bits: int
     adaptive: bool
+
+
+def compute_site_keys(
+    network: FloatNetwork, tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
+) -> dict[str, str]:
+    """Return a key for each node of `treatments` that changes with whatever its rounding depends on.
+
+    That is everything before the node: a search that changes a later one finds what it has rounded.
+    """
+    hashed, keys = sha256(), dict[str, str]()
+
+    def add_params(names: Iterable[str]) -> None:
+        for name in names:
+            if (one := tensor_params.get(name)) is not None:
+                hashed.update(repr((name, float(one.scale), int(one.zero))).encode())
+
+    add_params(network.inputs)
+    for node in network.nodes:
+        if node.name in network.weight_nodes:
+            hashed.update(repr((node.name, treatments.get(node.name))).encode())
+        if node.name in treatments:
+            keys[node.name] = f"site-{hashed.hexdigest()[:16]}"
+        add_params(node.output)
+    return keys
 
 
 def reconstruct(

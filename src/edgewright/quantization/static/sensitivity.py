@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from edgewright.quantization.executor import IncrementalExecutor, open_graph
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.observe import TensorValues
-from edgewright.quantization.probe import OutputLoss, Probe
+from edgewright.quantization.probe import OutputLoss, Probe, find_compared_outputs
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
-from edgewright.quantization.static.ranges import ValueRange, fake_quantize, list_candidates
+from edgewright.quantization.static.ranges import ValueRange, fake_quantize, find_flat_end, list_candidates
 from edgewright.quantization.static.reconstruct import QuantizedWeights
 
 Array = NDArray[Any]
@@ -38,7 +38,7 @@ def choose_ranges(
     probe = _make_probe(network, samples)
     chosen = {}
     for position, (name, seen) in enumerate(values.items()):
-        tried = _remove_similar_ranges(list_candidates(seen, dtype))
+        tried = _remove_similar_ranges(list_candidates(seen, dtype, find_flat_end(network, name)))
         if len(tried) > 1:
             probe.executor.reach(name)
             exact = [live[name] for live in probe.executor.live]
@@ -54,15 +54,13 @@ def choose_ranges(
 
 
 def _make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> Probe:
-    """Return a probe at the start of the float network, evaluated by its first output."""
-    output = network.outputs[0]
-    whole = IncrementalExecutor(network.nodes, network.constants, samples, network.types, [output], opset=network.opset)
-    whole.reach(output)
-    exact = [live[output] for live in whole.live]
+    """Return a probe at the start of the float network."""
+    outputs = find_compared_outputs(network)
     executor = IncrementalExecutor(
-        network.nodes, network.constants, samples, network.types, [output], opset=network.opset
+        network.nodes, network.constants, samples, network.types, outputs.names, opset=network.opset
     )
-    return Probe(executor, output, exact)
+    run = executor.make_remaining(outputs.names)
+    return Probe(executor, outputs, [run(live) for live in executor.live])
 
 
 def _remove_similar_ranges(ranges: Sequence[ValueRange]) -> list[ValueRange]:

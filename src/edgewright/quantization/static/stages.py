@@ -1,7 +1,6 @@
 """Stages of static quantization: observe → ranges → reconstruct → evaluate → better precision → write."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from math import prod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -9,21 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import ModelNotConvertible
-from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.quantization.executor import IncrementalExecutor, run_model
 from edgewright.quantization.job import LeaveOut
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.observe import TensorValues, observe
-from edgewright.quantization.probe import compare
+from edgewright.quantization.probe import find_compared_outputs
 from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, assign_precisions
 from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_flips, search_upgrades
 from edgewright.quantization.static.groups import FLOAT_KERNEL_OPS, list_expanded, list_unweighted
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
-from edgewright.quantization.static.ranges import METHODS, ValueRange
-from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
+from edgewright.quantization.static.ranges import ValueRange, compute_range
+from edgewright.quantization.static.reconstruct import (
+    QuantizedWeights,
+    RoundingSettings,
+    compute_site_keys,
+    reconstruct,
+)
+from edgewright.quantization.static.rules import add_range_rules, add_rules, list_float_nodes, prepend_float_rules
 from edgewright.quantization.static.scope import QuantizationScope, find_output_concats, find_quantization_scope
 from edgewright.quantization.static.sensitivity import Sensitivity, choose_ranges, measure_sensitivity
-from edgewright.quantization.static.timing import find_slow_nodes
+from edgewright.quantization.static.timing import estimate_work, find_slow_nodes
 from edgewright.quantization.static.write import protect_float_layers, write_qdq
 
 Array = NDArray[Any]
@@ -32,7 +36,7 @@ ProgressCallback = Callable[[str, int, int], None]
 
 MIN_PART_STEPS = 16  # a part of a Concat whose range is less than this share of the largest has too few steps
 RANGE_SAMPLES = 4  # samples that ranges are compared on
-WORK_PER_VALUE = 16  # multiplications that take as long as reading and writing a value
+MIN_GROUP_GAIN_DB = 1.0  # that keeping a group of operators in float must bring
 SENSITIVITY_SAMPLES = 8  # samples for sensitivity and for the ranges of channels
 WEIGHT_BITS: dict[NodePrecision, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
 ACTIVATION_DTYPES: dict[NodePrecision, np.dtype[Any]] = {
@@ -104,6 +108,7 @@ class StaticQuantizer:
     Args:
         fit: feeds for fitting.
         check: feeds for evaluation.
+        report: whether sensitivities are measured even if the search does not need them.
     """
 
     def __init__(
@@ -113,10 +118,13 @@ class StaticQuantizer:
         check: Sequence[Feeds],
         store: ValueStore,
         progress: ProgressCallback,
+        *,
+        report: bool = True,
     ) -> None:
         self._network, self._fit, self._check = network, fit, check
-        self._store, self._progress = store, progress
-        self._exact = run_model(network.model, network.outputs[0], check)
+        self._store, self._progress, self._report = store, progress, report
+        self._outputs = find_compared_outputs(network)
+        self._exact = run_model(network.model, self._outputs.names, check)
         self._seen: dict[str, TensorValues] = {}
 
     def quantize(self, recipe: Recipe, target: FidelityTarget, leave_out: LeaveOut = "") -> QuantizedNetwork:
@@ -131,13 +139,18 @@ class StaticQuantizer:
             recipe = self._leave_out_slow(recipe, leave_out)
         fitted = self._fit_network(recipe)
         first = fidelity = self._measure_fidelity(_write(self._network, fitted))
-        sensitivity = self._measure(fitted)
+        sensitivity: dict[str, Sensitivity] = {}
         if recipe.search and not first.meets(target):
-            better, _ = self._search(recipe, fitted, sensitivity, target)
-            recipe = _add_rules(recipe, better, UPGRADED_PRECISION[recipe.precision])
-            fitted = self._fit_network(recipe)
+            better, partly, fidelity = self._keep_groups(recipe, fitted, first, target)
+            if not fidelity.meets(target):
+                sensitivity = self._measure(partly)
+                names, _ = self._search(better, partly, sensitivity, target)
+                better = add_rules(better, names, UPGRADED_PRECISION[recipe.precision])
+            recipe, fitted = better, self._fit_network(better)
             fidelity = self._measure_fidelity(_write(self._network, fitted))
-        recipe = _add_range_rules(msgspec.structs.replace(recipe, search=False), fitted.ranges)
+        if self._report and not sensitivity:
+            sensitivity = self._measure(fitted)
+        recipe = add_range_rules(msgspec.structs.replace(recipe, search=False), fitted.ranges)
         return QuantizedNetwork(
             model=_write(self._network, fitted),
             recipe=recipe,
@@ -162,7 +175,7 @@ class StaticQuantizer:
         network = self._network
         if recipe.precision not in ACTIVATION_DTYPES or ACTIVATION_DTYPES[recipe.precision].itemsize > 1:
             return recipe
-        scope = find_quantization_scope(network, _list_float_nodes(network, recipe))
+        scope = find_quantization_scope(network, list_float_nodes(network, recipe))
         found = []
         for node in find_output_concats(network, scope.operators):
             parts = [name for name in node.input if name and name not in network.constants]
@@ -176,10 +189,10 @@ class StaticQuantizer:
     def _leave_out_slow(self, recipe: Recipe, leave_out: LeaveOut) -> Recipe:
         """Keep in float what has no integer kernel, with its neighbors, or what ONNX Runtime is not faster at."""
         network = self._network
-        scope = find_quantization_scope(network, _list_float_nodes(network, recipe))
+        scope = find_quantization_scope(network, list_float_nodes(network, recipe))
         if leave_out == "no-kernel":
             found = list_expanded(network, scope, FLOAT_KERNEL_OPS)
-            return _prepend_float_rules(recipe, network, found, "it has no integer kernel, or a neighbor without one")
+            return prepend_float_rules(recipe, network, found, "it has no integer kernel, or a neighbor without one")
         self._progress("timing operators", 0, 0)
         treatments = {name: RoundingSettings(8, adaptive=False) for name in network.weight_nodes}
         stored = self._reconstruct({}, treatments)
@@ -187,15 +200,48 @@ class StaticQuantizer:
         if slow == network.weight_nodes.keys():
             why = "no operator is faster in integers on this machine"
             raise ModelNotConvertible("there is nothing to quantize", why, "use --precision w8")
-        recipe = _prepend_float_rules(recipe, network, slow, "it is not faster in integers")
-        return _prepend_float_rules(recipe, network, list_unweighted(network, scope), "it is between float operators")
+        recipe = prepend_float_rules(recipe, network, slow, "it is not faster in integers")
+        return prepend_float_rules(recipe, network, list_unweighted(network, scope), "it is between float operators")
+
+    def _keep_groups(
+        self, recipe: Recipe, fitted: FittedNetwork, first: Fidelity, target: FidelityTarget
+    ) -> tuple[Recipe, FittedNetwork, Fidelity]:
+        """Keep operators without weights in float if that is seen to help: expanded functions first, then all.
+
+        Each rounds its output, and the sensitivity of weight nodes does not show what that costs.
+        """
+        best = recipe, fitted, first
+        if recipe.precision not in ACTIVATION_DTYPES:
+            return best
+        network, scope = self._network, fitted.scope
+        expanded, unweighted = list_expanded(network, scope), list_unweighted(network, scope)
+        for names, why in ((expanded, "the steps of a function"), (unweighted, "an operator without weights")):
+            if not names or (names == expanded and names is not expanded):
+                continue
+            tried = prepend_float_rules(recipe, network, names, f"rounding {why} caused most of the error")
+            partly = self._restrict(tried, fitted)
+            fidelity = self._measure_fidelity(_write(network, partly))
+            if fidelity.loss.sqnr_db >= best[2].loss.sqnr_db + MIN_GROUP_GAIN_DB:
+                best = tried, partly, fidelity
+            if best[2].meets(target):
+                break
+        return best
+
+    def _restrict(self, recipe: Recipe, fitted: FittedNetwork) -> FittedNetwork:
+        """Return the fitted network with what the recipe keeps in float, and all else as it is."""
+        scope = find_quantization_scope(self._network, list_float_nodes(self._network, recipe))
+        return fitted._replace(
+            scope=scope,
+            tensor_params={name: one for name, one in fitted.tensor_params.items() if name in scope.tensors},
+            operands={name: one for name, one in fitted.operands.items() if name in scope.constants},
+        )
 
     def _fit_network(self, recipe: Recipe) -> FittedNetwork:
         network = self._network
         precisions = assign_precisions(network.weight_nodes, recipe)
         dtype = ACTIVATION_DTYPES.get(recipe.precision)
         scope = (
-            find_quantization_scope(network, _list_float_nodes(network, recipe))
+            find_quantization_scope(network, list_float_nodes(network, recipe))
             if dtype
             else QuantizationScope(frozenset(), (), {}, (), {})
         )
@@ -232,43 +278,48 @@ class StaticQuantizer:
         self, recipe: Recipe, values: Mapping[str, TensorValues], dtype: np.dtype[Any]
     ) -> dict[str, ValueRange]:
         methods = {name: recipe.get_range_method(name) for name in values}
-        fixed = {name: METHODS[method](values[name], dtype) for name, method in methods.items() if method != "auto"}
+        fixed = {
+            name: compute_range(self._network, name, values[name], method, dtype)
+            for name, method in methods.items()
+            if method != "auto"
+        }
         open_ones = {name: one for name, one in values.items() if methods[name] == "auto"}
-        key = f"ranges-{len(open_ones)}-{dtype}"
-        found = self._store.get(key)
-        if found is None or set(found) != set(open_ones):
-            found = choose_ranges(
+        found = {name: ValueRange(*one) for name, one in (self._store.get(f"ranges-{dtype}") or {}).items()}
+        missing = {name: one for name, one in open_ones.items() if name not in found}
+        if missing:
+            found |= choose_ranges(
                 self._network,
-                open_ones,
+                missing,
                 dtype,
                 self._fit[:RANGE_SAMPLES],
                 lambda n, of: self._progress("choosing ranges", n, of),
             )
-            self._store.put(key, {name: tuple(one) for name, one in found.items()})
-        fixed |= {name: ValueRange(*one) for name, one in found.items()}
+            self._store.put(f"ranges-{dtype}", {name: tuple(one) for name, one in found.items()})
+        fixed |= {name: found[name] for name in open_ones}
         return {name: fixed[name] for name in values}
 
     def _reconstruct(
         self, tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
     ) -> dict[str, QuantizedWeights]:
         count = 0
-        prefix = f"sites-{_compute_fingerprint(tensor_params, treatments)}-"
+        keys = compute_site_keys(self._network, tensor_params, treatments)
 
         def done(weight_node: WeightNode, stored: QuantizedWeights) -> None:
             nonlocal count
             count += 1
-            self._store.put(f"{prefix}{count}", stored)
+            self._store.put(keys[weight_node.node], stored)
             self._progress("rounding weights", count, len(treatments))
 
         def known(weight_node: WeightNode) -> QuantizedWeights | None:
-            found: QuantizedWeights | None = self._store.get(f"{prefix}{count + 1}")
+            found: QuantizedWeights | None = self._store.get(keys[weight_node.node])
             return found
 
         return reconstruct(self._network, tensor_params, treatments, self._fit, known, done)
 
     def _measure_fidelity(self, model: Any) -> Fidelity:
-        outputs = run_model(protect_float_layers(model) or model, self._network.outputs[0], self._check)
-        return Fidelity(compare(self._exact, outputs), estimate_flips(self._exact, outputs))
+        given = run_model(protect_float_layers(model) or model, self._outputs.names, self._check)
+        flips = estimate_flips([one[0] for one in self._exact], [one[0] for one in given])
+        return Fidelity(self._outputs.compare(self._exact, given), flips)
 
     def _measure(self, fitted: FittedNetwork) -> dict[str, Sensitivity]:
         return measure_sensitivity(
@@ -283,8 +334,7 @@ class StaticQuantizer:
         better = UPGRADED_PRECISION[recipe.precision]
         upgraded = fitted.stored
         if better == "fp32":
-            inputs = self._node_inputs(fitted.stored)
-            cost_by_node = {name: _estimate_work(self._network, name, x) for name, x in inputs.items()}
+            cost_by_node = {name: estimate_work(self._network, name) for name in fitted.stored}
         else:
             treatments = {name: RoundingSettings(8, self._is_adaptive(recipe, name)) for name in fitted.stored}
             upgraded = self._reconstruct(fitted.tensor_params, treatments)
@@ -313,12 +363,8 @@ class StaticQuantizer:
         """Return the fitted network with these sites at higher precision and all others as rounded."""
         if better != "fp32":
             return fitted._replace(stored={**fitted.stored, **{name: upgraded[name] for name in names}})
-        scope = find_quantization_scope(
-            self._network, _list_float_nodes(self._network, _add_rules(recipe, names, better))
-        )
-        return fitted._replace(
-            tensor_params={name: one for name, one in fitted.tensor_params.items() if name in scope.tensors},
-            stored={name: one for name, one in fitted.stored.items() if name not in names},
+        return self._restrict(add_rules(recipe, names, better), fitted)._replace(
+            stored={name: one for name, one in fitted.stored.items() if name not in names}
         )
 
     def _node_inputs(self, names: Sequence[str] | Mapping[str, Any]) -> dict[str, Array]:
@@ -334,32 +380,8 @@ class StaticQuantizer:
         return found
 
 
-def _prepend_float_rules(recipe: Recipe, network: FloatNetwork, names: Collection[str], why: str) -> Recipe:
-    """Return the recipe with a rule for each of these nodes, before its own rules."""
-    rules = (RecipeRule(nodes=node.name, precision="fp32", why=why) for node in network.nodes if node.name in names)
-    return msgspec.structs.replace(recipe, rules=(*rules, *recipe.rules))
-
-
-def _estimate_work(network: FloatNetwork, name: str, x: Array) -> float:
-    """Return what integers save of a node's work, in multiplications; a measured time would differ in each run."""
-    weight_node, node = network.weight_nodes[name], network.node(name)
-    channels = x.shape[1] if weight_node.op.startswith("Conv") else x.shape[-1]
-    steps = prod(read_attributes(node).get("strides", ())) if weight_node.op == "Conv" else 1
-    return float(network.constants[weight_node.weight].size * x.size / (channels * steps) + WORK_PER_VALUE * x.size)
-
-
 def _write(network: FloatNetwork, fitted: FittedNetwork) -> Any:
     return write_qdq(network, fitted.tensor_params, fitted.stored, fitted.operands)
-
-
-def _list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
-    """Return all nodes that the recipe leaves in float, including those without weights."""
-    depths = {name: depth for depth, name in enumerate(network.weight_nodes)}
-    return {
-        node.name
-        for node in network.nodes
-        if recipe.get_precision(node.name, node.op_type, depths.get(node.name, -1), len(depths)) == "fp32"
-    }
 
 
 def _compute_range_params(one: ValueRange, dtype: np.dtype[Any]) -> TensorQuantParams:
@@ -370,32 +392,3 @@ def _compute_range_params(one: ValueRange, dtype: np.dtype[Any]) -> TensorQuantP
 def _compute_operand_params(array: Array, dtype: np.dtype[Any]) -> TensorQuantParams:
     low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
     return compute_quant_params(low, high, dtype, symmetric=dtype.itemsize > 1)
-
-
-def _add_rules(recipe: Recipe, names: Sequence[str], precision: NodePrecision) -> Recipe:
-    rules = tuple(
-        RecipeRule(nodes=name, precision=precision, why="found by search: it caused the largest error")
-        for name in names
-    )
-    return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
-
-
-def _add_range_rules(recipe: Recipe, ranges: Mapping[str, ValueRange]) -> Recipe:
-    """Return the recipe with a rule for each tensor whose method was chosen automatically."""
-    rules = tuple(
-        RecipeRule(tensors=name, ranges=one.method, why="chosen on calibration data")  # type: ignore[arg-type] # a word of METHODS
-        for name, one in ranges.items()
-        if recipe.get_range_method(name) == "auto"
-    )
-    return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
-
-
-def _compute_fingerprint(
-    tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
-) -> str:
-    from hashlib import sha256
-
-    text = repr([(name, float(one.scale), int(one.zero)) for name, one in tensor_params.items()]) + repr(
-        dict(treatments)
-    )
-    return sha256(text.encode()).hexdigest()[:16]

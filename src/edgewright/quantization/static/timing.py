@@ -22,8 +22,17 @@ from edgewright.quantization.static.write import write_qdq
 
 Array = NDArray[Any]
 RUNS = 30
+WORK_PER_VALUE = 8  # multiplications that take as long as reading or writing a value
 MIN_GAIN = 0.1  # share of the float time that integers must save
 ACTIVATIONS = {*FUSED_OPS, "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu"}
+
+
+def estimate_work(network: FloatNetwork, name: str) -> float:
+    """Return what integers save of a node's work, in multiplications; a measured time would differ in each run."""
+    weight_node = network.weight_nodes[name]
+    read, written = (prod(network.shapes.get(one, ())) for one in (weight_node.input, weight_node.output))
+    outputs = network.constants[weight_node.weight].shape[weight_node.axis]
+    return float(network.constants[weight_node.weight].size * written / outputs + WORK_PER_VALUE * (read + written))
 
 
 class _ExtractedNode(NamedTuple):

@@ -108,7 +108,7 @@ JOB_KINDS: dict[str, JobKind] = {
         name="quantize",
         title="Quantize",
         help="Quantize a model once for every runtime, and evaluate it on held-out data. Runs on this machine.",
-        fixed=("-o", JOB_FOLDER),
+        fixed=("-o", JOB_FOLDER, "--report"),
         fields=(
             TASK_FIELD,
             DATA_FIELD,
