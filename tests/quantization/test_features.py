@@ -90,3 +90,13 @@ def test_a_transposed_convolution_keeps_its_rows() -> None:
     assert rows.shape == (1, 5, 12)
     assert np.array_equal(rows[0, 2], weights[:, 2].reshape(-1))
     assert np.array_equal(from_matrices(weight_node, rows, weights.shape), weights)
+
+
+def test_moments_of_many_groups_are_those_of_each_group() -> None:
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(5.0, 1.0, size=(6, 4, 20)).astype(np.float32) for _ in range(3)]
+    whole = find_moments(samples)
+    for group in range(6):
+        alone = find_moments([one[group : group + 1] for one in samples])
+        np.testing.assert_allclose(whole.square[group], alone.square[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(whole.mean[group], alone.mean[0], rtol=1e-6)

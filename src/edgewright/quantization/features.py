@@ -100,9 +100,27 @@ class Moments(NamedTuple):
 
 
 def find_moments(samples: Sequence[Array]) -> Moments:
-    """Compute the moments from columns [G, K, P] of each sample."""
+    """Compute the moments from columns [G, K, P] of each sample.
+
+    Many small groups are summed sample by sample, which stays in the cache; one large product is faster for one group.
+    """
+    if samples[0].shape[0] > 1:
+        return _sum_moments(samples)
     columns = np.concatenate(samples, axis=2)
     mean = columns.mean(axis=2, dtype=np.float64)
     columns = columns - mean[:, :, None].astype(np.float32)
     square = (columns @ columns.transpose(0, 2, 1)).astype(np.float64) / columns.shape[2]
     return Moments(square, mean)
+
+
+def _sum_moments(samples: Sequence[Array]) -> Moments:
+    groups, size, _ = samples[0].shape
+    shift = samples[0].mean(axis=2, dtype=np.float64).astype(np.float32)  # near the mean, for the precision of floats
+    total, products, count = np.zeros((groups, size)), np.zeros((groups, size, size)), 0
+    for columns in samples:
+        moved = columns - shift[:, :, None]
+        total += moved.sum(axis=2, dtype=np.float64)
+        products += moved @ moved.transpose(0, 2, 1)
+        count += columns.shape[2]
+    mean = total / count
+    return Moments(products / count - mean[:, :, None] * mean[:, None, :], mean + shift)

@@ -127,10 +127,12 @@ def _descend_coordinates(rows: Array, h: Array, row_params: RowQuantParams, stor
         for column in range(rows.shape[2]):
             optimum = np.rint(pull[:, :, column] / (h[:, None, column, column] * row_params.scale))
             step = np.clip(stored[:, :, column] + optimum, row_params.low, row_params.high) - stored[:, :, column]
-            if step.any():
+            group, row = np.nonzero(step)
+            if group.size:
                 moved = True
                 stored[:, :, column] += step
-                pull -= (step * row_params.scale)[:, :, None] * h[:, None, column]
+                change = (step * row_params.scale)[group, row]
+                pull[group, row] -= change[:, None] * h[group, column]
         if not moved:
             break
     return stored
