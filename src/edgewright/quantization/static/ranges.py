@@ -53,7 +53,7 @@ def compute_mse_range(values: TensorValues, dtype: np.dtype[Any]) -> ValueRange:
     return ValueRange(values.low * best, values.high * best, "mse")
 
 
-def compute_activation_range(values: TensorValues, dtype: np.dtype[Any], flat_below: float) -> ValueRange:
+def _compute_activation_range(values: TensorValues, dtype: np.dtype[Any], flat_below: float) -> ValueRange:
     """Return the least-squares range of the values bounded below where the activation that reads them is flat."""
     bounded = TensorValues(max(values.low, flat_below), values.high, np.maximum(values.some, flat_below))
     return compute_mse_range(bounded, dtype)._replace(method="activation")
@@ -133,7 +133,7 @@ def list_candidates(values: TensorValues, dtype: np.dtype[Any], flat_below: floa
         compute_minmax_range(values),
         compute_percentile_range(values),
         compute_entropy_range(values),
-        *([compute_activation_range(values, dtype, flat_below)] if cut and flat_below is not None else []),
+        *([_compute_activation_range(values, dtype, flat_below)] if cut and flat_below is not None else []),
     ]
 
 
@@ -154,4 +154,4 @@ def compute_range(
     flat_below = find_flat_end(network, name)
     if flat_below is None or values.high <= flat_below:
         return compute_mse_range(values, dtype)
-    return compute_activation_range(values, dtype, flat_below)
+    return _compute_activation_range(values, dtype, flat_below)
