@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
 
 POOLS = ("AveragePool", "MaxPool", "LpPool")
+PAD_VALUE = 2  # position of the value among the inputs of Pad
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 Sizes = Sequence[int]
 
@@ -109,12 +110,10 @@ def separate_padding(node: Any, shapes: Mapping[str, Sizes]) -> SeparatedPadding
         return _slice(node, result, bounds)
     source, padded = node.input[0], f"{result}/padded"
     constants: dict[str, NDArray[Any]] = {f"{result}/pads": np.asarray([0, 0, *begin, 0, 0, *end], np.int64)}
-    inputs = [source, f"{result}/pads"]
-    if node.op_type == "MaxPool":
-        constants[f"{result}/lowest"] = np.asarray(np.finfo(np.float32).min)
-        inputs.append(f"{result}/lowest")
+    lowest = np.finfo(np.float32).min if node.op_type == "MaxPool" else 0
+    constants[f"{result}/fill"] = np.asarray(lowest, np.float32)
     node.input[0] = padded
-    nodes = [_make(node, "Pad", inputs, padded), node]
+    nodes = [_make_pad(node, [source, *constants], padded), node]
     if node.op_type == "AveragePool" and not read_attribute(node, "count_include_pad", 0):
         node.output[0] = f"{result}/all"
         constants[f"{result}/share"] = _find_shares(node, shapes[source][2:], shapes[result][2:], begin)
@@ -157,8 +156,17 @@ def crop_negative_pads(node: Any, pads: Sizes) -> SeparatedPadding | None:
     slice_inputs = [node.input[0], *list(constants)[:3]]
     if not any(amount > 0 for amount in pads):
         return SeparatedPadding([_make(node, "Slice", slice_inputs, result)], constants)
-    node.input[0], node.input[1] = cropped, f"{result}/pads"
-    return SeparatedPadding([_make(node, "Slice", slice_inputs, cropped), node], constants)
+    fill = node.input[PAD_VALUE] if len(node.input) > PAD_VALUE and node.input[PAD_VALUE] else f"{result}/fill"
+    constants[f"{result}/fill"] = np.zeros((), np.float32)
+    pad = _make_pad(node, [cropped, f"{result}/pads", fill], result)
+    return SeparatedPadding([_make(node, "Slice", slice_inputs, cropped), pad], constants)
+
+
+def _make_pad(node: Any, inputs: Sequence[str], output: str) -> Any:
+    """Return a Pad with all that pnnx requires: an explicit mode, and the value as an input."""
+    made = _make(node, "Pad", inputs, output)
+    write_attribute(made, "mode", "constant")
+    return made
 
 
 def _make(node: Any, op: str, inputs: Sequence[str], output: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import Array, NotConvertible, Rejected
-from edgewright.runtimes.ncnn.conversion.check import HINT, check_layers, check_outputs, describe_nodes, find_uncommon
+from edgewright.runtimes.ncnn.conversion.check import HINT, blame_nodes, check_layers, check_outputs, describe_nodes, find_uncommon
 from edgewright.runtimes.ncnn.conversion.int8 import describe_quantized, make_reference_model, quantize_layers
 from edgewright.runtimes.ncnn.conversion.normalize import normalize_model, read_model
 from edgewright.runtimes.ncnn.conversion.pnnx import PnnxFiles, run_pnnx
@@ -102,7 +102,10 @@ def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[s
     with TemporaryFolder() as folder:
         source = folder / "model.onnx"
         source.write_bytes(plain.SerializeToString())
-        files = run_pnnx(source, half=request.precision == "fp16")
+        try:
+            files = run_pnnx(source, half=request.precision == "fp16")
+        except NotConvertible as error:
+            raise blame_nodes(str(error), plain.graph.node) from error
         conversion = _try_out(files, plain, values)
         check_outputs(conversion.outputs, values, conversion.blobs, conversion.rows, request.precision)
         return _write_artifact(request, given, conversion, files)

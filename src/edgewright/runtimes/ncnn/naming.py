@@ -51,7 +51,8 @@ def name_layers(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[Pa
     named = []
     for row, nodes in zip(rows, join_rows(rows, graph), strict=True):
         heavy = [name for name in nodes if ops[name] in HEAVY]
-        stem = row.tops[0] if row.op == "Input" else [*heavy, *reversed(nodes), row.name][0]
+        same = [name for name in nodes if ops[name] == row.op]
+        stem = row.tops[0] if row.op == "Input" else [*same, *heavy, *reversed(nodes), row.name][0]
         named.append(row._replace(name=_unique(make_plain_name(stem), taken)))
     return named
 

@@ -133,7 +133,11 @@ def convert_to_floats(graph: EditableGraph, indices: set[str]) -> None:
 
 def _convert_input(graph: EditableGraph, node: Node, position: int) -> None:
     array = graph.constant(node, position)
-    if array is None or array.dtype == np.float32 or array.dtype.kind not in "fiub":
+    if array is None or array.dtype.kind not in "fiub":
+        return
+    if array.dtype.kind == "f" and np.isinf(array).any():  # pnnx crashes on one in a Max
+        array = np.clip(array, np.finfo(np.float32).min, np.finfo(np.float32).max)
+    elif array.dtype == np.float32:
         return
     if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) > LARGEST_EXACT:
         raise NotConvertible(

@@ -1,5 +1,6 @@
 """Checks that ncnn supports pnnx's result, and that it computes the same as the source."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from edgewright.runtimes.ncnn.session import find_unknown_layers
 from edgewright.schema.vocabulary import Precision
 
 MAX_RELATIVE_DIFFERENCE = 0.1  # relative difference from which an output counts as different
+LARGEST_SHARE = 10.0  # larger ones are shown in words
 MOST_NAMED = 5
 HINT = "choose another runtime for this model, or replace the operators"
 # Operators that were observed to convert; others are reported as the probable cause.
@@ -21,6 +23,15 @@ COMMON = (
     "AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization InstanceNormalization LayerNormalization LSTM "
     "GRU LRN Gather Atan ReduceMean ReduceMax DepthToSpace Einsum Pow Identity"
 )
+
+
+def blame_nodes(complaint: str, nodes: Sequence[Any]) -> NotConvertible:
+    """Return the error for a model on which pnnx fails: with the nodes that its log or their rarity suggests."""
+    words = set(re.findall(r"\w+", complaint))
+    suspects = [node for node in nodes if node.op_type in words] or find_uncommon(nodes)
+    if not suspects:
+        return NotConvertible(complaint, HINT)
+    return NotConvertible(f"ncnn's converter pnnx fails on the model, probably on {describe_nodes(suspects)}", HINT)
 
 
 def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
@@ -50,8 +61,9 @@ def find_uncommon(nodes: Sequence[Any]) -> list[Any]:
 def describe_nodes(nodes: Sequence[Any]) -> str:
     if not nodes:
         return "a group of operators that it fuses"
-    named = [f"{node.op_type} '{node.name}'" for node in nodes[:MOST_NAMED]]
-    return ", ".join(named) + (f" and {len(nodes) - MOST_NAMED} more" if len(nodes) > MOST_NAMED else "")
+    named = list(dict.fromkeys(node.doc_string or f"{node.op_type} '{node.name}'" for node in nodes))
+    rest = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    return ", ".join(named[:MOST_NAMED]) + rest
 
 
 def check_outputs(
@@ -78,7 +90,8 @@ def check_outputs(
             raise NotConvertible(f"{reason}: it lost an operator's attribute", HINT)
         off = _difference(wanted.reshape(-1), given.reshape(-1))
         if off > MAX_RELATIVE_DIFFERENCE:
-            reason = f"pnnx's result computes other values: output '{name}' differs by {off:.0%} of its norm"
+            share = f"{off:.0%}" if off < LARGEST_SHARE else "many times"
+            reason = f"pnnx's result computes other values: output '{name}' differs by {share} of its norm"
             raise NotConvertible(f"{reason} in {precision}", HINT)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.windows import SeparatedPadding, crop_negative_pads
 
 SCALES = 2  # the input of Resize with the scales
 RESIZE_ATTRIBUTES = (
@@ -102,8 +103,13 @@ def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | N
     sides = _pads_of_all_axes(pads, axes, len(shape))
     constant = read_attributes(node).get("mode", b"constant") == b"constant"
     value = 0.0 if fill is None else float(fill.reshape(-1)[0])
+    if constant and min(min(side) for side in sides) < 0:
+        every = [side[end] for end in (0, 1) for side in sides]
+        inputs = [node.input[0], "", *([node.input[2]] if fill is not None else [])]
+        cropped = crop_negative_pads(make_node("Pad", inputs, node.output[0]), every)
+        return add_separated(cropped, graph) if cropped else None
     outer = [axis for axis in range(len(shape) - INNER_AXES) if sides[axis] != (0, 0)]
-    if outer and (not constant or min(min(side) for side in sides) < 0):
+    if outer and not constant:
         return None
     made, source = [], node.input[0]
     for axis in outer:
@@ -115,6 +121,12 @@ def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | N
         return [*made, make_node("Identity", [source], node.output[0])]
     inputs = [source, rest, graph.add(value, np.float32)] if constant else [source, rest]
     return [*made, make_node("Pad", inputs, node.output[0], mode=read_attributes(node).get("mode", b"constant"))]
+
+
+def add_separated(made: SeparatedPadding, graph: EditableGraph) -> list[Node]:
+    """Return the nodes, and add their constants to the graph."""
+    graph.constants.update(made.constants)
+    return made.nodes
 
 
 def _pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[int, int]]:
@@ -168,7 +180,9 @@ def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> lis
 def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """Write all sizes, from the output's shape: `axes`, `antialias` and `keep_aspect_ratio_policy` require opset 18."""
     attributes = read_attributes(node)
-    if attributes.get("antialias") or node.output[0] not in graph.values:
+    if attributes.get("antialias"):
+        raise NotConvertible(f"Resize '{node.name}': ncnn resizes without antialiasing")
+    if node.output[0] not in graph.values:
         return None
     kept = {name: text for name, text in attributes.items() if name in RESIZE_ATTRIBUTES}
     before, after = graph.shape(node.input[0]), graph.shape(node.output[0])

@@ -21,6 +21,8 @@ OLDEST, NEWEST = 13, 17  # the last opset in which ReduceMean has its axes as an
 SHAPE_OPS = ("Shape", "Size")
 SAME = ("Identity", "Dropout")
 INDEX_PRESERVING_OPS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Expand")
+BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal",
+             "And", "Or")  # fmt: skip
 INNER_GRAPHS = ("If", "Loop", "Scan")
 
 
@@ -70,7 +72,10 @@ def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> An
 
 def _rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
     change = REWRITES.get(node.op_type)
+    node.doc_string = origin = f"{node.op_type} '{node.name}'"
     made = change(node, graph, opset) if change else None
+    for one in made or ():
+        one.doc_string = origin  # names the source's node in errors
     return [node] if made is None else made
 
 
@@ -122,7 +127,26 @@ def _is_copy(node: Node, graph: EditableGraph) -> bool:
         steps = graph.constant(node, 4)
         forward = steps is None or bool((steps == 1).all())
         return forward and _same_shape(node, graph)
-    return node.op_type == "Expand" and _same_shape(node, graph)
+    return node.op_type == "Expand" and (_same_shape(node, graph) or _is_broadcast_anyway(node, graph))
+
+
+def _is_broadcast_anyway(node: Node, graph: EditableGraph) -> bool:
+    """Return whether the operators that read an Expand give the same result without it.
+
+    pnnx makes a layer that normalizes another axis of a norm, its bound, an Expand and a Div.
+    """
+    result = node.output[0]
+    readers = [one for one in graph.nodes if result in one.input]
+    if result in graph.outputs or result not in graph.values:
+        return False
+    return all(one.op_type in BROADCAST and _has_other_of(one, result, graph) for one in readers)
+
+
+def _has_other_of(node: Node, tensor: str, graph: EditableGraph) -> bool:
+    """Return whether another input of the node already has the shape of its result."""
+    others = [name for name in node.input if name and name != tensor]
+    known = [name for name in others if name in graph.values or name in graph.constants]
+    return node.output[0] in graph.values and any(graph.shape(name) == graph.shape(node.output[0]) for name in known)
 
 
 def _same_shape(node: Node, graph: EditableGraph) -> bool:

@@ -4,6 +4,7 @@ Each receives the node, the graph and the source's opset and returns the replace
 """
 
 from collections.abc import Callable, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,28 @@ import numpy as np
 from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import BOOLEANS
-from edgewright.runtimes.ncnn.conversion.data_movement import MOVE_REWRITES
+from edgewright.runtimes.ncnn.conversion.data_movement import MOVE_REWRITES, add_separated
 from edgewright.runtimes.ncnn.conversion.gelu import expand_gelu
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.ncnn.conversion.recurrent import write_recurrent
+from edgewright.runtimes.ncnn.conversion.stable import (
+    expand_log_softmax,
+    expand_log_sum,
+    expand_softplus,
+    reduce_one_by_one,
+)
+from edgewright.runtimes.windows import (
+    POOLS,
+    complete_window,
+    has_uneven_pads,
+    separate_padding,
+)
 
 Rewrite = Callable[[Node, EditableGraph, int], list[Node] | None]
 
 AXES_BY_ATTRIBUTE = 18  # from this opset on ReduceMean and similar operators have their axes as an input
-LARGEST_POWER = 4
+LARGEST_POWER = 8
+ELLIPSIS = "..."
 MOST_SLICES = 64
 GEMM_INPUTS = 3
 
@@ -33,6 +48,10 @@ def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[N
     chosen = attributes.get("axes") if axes is None else axes.reshape(-1).tolist()
     chosen = sorted(axis % rank for axis in (chosen or range(rank)))
     keep = attributes.get("keepdims", 1)
+    if node.op_type in ("ReduceMax", "ReduceMin"):
+        return _reduce_each(node, graph, chosen)
+    if node.op_type == "ReduceLogSumExp":
+        return expand_log_sum(node, graph, chosen)
     if node.op_type != "ReduceSum":
         return [make_node(node.op_type, node.input[:1], node.output[0], axes=chosen, keepdims=keep)]
     mean = graph.fresh(node.output[0])
@@ -41,6 +60,15 @@ def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[N
         make_node("ReduceMean", node.input[:1], mean, axes=chosen, keepdims=keep),
         make_node("Mul", [mean, graph.add(count, np.float32)], node.output[0]),
     ]
+
+
+def _reduce_each(node: Node, graph: EditableGraph, axes: Sequence[int]) -> list[Node]:
+    made, last = reduce_one_by_one(node, graph, axes, node.op_type)
+    if made and len(graph.shape(node.output[0])) == len(graph.shape(node.input[0])):
+        made[-1].output[0] = node.output[0]
+        return made
+    sizes = graph.integers(graph.shape(node.output[0]) or (1,))
+    return [*made, make_node("Reshape", [last, sizes], node.output[0])]
 
 
 def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
@@ -143,6 +171,38 @@ def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -
     ]
 
 
+def _pad_apart(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """Write padding as numbers, and uneven padding as a Pad or a Slice: pnnx supports neither."""
+    names = [name for name in (*node.input[:2], *node.output) if name in graph.values or name in graph.constants]
+    shapes = {name: graph.shape(name) for name in names}
+    if node.op_type in POOLS and max(read_attributes(node).get("dilations") or [1]) > 1:
+        raise NotConvertible(f"{node.op_type} '{node.name}': ncnn's pools have no dilations")
+    complete_window(node, shapes)
+    if not has_uneven_pads(node):
+        return [node]
+    return add_separated(separate_padding(node, shapes), graph)
+
+
+def _spell_out_ellipsis(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """Write letters for the axes of an ellipsis, which pnnx loses."""
+    equation = read_attributes(node)["equation"].decode().replace(" ", "")
+    if ELLIPSIS not in equation:
+        return None
+    given, arrow, result = equation.partition("->")
+    terms = given.split(",")
+    shapes = [graph.shape(name) for name in node.input]
+    counts = {len(shape) - len(term.replace(ELLIPSIS, "")) for shape, term in zip(shapes, terms, strict=True)
+              if ELLIPSIS in term}  # fmt: skip
+    free = [letter for letter in ascii_lowercase if letter not in equation]
+    if len(counts) != 1 or not arrow:
+        raise NotConvertible(f"Einsum '{node.name}': ncnn's converter reads no ellipsis of several lengths")
+    letters = "".join(free[: counts.pop()])
+    spelled = ",".join(term.replace(ELLIPSIS, letters) for term in terms)
+    return [
+        make_node("Einsum", node.input, node.output[0], equation=f"{spelled}->{result.replace(ELLIPSIS, letters)}")
+    ]
+
+
 def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """Write the sizes of a Split, since `num_outputs` requires opset 18."""
     from onnx import helper
@@ -233,10 +293,15 @@ REWRITES: dict[str, Rewrite] = {
     "Gelu": _gelu_as_erf,
     "Mish": _mish_as_softplus,
     "Softsign": _softsign_as_product,
+    "Softplus": expand_softplus,
+    "LogSoftmax": expand_log_softmax,
+    **dict.fromkeys((*POOLS, "Conv", "ConvTranspose"), _pad_apart),
     "GroupNormalization": _group_norm_as_instance_norm,
+    "Einsum": _spell_out_ellipsis,
     "Split": _split_by_sizes,
     "Clip": _clip_once,
     "Gather": _rewrite_gather,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), write_recurrent),
     **MOVE_REWRITES,
     **BOOLEANS,
 }
