@@ -107,7 +107,23 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
         compile_package(source, tmp_path / "out")
 
 
-@pytest.mark.parametrize("shape", [(), (1, 1, 1, 1, 1, 2)])
+def test_reserved_names_and_scalars_are_mapped(tmp_path: Path) -> None:
+    nodes = [
+        node("Add", ["x", "state"], ["tensor"], "add"),
+        node("Mul", ["tensor", "gain"], ["y"], "scale"),
+        node("ReduceSum", ["y"], ["total"], "sum", keepdims=0),
+    ]
+    inputs = [value("x", [1, 4]), value("state", [1, 4]), value("gain", [])]
+    outputs = [value("tensor", [1, 4]), value("y", [1, 4]), value("total", [])]
+    compiled, program = compile_package(write_onnx(tmp_path / "m.onnx", nodes, inputs, outputs), tmp_path / "out")
+    ports = {port.source: (port.name, port.source_shape, port.shape) for port in compiled.io_map.inputs}
+    assert ports == {"x": ("x", (1, 4), (1, 4)), "state": ("state_", (1, 4), (1, 4)), "gain": ("gain", (), (1,))}
+    made = {port.source: (port.name, port.shape) for port in compiled.io_map.outputs}
+    assert made == {"tensor": ("tensor_", (1, 4)), "y": ("y", (1, 4)), "total": ("total", (1,))}
+    assert program.inputs == ("x", "state_", "gain")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1, 1, 2)])
 def test_arrays_of_other_ranks_are_rejected(shape: tuple[int, ...], tmp_path: Path) -> None:
     source = write_onnx(tmp_path / "m.onnx", [node("Neg", ["x"], ["y"])], [value("x", shape)], [value("y", shape)])
     with pytest.raises(NotConvertible, match="'x' has"):

@@ -107,6 +107,8 @@ class NetworkBuilder:
         """Return the function to call, its arguments, and the constants of the step."""
         constants = {i: self.known[name] for i, name in enumerate(node.inputs) if name in self.known}
         arranged = operator.arrange(call, constants) if operator.arrange else None
+        if operator.computed and self.find_computed(operator, node) is not None:
+            arranged = Arranged(operator.computed, constants)
         if arranged is None:
             static = {i: tensor.numpy() for i, tensor in constants.items() if i in operator.static}
             held = {i: tensor for i, tensor in constants.items() if i not in static}
@@ -118,10 +120,13 @@ class NetworkBuilder:
         return arranged.function, arguments, {f"c{i}": tensor for i, tensor in arranged.constants.items()}
 
     def check_static(self, call: Call, operator: TorchOperator, node: SourceNode) -> None:
-        for position in operator.static:
-            name = node.inputs[position] if position < len(node.inputs) else ""
-            if name and name not in self.known:
-                raise call.reject(f"its input {position} ('{name}') is known only at run time")
+        if (position := self.find_computed(operator, node)) is not None:
+            raise call.reject(f"its input {position} ('{node.inputs[position]}') is known only at run time")
+
+    def find_computed(self, operator: TorchOperator, node: SourceNode) -> int | None:
+        """Return the first position of an input that must be constant and is not."""
+        given = [at for at in operator.static if at < len(node.inputs) and node.inputs[at]]
+        return next((at for at in given if node.inputs[at] not in self.known), None)
 
     def convert(self, tensor: Tensor) -> Tensor:
         """Return a constant in the network's form."""

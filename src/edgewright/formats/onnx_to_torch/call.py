@@ -88,11 +88,13 @@ class TorchOperator(NamedTuple):
             tuple of them.
         static: positions of inputs that must be constant; the function gets them as NumPy arrays.
         arrange: returns a better function for known weights, or None.
+        computed: called instead, with tensors only, if an input of `static` is known only at run time.
     """
 
     function: Function
     static: tuple[int, ...] = ()
     arrange: Arrange | None = None
+    computed: Function | None = None
 
 
 def make_operator(function: Function) -> TorchOperator:

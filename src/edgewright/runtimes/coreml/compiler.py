@@ -17,6 +17,11 @@ from edgewright.schema.artifact import IoMap, Port
 
 TOOLS = ("onnx", "torch", "coremltools")
 MOST_DIMENSIONS = 5
+# Names that coremltools changes, because they are words of its language.
+RESERVED = frozenset(
+    "any bool program func tensor list dict tuple true false string bf16 fp16 fp32 fp64 int8 int16 int32 int64 "
+    "uint8 uint16 uint32 uint64 state".split()
+)
 DEFAULT_TARGET = "iOS16"
 # Types of Core ML's arrays by the source's type.
 CONVERTED_DTYPES = {
@@ -62,7 +67,7 @@ def _map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple
     for one in tensors:
         if one.dtype not in CONVERTED_DTYPES:
             raise NotConvertible(f"Core ML does not support arrays of {one.dtype}: '{one.name}'")
-        if not 1 <= len(one.shape) <= MOST_DIMENSIONS:
+        if len(one.shape) > MOST_DIMENSIONS:
             raise NotConvertible(
                 f"Core ML supports arrays with 1 to {MOST_DIMENSIONS} axes: '{one.name}' has {len(one.shape)}"
             )
@@ -77,10 +82,10 @@ def _port_names(tensors: Sequence[TorchPort]) -> list[str]:
 
 
 def valid_name(name: str, taken: set[str]) -> str:
-    """Return an unused name of letters, digits and underscores without a leading digit."""
+    """Return an unused name of letters, digits and underscores without a leading digit, and not a reserved word."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     plain = plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
-    return plain if plain not in taken else valid_name(f"{plain}_", taken)
+    return plain if plain not in taken and plain not in RESERVED else valid_name(f"{plain}_", taken)
 
 
 def _as_port(one: TorchPort, name: str) -> Port:
@@ -90,7 +95,7 @@ def _as_port(one: TorchPort, name: str) -> Port:
         source_shape=one.shape,
         source_dtype=one.dtype,
         axes=tuple(range(len(one.shape))),
-        shape=one.shape,
+        shape=one.shape or (1,),  # Core ML has no scalars
         dtype=CONVERTED_DTYPES[one.dtype],
     )
 
@@ -123,7 +128,7 @@ def _trace_program(loaded: LoadedProgram) -> Any:
     """Return a TorchScript trace whose inputs and outputs have types of Core ML's arrays."""
     import torch
 
-    kinds = [example.dtype for example in loaded.examples]
+    kinds = [(example.dtype, example.shape) for example in loaded.examples]
     run = loaded.callable()
 
     class Held(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
@@ -132,13 +137,19 @@ def _trace_program(loaded: LoadedProgram) -> Any:
             self.inner = run
 
         def forward(self, *tensors: Any) -> Any:
-            given = (one.to(kind) for one, kind in zip(tensors, kinds, strict=True))
+            given = (
+                one.to(kind) if shape else one.to(kind).reshape(())
+                for one, (kind, shape) in zip(tensors, kinds, strict=True)
+            )
             made = self.inner(*given)
             results = made if isinstance(made, tuple | list) else (made,)
-            return tuple(one.to(torch.int32) if one.dtype == torch.bool else one for one in results)
+            arrays = (one if one.dim() else one.reshape(1) for one in results)
+            return tuple(one.to(torch.int32) if one.dtype == torch.bool else one for one in arrays)
 
     held = tuple(
-        example.to(getattr(torch, CONVERTED_DTYPES[str(example.dtype).removeprefix("torch.")]))
+        example.to(getattr(torch, CONVERTED_DTYPES[str(example.dtype).removeprefix("torch.")])).reshape(
+            example.shape or (1,)
+        )
         for example in loaded.examples
     )
     with torch.no_grad():

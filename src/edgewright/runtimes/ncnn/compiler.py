@@ -12,7 +12,14 @@ import numpy as np
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import Array, NotConvertible, Rejected
-from edgewright.runtimes.ncnn.conversion.check import HINT, blame_nodes, check_layers, check_outputs, describe_nodes, find_uncommon
+from edgewright.runtimes.ncnn.conversion.check import (
+    HINT,
+    blame_nodes,
+    check_layers,
+    check_outputs,
+    describe_nodes,
+    find_uncommon,
+)
 from edgewright.runtimes.ncnn.conversion.int8 import describe_quantized, make_reference_model, quantize_layers
 from edgewright.runtimes.ncnn.conversion.normalize import normalize_model, read_model
 from edgewright.runtimes.ncnn.conversion.pnnx import PnnxFiles, run_pnnx

@@ -70,6 +70,12 @@ def _clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | No
     return torch.clamp(tensor, least, most)
 
 
+def _clip_between(call: Call, tensor: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    """Clip to computed bounds."""
+    least = tensor if low is None else torch.maximum(tensor, low)
+    return least if high is None else torch.minimum(least, high)
+
+
 def _read_bound(call: Call, array: Array | None, name: str, tensor: Tensor) -> float | int | None:
     given = call.attributes.get(name) if array is None or not np.size(array) else np.asarray(array).item()
     if given is None or not tensor.is_floating_point():
@@ -213,7 +219,7 @@ TABLE: dict[str, TorchOperator] = {
     "Cast": TorchOperator(_cast),
     "Ceil": make_operator(torch.ceil),
     "Celu": TorchOperator(_celu),
-    "Clip": TorchOperator(_clip, static=(1, 2)),
+    "Clip": TorchOperator(_clip, static=(1, 2), computed=_clip_between),
     "Cos": make_operator(torch.cos),
     "Cosh": make_operator(torch.cosh),
     "DequantizeLinear": TorchOperator(_dequantize),

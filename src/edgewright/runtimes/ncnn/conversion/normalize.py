@@ -21,8 +21,8 @@ OLDEST, NEWEST = 13, 17  # the last opset in which ReduceMean has its axes as an
 SHAPE_OPS = ("Shape", "Size")
 SAME = ("Identity", "Dropout")
 INDEX_PRESERVING_OPS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Expand")
-BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Equal",
-             "And", "Or")  # fmt: skip
+BROADCAST = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "And", "Or",
+             "Greater", "Less", "GreaterOrEqual", "LessOrEqual")  # fmt: skip
 INNER_GRAPHS = ("If", "Loop", "Scan")
 
 

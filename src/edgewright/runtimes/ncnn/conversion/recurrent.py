@@ -111,9 +111,7 @@ def _is_recognized(every: str, graph: EditableGraph, both: bool) -> bool:
     return len(behind) == 1 and behind[0].op_type == "Reshape"
 
 
-def _take_last(
-    joined: str, hidden: str, graph: EditableGraph, sizes: tuple[int, int, int], both: bool
-) -> list[Node]:
+def _take_last(joined: str, hidden: str, graph: EditableGraph, sizes: tuple[int, int, int], both: bool) -> list[Node]:
     """Return the states [directions, batch, states] of the last step, of the first one for the second direction."""
     steps, batch, count = sizes
     made, parts = [], []

@@ -198,9 +198,7 @@ def _spell_out_ellipsis(node: Node, graph: EditableGraph, opset: int) -> list[No
         raise NotConvertible(f"Einsum '{node.name}': ncnn's converter reads no ellipsis of several lengths")
     letters = "".join(free[: counts.pop()])
     spelled = ",".join(term.replace(ELLIPSIS, letters) for term in terms)
-    return [
-        make_node("Einsum", node.input, node.output[0], equation=f"{spelled}->{result.replace(ELLIPSIS, letters)}")
-    ]
+    return [make_node("Einsum", node.input, node.output[0], equation=f"{spelled}->{result.replace(ELLIPSIS, letters)}")]
 
 
 def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
