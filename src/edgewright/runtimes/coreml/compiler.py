@@ -19,8 +19,32 @@ TOOLS = ("onnx", "torch", "coremltools")
 MOST_DIMENSIONS = 5
 # Names that coremltools changes, because they are words of its language.
 RESERVED = frozenset(
-    "any bool program func tensor list dict tuple true false string bf16 fp16 fp32 fp64 int8 int16 int32 int64 "
-    "uint8 uint16 uint32 uint64 state".split()
+    [
+        "any",
+        "bool",
+        "program",
+        "func",
+        "tensor",
+        "list",
+        "dict",
+        "tuple",
+        "true",
+        "false",
+        "string",
+        "bf16",
+        "fp16",
+        "fp32",
+        "fp64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "state",
+    ]
 )
 DEFAULT_TARGET = "iOS16"
 # Types of Core ML's arrays by the source's type.
