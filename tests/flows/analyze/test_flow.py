@@ -26,6 +26,7 @@ from tests.models.onnx_files import (
     write_onnx,
     write_qdq_net,
 )
+from tests.models.tflite_files import Node, Tensor, write_convnet, write_tflite
 
 DOUBLES = constant("d", np.ones(4), np.float64)
 
@@ -304,3 +305,17 @@ def test_runtimes_behind_the_time_limit_are_unknown(tmp_path: Path) -> None:
         report = analyze(path, {}, ["ort", "litert"], lambda text: None, ResourceBudget(seconds=0.0))
     assert [one.state for one in report.runtimes] == ["unknown", "unknown"]
     assert "EDGEWRIGHT_TIME_LIMIT" in report.runtimes[0].reason
+
+
+def test_a_tflite_file_is_checked_as_it_is_compiled(tmp_path: Path) -> None:
+    """Other runtimes get its ONNX form; a custom operator runs nowhere."""
+    analysis = run(write_convnet(tmp_path / "m.tflite"), "litert", "ncnn")
+    assert [report.state for report in analysis.runtimes] == ["compiles", "compiles"]
+    tensors = [Tensor(name, (2, 3)) for name in "xay"]
+    nodes = [Node("Landmarks", ("x",), ("a",)), Node("RELU", ("a",), ("y",))]
+    analysis = run(write_tflite(tmp_path / "c.tflite", tensors, nodes, ["x"], ["y"]), "litert", "ncnn")
+    for report in analysis.runtimes:
+        assert report.state == "refused"
+        assert [one.node for one in report.findings] == ["Landmarks#0"]
+        assert "custom operator" in report.findings[0].reason
+    assert unit(runtime(analysis, "litert"), "built-in").supported == 1

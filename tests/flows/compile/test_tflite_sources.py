@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.store.store import Store, open_store
-from tests.models.tflite_files import Node, Tensor, write_convnet, write_int8_convnet, write_tflite
+from tests.models.tflite_files import Node, Tensor, alter_tflite, write_convnet, write_int8_convnet, write_tflite
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 
@@ -72,7 +73,21 @@ def test_an_int8_file(tmp_path: Path, workspace: Workspace) -> None:
     assert Path(same.path or "").read_bytes() == source.read_bytes()
 
 
-def test_a_custom_operator_is_named(tmp_path: Path, workspace: Workspace) -> None:
+def test_a_copy_with_free_sizes_is_checked_with_those_given(tmp_path: Path, workspace: Workspace) -> None:
+    source = write_convnet(tmp_path / "m.tflite")
+
+    def free(model: Any) -> None:
+        tensor = model.subgraphs[0].tensors[0]
+        tensor.shapeSignature, tensor.shape = [1, -1, -1, 3], [1, 1, 1, 3]
+
+    alter_tflite(source, free)
+    report, error = compile_here(source, workspace, ("litert", "fp32"), shapes={"x": (1, 8, 8, 3)})
+    assert error is None
+    assert report.artifacts[0].numerics is not None
+    assert report.artifacts[0].numerics.sqnr_db == 200
+
+
+def test_an_operator_without_a_form_is_named(tmp_path: Path, workspace: Workspace) -> None:
     tensors = [Tensor(name, (2, 3)) for name in "xay"]
     nodes = [Node("RELU", ("x",), ("a",)), Node("RFFT2D", ("a",), ("y",))]
     source = write_tflite(tmp_path / "m.tflite", tensors, nodes, ["x"], ["y"])

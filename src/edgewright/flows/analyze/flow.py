@@ -23,8 +23,10 @@ from edgewright.flows.analyze.report import (
     SupportFinding,
     SupportState,
     UnitReport,
+    classify_reason,
 )
 from edgewright.flows.analyze.source import FixedValues, describe_model, prepare_analysis, read_graph
+from edgewright.flows.analyze.tflite import OnnxForm, find_custom_operators, make_onnx_form
 from edgewright.formats.costs import measure_costs
 from edgewright.formats.memory_estimate import check_memory
 from edgewright.formats.onnx.typed import measure_file
@@ -33,7 +35,6 @@ from edgewright.limits import ResourceBudget, read_budget
 from edgewright.runtimes.litert.dry_run import DryRun, plan_file
 from edgewright.runtimes.support import (
     CheckedOperator,
-    Kind,
     SupportTable,
     UnitTable,
     UnsupportedReason,
@@ -84,11 +85,14 @@ def analyze(
         costs = measure_costs(graph)
         source = link_operators([make_item(graph, node) for node in graph.computing()])
         reports = []
+        form = None
+        if graph.format == "tflite" and any(table and "tflite" not in table.reads for table in map(read_table, chosen)):
+            form = make_onnx_form(path, graph.shapes, folder, budget.after(monotonic() - began))
         for name in chosen:
             progress(f"{path.name}: {name}")
             left = budget.after(monotonic() - began)
             try:
-                reports.append(_report_runtime(name, ready, graph, source, left))
+                reports.append(_report_runtime(name, ready, graph, source, left, form))
             except LimitReached as error:
                 reports.append(_make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
     notes = (*_list_reading_notes(graph), *_list_memory_notes(graph, budget))
@@ -141,17 +145,26 @@ def _list_free_inputs(graph: TypedGraph) -> list[str]:
 
 
 def _report_runtime(
-    name: str, path: Path, graph: TypedGraph, source: LinkedOperators, left: ResourceBudget
+    name: str,
+    path: Path,
+    graph: TypedGraph,
+    source: LinkedOperators,
+    left: ResourceBudget,
+    form: OnnxForm | None = None,
 ) -> RuntimeReport:
     table = read_table(name)
     if not left.left_seconds:
         raise left.time_error("the analysis")
     if table is None:
         return _make_unknown_report(name, "it has no support table")
+    if graph.format not in table.reads and form is not None:
+        if form.graph is None:
+            return _make_own_report(table, "refused", form.rejected, tuple(map(_make_unknown_unit, table.units)))
+        return _report_runtime(name, form.path, form.graph, form.source, left)
     if graph.format not in table.reads:
         return _make_unknown_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
     if graph.format == "tflite":
-        return _report_own_operators(table, source)
+        return _report_own_operators(table, source, find_custom_operators(source))
     return (
         _report_dry_run(table, path, graph, left) if table.units_in == "own" else _report_by_table(table, graph, source)
     )
@@ -257,7 +270,7 @@ def _list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
         SupportFinding(
             node=one.node,
             op=one.op,
-            kind=_classify_reason(one.reason),
+            kind=classify_reason(one.reason),
             reason=one.reason,
             remedy=one.remedy or _suggest(one.op, table.runtime),
             source=source,
@@ -266,25 +279,13 @@ def _list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
     ]
 
 
-# Phrases of the writer's reasons, and the kind of each.
-REASON_KINDS: dict[str, Kind] = {
-    "not in the writer's table": "operator",
-    "not known in opset": "operator",
-    "shape of its output": "dynamic shape",
-    "kernels do not support": "dtype",
-    "not constant": "constant",
-    "is computed": "constant",
-    "axes": "rank",
-}
-
-
-def _classify_reason(reason: str) -> Kind:
-    return next((kind for words, kind in REASON_KINDS.items() if words in reason), "attribute")
-
-
-def _report_own_operators(table: SupportTable, linked: LinkedOperators) -> RuntimeReport:
-    units = tuple(_report_unit(unit, linked, {}, "own") for unit in table.units)
-    return _make_own_report(table, "compiles", (), units)
+def _report_own_operators(
+    table: SupportTable, linked: LinkedOperators, refused: Mapping[str, UnsupportedReason] = MappingProxyType({})
+) -> RuntimeReport:
+    units = tuple(_report_unit(unit, linked, refused, "own") for unit in table.units)
+    findings = [_make_finding(item.subject, refused.get(item.subject.name)) for item in linked.items]
+    found = tuple(one for one in findings if one is not None)
+    return _make_own_report(table, _decide_state(found), found, units)
 
 
 def _make_own_report(

@@ -102,3 +102,20 @@ class Analysis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     notes: tuple[str, ...]
     costs: ModelCosts
     runtimes: tuple[RuntimeReport, ...]
+
+
+# Phrases of the writer's reasons, and the kind of each.
+REASON_KINDS: dict[str, Kind] = {
+    "not in the writer's table": "operator",
+    "not known in opset": "operator",
+    "shape of its output": "dynamic shape",
+    "kernels do not support": "dtype",
+    "not constant": "constant",
+    "is computed": "constant",
+    "axes": "rank",
+}
+
+
+def classify_reason(reason: str) -> Kind:
+    """Return the kind of a reason of LiteRT's writer."""
+    return next((kind for words, kind in REASON_KINDS.items() if words in reason), "attribute")

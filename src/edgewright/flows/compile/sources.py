@@ -164,8 +164,8 @@ def _convert_tflite(prepared: PreparedSource, folder: Path) -> PreparedSource:
     rejected = convert_tflite(path, prepared.shapes, to).rejected
     if rejected:
         return prepared._replace(unread=explain_rejected(prepared.name, rejected))
-    files = {"onnx": str(to.absolute()), **prepared.files}
-    return prepared._replace(model=read_model(to), files=files, reference=prepared.model)
+    ready = prepare_file(to, prepared.shapes, folder)
+    return prepared._replace(model=ready.model, files={**ready.files, **prepared.files}, reference=prepared.model)
 
 
 def prepare_file(

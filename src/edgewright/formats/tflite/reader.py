@@ -141,6 +141,8 @@ def label_tensors(graph: TfliteGraph) -> dict[int, str]:
 def _spec(tensor: TfliteTensor, name: str) -> TensorSpec:
     shape = tuple("" if size < 0 else size for size in tensor.shape)
     default = tensor.default_shape if "" in shape and min(tensor.default_shape, default=1) > 0 else None
+    if any(free < 0 and size == 1 for free, size in zip(tensor.shape[1:], tensor.default_shape[1:], strict=False)):
+        default = None  # 1 is TensorFlow's placeholder; a batch of 1 runs, an image of one pixel rarely does
     return TensorSpec(
         name=name, dtype=tensor.dtype, shape=shape, quantization=tensor.quantization, default_shape=default
     )

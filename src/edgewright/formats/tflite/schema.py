@@ -48,6 +48,15 @@ TENSOR_TYPES = tuple(_TENSOR_TYPES.split())
 CUSTOM = OPERATORS.index("CUSTOM")
 PLACEHOLDER = OPERATORS.index("PLACEHOLDER_FOR_GREATER_OP_CODES")
 
+# Custom operators that LiteRT itself includes: `BuiltinOpResolver`, tflite/core/kernels/register.cc of the same source.
+INCLUDED_CUSTOM = ("TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "NumericVerify")
+
+
+def is_custom(op: str) -> bool:
+    """Return whether an operator is not one of TFLite's own; unknown numbers are those of newer versions."""
+    return op not in OPERATORS and not op.startswith("BUILTIN_")
+
+
 # Operators that determine a model's precision.
 _COMPUTE = """
     CONV_2D DEPTHWISE_CONV_2D TRANSPOSE_CONV CONV_3D CONV_3D_TRANSPOSE FULLY_CONNECTED BATCH_MATMUL SVDF RNN LSTM

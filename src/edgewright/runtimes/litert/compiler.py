@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-import msgspec
-
 from edgewright.errors import EdgewrightError
 from edgewright.formats.artifacts import make_same_port
 from edgewright.formats.tflite.reader import read_graph, read_signature
@@ -115,10 +113,7 @@ def _copy_tflite(request: CompileRequest) -> Compiled:
     return Compiled(
         main=main,
         io_map=IoMap(
-            inputs=tuple(
-                make_same_port(msgspec.structs.replace(spec, shape=request.shapes[spec.name]))
-                for spec in signature.inputs
-            ),
+            inputs=tuple(make_same_port(spec) for spec in signature.inputs),
             outputs=tuple(make_same_port(spec) for spec in signature.outputs),
         ),
         tools={},

@@ -9,7 +9,7 @@ from edgewright.formats.isolated import answer_isolated
 from edgewright.formats.onnx.prepare import save_model
 from edgewright.formats.tflite.flatbuffer import MalformedFlatbuffer
 from edgewright.formats.tflite.reader import TfliteGraph, label_tensors, map_file, name_ports, read_tflite, reject_file
-from edgewright.formats.tflite.schema import OPERATORS
+from edgewright.formats.tflite.schema import is_custom
 from edgewright.formats.tflite.to_onnx.build import OnnxBuilder
 from edgewright.formats.tflite.to_onnx.contents import TfliteContents, UnsupportedContent
 from edgewright.formats.tflite.to_onnx.operators import TABLE, Write
@@ -83,7 +83,7 @@ def _write_operator(builder: OnnxBuilder, position: int) -> list[RejectedOperato
 
 
 def _find_writer(op: str) -> Write:
-    if op not in OPERATORS:
+    if is_custom(op):
         raise UnsupportedContent("it is a custom operator, whose computation is not in the file")
     if op not in TABLE:
         raise UnsupportedContent("Edgewright does not convert this operator")
