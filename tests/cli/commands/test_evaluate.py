@@ -29,6 +29,7 @@ def test_the_table(call: Call) -> None:
     shown = call("runs", "show", runs[0]["id"])
     assert shown.code == 0
     assert "accuracy" in shown.out
+    assert "\nenergy\t" not in shown.out
 
 
 def test_the_object(call: Call) -> None:

@@ -86,7 +86,7 @@ def show_run(run: Run, lineage: Lineage) -> None:
             "energy",
             f"{row.energy.uj_per_inference:.3g} µJ ({row.energy.evidence}: {row.energy.source})"
             if row.energy
-            else f"unknown: {row.energy_source}",
+            else row.energy_source and f"unknown: {row.energy_source}",
         ),
         ("note", run.note),
         ("tags", format_tags(run.tags)),
