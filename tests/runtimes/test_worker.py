@@ -21,13 +21,16 @@ from edgewright.runtimes import onnxruntime, wire, worker
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected
 from edgewright.schema.model import Signature, TensorSpec
 from tests.models.onnx_files import (
+    node,
     normal_feed,
+    value,
     write_conv_net,
     write_expand,
     write_identity,
     write_many_outputs,
     write_named,
     write_no_input,
+    write_onnx,
     write_residual_net,
     write_wide_net,
 )
@@ -309,6 +312,15 @@ def test_a_stack_runs_the_model_once_for_each_entry(tmp_path: Path) -> None:
 def test_a_stack_that_is_none_is_a_mismatch(feeds: dict[str, Array]) -> None:
     with pytest.raises(Mismatch, match="leading axis"):
         worker.run_stacked(CountingSession(), feeds)
+
+
+def test_outputs_of_different_shapes_are_named(tmp_path: Path) -> None:
+    nodes = [node("NonZero", ["x"], ["y"], "found")]
+    model = write_onnx(tmp_path / "m.onnx", nodes, [value("x", (3,))], [value("y", None, "INT64")])
+    with pytest.raises(WorkerError) as caught:
+        invoke(model, {"x": np.array([[1, 1, 0], [1, 0, 0]], np.float32)}, tmp_path, stacked=True)
+    assert caught.value.why == "output 'y' has the shapes [1, 2] and [1, 1] for two inputs"
+    assert "compile --samples 1" in caught.value.try_this
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04"], ids=["empty", "text", "cut off"])

@@ -278,7 +278,7 @@ class Connection:
                     "the disk is full", rejection.why, "free some space, then run the same command again"
                 )
             case "internal":
-                return WorkerError(f"{self._runtime} failed", rejection.why)
+                return WorkerError(f"{self._runtime} failed", rejection.why, rejection.hint)
 
     def _tail(self) -> str:
         """Return the last lines that the worker wrote to stderr."""

@@ -28,6 +28,12 @@ class Mismatch(Exception):
     """Raised if the arrays do not fit the session's signature."""
 
 
+class VaryingOutput(ValueError):
+    """Raised if an output has different shapes for two inputs, so that they are not an array; the text names both."""
+
+    hint = "one input can be used: compile --samples 1, or invoke"
+
+
 class NotConvertible(Exception):
     """Raised if a compiler cannot express the model.
 

@@ -20,7 +20,7 @@ import msgspec
 
 from edgewright.errors import LimitReached, find_full_disk_error
 from edgewright.runtimes import wire
-from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
+from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session, VaryingOutput
 from edgewright.runtimes.memory import read_resident_memory
 from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
@@ -327,6 +327,9 @@ def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
         raise Mismatch(f"stacked inputs need one leading axis of the same length, at least 1; found {sorted(counts)}")
     count = counts.pop()
     results = [_run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
+    for name, first in results[0].items():
+        if other := next((one[name].shape for one in results if one[name].shape != first.shape), None):
+            raise VaryingOutput(f"output '{name}' has the shapes {list(first.shape)} and {list(other)} for two inputs")
     return {name: np.stack([result[name] for result in results]) for name in results[0]}
 
 

@@ -17,6 +17,7 @@ from edgewright.flows.candidates import get_free_shapes
 from edgewright.formats.artifact_sets import choose_artifact, is_set
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
+from edgewright.runtimes.contract import VaryingOutput
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 from edgewright.runtimes.wire import CommandDone, Invoke, Open, Opened, SessionRequest
 from edgewright.schema.artifact import Artifact
@@ -79,7 +80,9 @@ def _join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
         if other := next((part[name].shape[1:] for part in parts if part[name].shape[1:] != array.shape[1:]), None):
             shapes = f"{list(array.shape[1:])} and {list(other)}"
             raise WorkerError(
-                "the shape of the model's output varies", f"'{name}' has the shapes {shapes} for two inputs"
+                "the shape of the model's output varies",
+                f"'{name}' has the shapes {shapes} for two inputs",
+                VaryingOutput.hint,
             )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
