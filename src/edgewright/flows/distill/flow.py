@@ -231,7 +231,7 @@ def _apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport
     error = GateFailed(
         "the student was rejected",
         f"it is {drop:.2f} {unit} below the control, the same network trained on the labels only",
-        "raise --epochs, lower --alpha, change --temperature, or raise --max-drop",
+        "raise --epochs, lower --alpha, change --temperature, or raise --max-drop, which trains nothing again",
     )
     return reject(report, error)
 

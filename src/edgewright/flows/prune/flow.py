@@ -223,7 +223,7 @@ def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, Gate
     error = GateFailed(
         f"the pruned {Path(plan.source).name} was rejected",
         "; ".join(faults),
-        "lower the target, raise --epochs, add data, or raise --max-drop"
+        "lower the target, raise --epochs, add data, or raise --max-drop, which trains nothing again"
         if report.trained_on
         else "lower the target, use a torch source with --data for fine-tuning, or raise --max-drop",
     )
