@@ -48,6 +48,7 @@ def check_matrix(compared: Compared, bits: int) -> None:
     assert compared.sqnr_db > DYNAMIC_DB
     assert count_partitions(compared.converted.data) == 1
     assert len(compared.converted.data) < INPUTS * OUTPUTS * bits / 8 + 3000
+    assert compared.converted.notes == ()
 
 
 @pytest.mark.parametrize("signed", [True, False])
@@ -109,6 +110,9 @@ def test_blocks_that_no_kernel_takes_become_floats(tmp_path: Path) -> None:
     compared = run(tmp_path, nodes, [four_bits(stored, "w"), numpy_helper.from_array(scale, "s")], [5, INPUTS])
     assert len(compared.converted.data) > INPUTS * OUTPUTS * 4
     assert compared.sqnr_db > DYNAMIC_DB
+    (note,) = compared.converted.notes
+    assert note.startswith("1 quantized weight (0.0492 MB) stored as float32")
+    assert "blocks of 16" in note and "'w'" in note
 
 
 @pytest.mark.parametrize("most", [127, 7])

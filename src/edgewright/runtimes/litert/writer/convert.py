@@ -76,7 +76,7 @@ class Converted:
 
     `sources[i]` has the names of the ONNX nodes that the file's operator `i` computes, the main one first. `proof` is
     the result of the check, None without one. `notes` says which inputs and outputs are not integers although integers
-    were requested, and why.
+    were requested, and which quantized weights are stored as floats, and why.
     """
 
     data: bytes
@@ -173,7 +173,7 @@ def _convert(
         tuple(outputs),
         tuple(operator.code for operator in program.operators),
         tuple(operator.sources for operator in program.operators),
-        notes=tuple(integer_io.notes),
+        notes=(*graph.notes, *integer_io.notes),
     )
     how: Check = ("numbers" if end.check else "none") if isinstance(end.check, bool) else end.check
     return converted if how == "none" else replace(converted, proof=_check(converted, model, how, kind, steps))

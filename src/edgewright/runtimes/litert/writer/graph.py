@@ -78,7 +78,7 @@ class Node:
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes in execution order, and the properties of each value by name."""
+    """Nodes in execution order, and the properties of each value by name; `notes` are for the artifact's record."""
 
     opset: int
     nodes: list[Node]
@@ -88,6 +88,7 @@ class Graph:
     dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     scales: dict[str, Scales] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     fresh: int = 0
 
     def name_new(self, stem: str) -> str:

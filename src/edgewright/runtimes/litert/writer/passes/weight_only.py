@@ -14,7 +14,7 @@ MATRIX = {"Gemm", "MatMul"}
 # XNNPACK's block sizes are multiples of this.
 BLOCK = 32
 LEAST_SCALE, MOST_SCALE = 2.0**-14, 65504.0  # of float16, in which the scales of blocks are stored
-FOUR_BITS = {"int4"}
+MOST_NAMED = 3  # weights in a note
 
 
 def quantize_weights_only(graph: Graph) -> None:
@@ -147,10 +147,30 @@ def dequantize(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
     return real.astype(dtype)
 
 
+def _is_weight_matrix(graph: Graph, node: Node) -> bool:
+    stored = graph.constants.get(node.inputs[0]) if node.op == "DequantizeLinear" else None
+    return stored is not None and stored.ndim > 1 and all(n in graph.constants for n in node.inputs if n)
+
+
+def _describe_folded(graph: Graph, nodes: list[Node]) -> str:
+    """Return the note that quantized weights are floats in the file, and why."""
+    sizes = [graph.constants[node.inputs[0]].size for node in nodes]
+    blocks = sorted({int(node.attributes["block_size"]) for node in nodes if node.attributes.get("block_size")})
+    why = f"blocks of {', '.join(map(str, blocks))}; " if blocks else ""
+    names = ", ".join(f"'{node.inputs[0]}'" for node in nodes[:MOST_NAMED])
+    more = f" and {len(nodes) - MOST_NAMED} more" if len(nodes) > MOST_NAMED else ""
+    count = f"{len(nodes)} quantized weight{'s' if len(nodes) > 1 else ''} ({4 * sum(sizes) / 1e6:.3g} MB)"
+    reason = f"LiteRT has no kernel for their form ({why}see docs/litert-writer.md)"
+    return f"{count} stored as float32: {reason}: {names}{more}"
+
+
 def _fold_weights(graph: Graph) -> None:
     """Fold the DequantizeLinear of a constant that no kernel reads quantized, and a Slice of it."""
     kept = []
     folded: set[str] = set()
+    matrices = [node for node in graph.nodes if _is_weight_matrix(graph, node)]
+    if matrices:
+        graph.notes.append(_describe_folded(graph, matrices))
     for node in graph.nodes:
         if node.op == "DequantizeLinear" and node.inputs[0] in graph.constants and node.inputs[0] in graph.scales:
             real = dequantize(graph.constants[node.inputs[0]], graph.scales[node.inputs[0]], np.float32)
