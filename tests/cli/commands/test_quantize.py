@@ -1,5 +1,6 @@
 """`edgewright quantize`."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from edgewright.flows.demo.flow import get_digits_folder
 from edgewright.flows.quantize.finetuning import QAT_DEFAULTS
 from tests.cli.calling import Call
 from tests.models.onnx_files import write_conv_net
+from tests.models.tflite_files import write_convnet
 
 DIGITS = get_digits_folder()
 BAD_RECIPE = 'precision = "w4"\nrounding = "nearest"\nsearch = false\n'
@@ -137,3 +139,20 @@ def test_the_plan_of_quantization_aware_training_has_its_settings(call: Call, fo
     words = ("quantize", DIGITS / "digits.onnx", "--task", DIGITS / "task.toml", "--data", DIGITS / "heldout.npz")
     plan = call(*words, "--qat", "--optimizer", "adamw", "--dry-run").json()
     assert plan["qat"] == {**QAT_DEFAULTS, "seed": 0}
+
+
+@pytest.mark.slow  # a whole quantization; its parts are tested with ONNX models and in tests/formats/tflite
+def test_a_tflite_file_is_quantized_in_its_own_layout(call: Call, folder: Path) -> None:
+    write_convnet(folder / "m.tflite")
+    assert call("task", "init", "m.tflite", "-o", "t.toml").code == 0
+    random = np.random.default_rng(0)
+    values = random.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
+    np.savez(folder / "d.npz", x=values, labels=random.integers(0, 5, 60))
+    (folder / "r.toml").write_text('precision = "w8a8"\nrounding = "nearest"\nsearch = false\n')
+    result = call("quantize", "m.tflite", "--task", "t.toml", "--data", "d.npz", "--samples", 16, "--recipe", "r.toml",
+                  "--runtime", "onnxruntime", "--max-drop", 100, "--no-measure", "--json")  # fmt: skip
+    assert result.code == 0
+    (made,) = result.json()["artifacts"]
+    assert made["state"] == "ok"
+    record = json.loads((folder / made["path"]).with_suffix(".edgewright.json").read_text())
+    assert record["io_map"]["inputs"][0]["shape"] == [1, 8, 8, 3]

@@ -9,11 +9,17 @@ from edgewright.formats.isolated import answer_isolated
 from edgewright.formats.onnx.prepare import save_model
 from edgewright.formats.tflite.flatbuffer import MalformedFlatbuffer
 from edgewright.formats.tflite.reader import TfliteGraph, label_tensors, map_file, name_ports, read_tflite, reject_file
-from edgewright.formats.tflite.schema import is_custom
+from edgewright.formats.tflite.schema import INCLUDED_CUSTOM, is_custom
 from edgewright.formats.tflite.to_onnx.build import OnnxBuilder
 from edgewright.formats.tflite.to_onnx.contents import TfliteContents, UnsupportedContent
 from edgewright.formats.tflite.to_onnx.operators import TABLE, Write
-from edgewright.formats.tflite.to_onnx.read import FOR_OTHERS, ConversionRequest, OnnxConversion, RejectedOperator
+from edgewright.formats.tflite.to_onnx.read import (
+    FOR_OTHERS,
+    WITHOUT_IT,
+    ConversionRequest,
+    OnnxConversion,
+    RejectedOperator,
+)
 from edgewright.limits import ResourceBudget
 from edgewright.system.memory_limit import CONVERTER_COPIES
 
@@ -84,7 +90,8 @@ def _write_operator(builder: OnnxBuilder, position: int) -> list[RejectedOperato
 
 def _find_writer(op: str) -> Write:
     if is_custom(op):
-        raise UnsupportedContent("it is a custom operator, whose computation is not in the file")
+        remedy = FOR_OTHERS if op in INCLUDED_CUSTOM else WITHOUT_IT
+        raise UnsupportedContent("it is a custom operator, whose computation is not in the file", remedy)
     if op not in TABLE:
         raise UnsupportedContent("Edgewright does not convert this operator")
     return TABLE[op]

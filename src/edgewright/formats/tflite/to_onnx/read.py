@@ -10,7 +10,8 @@ from edgewright.formats.isolated import ask_isolated
 from edgewright.limits import ResourceBudget, read_budget
 
 MODULE = "edgewright.formats.tflite.to_onnx.convert"
-FOR_OTHERS = "compile for litert, or export the model from its source without it"
+WITHOUT_IT = "export the model from its source without it"
+FOR_OTHERS = f"compile for litert, or {WITHOUT_IT}"
 
 
 class ConversionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
