@@ -1,6 +1,7 @@
 """What `--precision auto` tries, in which runtimes, and the result over all attempts."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from edgewright.devices.protocol import Device
 from edgewright.errors import GateFailed
-from edgewright.flows.quantize import flow
+from edgewright.flows.quantize import acceptance, flow
 from edgewright.flows.quantize.acceptance import ArtifactSpeed, QuantizeSetup
 from edgewright.flows.quantize.attempts import list_next_setups
 from edgewright.flows.quantize.flow import quantize
@@ -102,3 +103,31 @@ def test_none_that_passes_is_said_with_what_was_tried(
     ]
     assert report.artifacts[0].path is None
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "processes"),
+    [
+        (0.5, "slower", [8]),
+        (0.95, "slower", [8, 16]),
+        (0.8, "inconclusive", [8, 16]),
+        (0.99, "inconclusive", [8]),
+        (1.5, "faster", [8]),
+    ],
+)
+def test_an_unclear_slowdown_is_measured_again(
+    plan: QuantizePlan, ratio: float, verdict: str, processes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+
+    def compared(setup: Any, runtime: str, models: Any, count: int, workspace: Any) -> ArtifactSpeed:
+        heard.append(count)
+        return ArtifactSpeed(Speedup(ratio=ratio, low=None, high=None, verdict=verdict), None)
+
+    cell = SimpleNamespace(runtime="onnxruntime", path="float.onnx")
+    monkeypatch.setattr(acceptance, "compile_all", lambda *_: (SimpleNamespace(artifacts=[cell]), None))
+    monkeypatch.setattr(acceptance, "_compare_speed", compared)
+    setup: Any = SimpleNamespace(plan=plan, prepared=SimpleNamespace(files={"onnx": "m.onnx"}))
+    found = acceptance.measure_speed(setup, {"onnxruntime": Path("q.onnx")}, Path(), setup)
+    assert heard == processes
+    assert found["onnxruntime"].speedup.ratio == ratio

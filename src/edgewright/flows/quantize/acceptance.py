@@ -158,21 +158,29 @@ def measure_speed(
     for cell in compiled.artifacts:
         if cell.path is None:
             continue
-        speed = _compare_speed(setup, cell.runtime, (cell.path, str(made[cell.runtime])), workspace)
-        if speed is not None and speed.speedup.verdict == "slower" and 1 / speed.speedup.ratio < 1 + CLOSE:
-            speed = _compare_speed(setup, cell.runtime, (cell.path, str(made[cell.runtime])), workspace)
+        models = cell.path, str(made[cell.runtime])
+        speed = _compare_speed(setup, cell.runtime, models, PROCESSES, workspace)
+        if speed is not None and _is_uncertain(speed.speedup):
+            speed = _compare_speed(setup, cell.runtime, models, 2 * PROCESSES, workspace)
         if speed is not None:
             found[cell.runtime] = speed
     return found
 
 
+def _is_uncertain(speedup: Speedup) -> bool:
+    """Return whether a slowdown is small, or not shown by its interval."""
+    if speedup.verdict == "slower":
+        return 1 / speedup.ratio < 1 + CLOSE
+    return speedup.verdict == "inconclusive" and 1 / speedup.ratio > 1 + SLOWER
+
+
 def _compare_speed(
-    setup: QuantizeSetup, runtime: str, models: tuple[str, str], workspace: Workspace
+    setup: QuantizeSetup, runtime: str, models: tuple[str, str], processes: int, workspace: Workspace
 ) -> ArtifactSpeed | None:
     """Time the float model and the quantized one, interleaved; None if either cannot be timed."""
     timed = BenchmarkPlan(
         candidates=tuple(Candidate(model=path, runtime=runtime) for path in models),
-        processes=PROCESSES,
+        processes=processes,
         seconds=SECONDS,
         threshold=SLOWER,
         timeout_s=setup.plan.timeout_s,
