@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgewright.errors import UsageError
 from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
 from edgewright.flows.gate.baseline import Baseline, BaselineFigure, GateOptions
-from edgewright.flows.gate.checks import GateMeasurement, Measured, check_goal, check_units, make_figures
+from edgewright.flows.gate.checks import GateMeasurement, MeasuredModel, check_goal, check_units, make_figures
 from edgewright.flows.gate.report import GateCheck
 from edgewright.schema.goals import parse_goals
 from edgewright.schema.run import Run, Series
@@ -60,9 +60,9 @@ def make_row(value: float, paired: PairedRow | None = None) -> EvaluationRow:
 
 
 def check(goal: str, us: float = 110.0, reference: float | None = 100.0, **changes: Any) -> GateCheck:
-    old = None if reference is None else Measured(make_run(reference), make_row(0.9), 1000.0)
+    old = None if reference is None else MeasuredModel(make_run(reference), make_row(0.9), 1000.0)
     found = GateMeasurement(
-        model=Measured(make_run(us), make_row(0.85, changes.pop("paired", None)), 1100.0),
+        model=MeasuredModel(make_run(us), make_row(0.85, changes.pop("paired", None)), 1100.0),
         reference=old,
         baseline=changes.pop("baseline", BASELINE),
         is_same=changes.pop("is_same", False),
@@ -129,11 +129,9 @@ def test_the_drop_is_paired_in_one_session_and_combined_between_sessions() -> No
 
 
 def test_too_few_processes_show_nothing() -> None:
-    model = Measured(make_run(150, processes=5), None, 1000.0)
-    found = GateMeasurement(
-        model=model, reference=Measured(make_run(100, processes=5), None, 1000.0), baseline=BASELINE, is_same=False,
-        device=DEVICE,
-    )  # fmt: skip
+    model = MeasuredModel(make_run(150, processes=5), None, 1000.0)
+    old = MeasuredModel(make_run(100, processes=5), None, 1000.0)
+    found = GateMeasurement(model=model, reference=old, baseline=BASELINE, is_same=False, device=DEVICE)
     one = check_goal(parse_goals("latency<=1.05x")[0], found)
     assert one.state == "not shown"
     assert one.value == pytest.approx(1.5)
@@ -149,7 +147,7 @@ def test_a_baseline_without_the_figure_shows_nothing() -> None:
 
 
 def test_figures_have_six_digits_and_exact_ones_no_interval() -> None:
-    figures = make_figures(Measured(make_run(100 / 3), None, 117720.0))
+    figures = make_figures(MeasuredModel(make_run(100 / 3), None, 117720.0))
     assert figures["bytes"] == BaselineFigure(value=117720.0, unit="B")
     assert figures["latency"].value == 33.5503
     assert figures["latency"].unit == "us"

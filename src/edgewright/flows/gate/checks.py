@@ -23,7 +23,7 @@ from edgewright.schema.metrics import is_share
 from edgewright.schema.run import Run
 
 
-class Measured(NamedTuple):
+class MeasuredModel(NamedTuple):
     """What was measured of one model; None where it was not."""
 
     run: Run | None
@@ -42,8 +42,8 @@ class GateMeasurement(NamedTuple):
         metric: of the task, with the fingerprint of its data; empty without an evaluation.
     """
 
-    model: Measured
-    reference: Measured | None
+    model: MeasuredModel
+    reference: MeasuredModel | None
     baseline: Baseline
     is_same: bool
     device: dict[str, Any]
@@ -59,7 +59,7 @@ class GoalValue(NamedTuple):
     reason: str = ""
 
 
-def make_figures(measured: Measured) -> dict[str, BaselineFigure]:
+def make_figures(measured: MeasuredModel) -> dict[str, BaselineFigure]:
     """Return the figures that a baseline keeps."""
     found: dict[str, Interval | None] = {"bytes": make_exact(measured.bytes)}
     if measured.run is not None:

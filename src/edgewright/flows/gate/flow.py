@@ -21,7 +21,7 @@ from edgewright.flows.gate.baseline import (
     read_baseline,
     write_baseline,
 )
-from edgewright.flows.gate.checks import GateMeasurement, Measured, check_goal, check_units, make_figures
+from edgewright.flows.gate.checks import GateMeasurement, MeasuredModel, check_goal, check_units, make_figures
 from edgewright.flows.gate.figures import TIMED
 from edgewright.flows.gate.plan import CompleteRequest
 from edgewright.flows.gate.report import GateCheck, GateReport, describe_check
@@ -180,9 +180,9 @@ def _find_shapes(plan: GatePlan, candidates: Sequence[Candidate]) -> dict[str, t
     return shapes
 
 
-def _split_session(session: _Session, models: Sequence[Model]) -> list[Measured]:
+def _split_session(session: _Session, models: Sequence[Model]) -> list[MeasuredModel]:
     return [
-        Measured(
+        MeasuredModel(
             run=session.runs[position] if session.runs else None,
             row=session.evaluation.results[position] if session.evaluation else None,
             bytes=float(model.bytes),
@@ -203,7 +203,7 @@ def _describe_reference(found: GateMeasurement) -> list[str]:
 
 
 def _make_report(
-    plan: GatePlan, model: Model, checks: tuple[GateCheck, ...], measured: Measured, notes: Sequence[str]
+    plan: GatePlan, model: Model, checks: tuple[GateCheck, ...], measured: MeasuredModel, notes: Sequence[str]
 ) -> GateReport:
     allowed = ("met", "not shown") if plan.undecided == "pass" else ("met",)
     return GateReport(
