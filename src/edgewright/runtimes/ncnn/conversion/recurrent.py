@@ -16,9 +16,9 @@ SWAP = [0, 2, 1, 3]  # [steps, directions, batch, states] to the batch before th
 
 
 def write_recurrent(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Return the node without zero first states, and its outputs made from the joined one.
+    """Write the form that pnnx recognizes, and make all outputs from it; zero first states are omitted.
 
-    The joined output is float32[steps, batch, directions × states].
+    That form's output is float32[steps, batch, directions × states].
     """
     _reject_unsupported(node, graph)
     both = read_attribute(node, "direction", b"forward") == b"bidirectional"
