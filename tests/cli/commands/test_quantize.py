@@ -84,7 +84,8 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
     (folder / "bad.toml").write_text(BAD_RECIPE)
     result = call(
         "quantize", DIGITS / "digits.onnx", "--task", DIGITS / "task.toml", "--data", DIGITS / "heldout.npz",
-        "--recipe", "bad.toml", "--max-drop", 0, "--report", "--no-measure", "--runtime", "onnxruntime", "-o", "out",
+        "--recipe", "bad.toml", "--max-drop", 0, "--html", "r.html", "--no-measure",
+        "--runtime", "onnxruntime", "-o", "out",
     )  # fmt: skip
     assert result.code == 3
     what, why, hint = result.error()
