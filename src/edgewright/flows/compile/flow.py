@@ -197,7 +197,7 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, si
     reference: dict[str, NDArray[Any]] = {}
     if plan.check:
         count = len(next(iter(stack.values()), ()))
-        progress(f"{prepared.name}: reference outputs" + (f" of {count} inputs" if count else ""))
+        progress(f"{prepared.name}: reference outputs" + (f" of {count} input{'s'[: count > 1]}" if count else ""))
         reference = run_reference(prepared, stack, device, plan.timeout_s)
         _check_reference(reference)
     source = describe_source(prepared, reference)
