@@ -26,10 +26,11 @@ from edgewright.devices.local import LocalDevice
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.workspace import Workspace
 from edgewright.runtimes import litert, onnxruntime
-from edgewright.runtimes.contract import Array, Session
+from edgewright.runtimes.contract import Session
 from edgewright.runtimes.litert.writer import convert_onnx
 from edgewright.runtimes.litert.writer.check import Check
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.store.store import open_store
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from edgewright.runtimes.contract import Array
+from edgewright.schema.arrays import Array
 
 ENVIRONMENTS = Path(os.environ.get("EDGEWRIGHT_BENCH_ENVIRONMENTS", Path.home() / ".cache" / "edgewright-bench"))
 NNCF_PACKAGES = "nncf==3.4.0 onnx onnxruntime openvino"

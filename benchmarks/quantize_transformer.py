@@ -28,9 +28,10 @@ from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.quantization.matmul.graphs import prevent_skip_norm_fusion
 from edgewright.quantization.matmul.stages import Precision, QuantizedTransformer, quantize_matmuls
 from edgewright.runtimes import litert, onnxruntime, openvino
-from edgewright.runtimes.contract import Array, Session
+from edgewright.runtimes.contract import Session
 from edgewright.runtimes.litert.writer import convert_onnx
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 
 CALIBRATION, EVALUATION = 11, 7  # seeds
 OPEN: dict[str, Callable[[SessionRequest], Any]] = {

@@ -15,9 +15,10 @@ from time import process_time
 import numpy as np
 
 from benchmarks.turns import Share, compare
-from edgewright.runtimes.contract import Array, Session
+from edgewright.runtimes.contract import Session
 from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 
 WARM_TURNS = 3
 

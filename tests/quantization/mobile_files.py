@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewright.quantization.features import Array
 from edgewright.quantization.static.stages import Feeds
+from edgewright.schema.arrays import Array
 
 SHAPE = (1, 3, 12, 12)
 

@@ -8,8 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.features import Array, find_moments, from_matrices, to_columns, to_matrices
+from edgewright.quantization.features import find_moments, from_matrices, to_columns, to_matrices
 from edgewright.quantization.network import FloatNetwork
+from edgewright.schema.arrays import Array
 
 ALL = 1 << 30
 

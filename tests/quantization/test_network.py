@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.features import Array
 from edgewright.quantization.network import FloatNetwork, get_clip_bounds
 from edgewright.quantization.static.scope import find_quantization_scope
 from edgewright.quantization.worker import ensure_opset
+from edgewright.schema.arrays import Array
 from tests.quantization.mobile_files import make_feeds, make_mobile
 
 

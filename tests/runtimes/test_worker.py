@@ -18,7 +18,8 @@ import pytest
 from edgewright.errors import InputError, LimitReached, ModelRejected, WorkerError
 from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes import onnxruntime, wire, worker
-from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected
+from edgewright.runtimes.contract import Mismatch, NotConvertible, Rejected
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 from tests.models.onnx_files import (
     node,

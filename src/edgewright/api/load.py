@@ -9,7 +9,6 @@ from typing import Any, Protocol, Self, TypedDict, Unpack
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.api.options import accept, read_options
 from edgewright.api.values import Pairs
@@ -34,12 +33,12 @@ from edgewright.runtimes.contract import Mismatch, Rejected, Session
 from edgewright.runtimes.table import RuntimeInfo, import_runtime
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.runtimes.worker import reject_model_errors
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import Artifact
 from edgewright.schema.model import Model, TensorSpec
 from edgewright.schema.plan import TIMEOUT_S
 from edgewright.tasks.data.ports import feed_artifact, read_artifact_outputs
 
-Array = NDArray[Any]
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 

@@ -7,11 +7,11 @@ from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import InputError
 from edgewright.formats.npz import NpzError, read_npz
 from edgewright.limits import MEMORY_VARIABLE, read_budget
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 
 BLOCK = 1 << 20  # elements drawn at once, since numpy draws in double precision
@@ -21,8 +21,6 @@ MAX_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
 INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
-
-Array = NDArray[Any]
 
 
 def resolve_shapes(

@@ -1,16 +1,13 @@
 """Numerical comparison of the outputs of two models on the same inputs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import Numerics, OutputNumerics
 from edgewright.schema.vocabulary import Precision
-
-Array = NDArray[Any]
 
 NEARLY_EQUAL_DB = 190.0  # differs by less than float64's resolution of the largest value
 EQUAL_DB = 200.0  # represents bitwise equality, and is the upper limit

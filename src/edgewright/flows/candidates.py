@@ -6,12 +6,13 @@ from platform import system
 
 import msgspec
 
-from edgewright.bench.feeds import Array, make_feeds, make_fixed, read_feeds, read_shapes, resolve_shapes
+from edgewright.bench.feeds import make_feeds, make_fixed, read_feeds, read_shapes, resolve_shapes
 from edgewright.errors import ConfigError, DeviceUnreachable, InputError, ModelNotFound, ModelUnreadable, UsageError
 from edgewright.formats.artifact_sets import choose_artifact, is_set, list_artifacts, read_set_model
 from edgewright.formats.artifacts import find_record, list_records
 from edgewright.formats.files import hash_file, read_model
 from edgewright.runtimes.table import TABLE, Option, RuntimeInfo, check_compile_options, check_options, find_runtime
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.tasks.data.ports import feed_artifact

@@ -16,12 +16,10 @@ from typing import IO, Any, NamedTuple
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import OutputError
+from edgewright.schema.arrays import Array
 from edgewright.system.files import open_regular
-
-Array = NDArray[Any]
 
 MOST_RATIO = 200  # of a file's size to its bytes in the archive
 SMALL_BYTES = 1 << 20  # smaller files cannot be zip bombs

@@ -1,16 +1,15 @@
 """Importance of units, from weights or gradients."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.pruning.groups import GroupMember, PruningGroup, PruningGroups
+from edgewright.schema.arrays import Array
 from edgewright.schema.vocabulary import GRADIENT_CRITERIA, ImportanceCriterion
 
-Array = NDArray[Any]
 UnitScores = dict[str, NDArray[np.float64]]  # by group [size], not negative
 
 

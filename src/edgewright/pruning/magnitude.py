@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edgewright.errors import UsageError
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes
 from edgewright.formats.onnx.constants import read_array, write_array
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 FLOATS = (1, 10, 11)  # TensorProto.FLOAT, FLOAT16, DOUBLE
 

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
 from edgewright.formats.neighbors import find_read_names, select_needed
 from edgewright.formats.onnx.constants import make_tensor
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 IR_VERSION = 10
 
 

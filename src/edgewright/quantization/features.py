@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.network import WeightNode
-
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 
 def to_matrices(weight_node: WeightNode, weights: Array) -> Array:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.neighbors import find_producers, find_readers, list_distinct_inputs
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes, read_opset
@@ -15,8 +14,8 @@ from edgewright.formats.onnx.constants import (
     read_initializers,
 )
 from edgewright.formats.onnx.fold import copy_without_weights, infer_shapes
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 FLOAT = 1  # TensorProto.FLOAT
 
 

@@ -5,12 +5,10 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.executor import open_session
 from edgewright.quantization.network import FloatNetwork
-
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 MAX_VALUES = 16 << 20  # total for all tensors and samples: 64 MB
 MAX_VALUES_PER_SAMPLE = 8192

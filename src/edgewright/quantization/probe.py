@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.onnx.attributes import read_attribute
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.network import FloatNetwork
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 EXACT_DB = 200.0
 
 

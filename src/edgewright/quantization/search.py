@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from math import erf, sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.probe import OutputLoss
-
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 
 class FidelityTarget(NamedTuple):

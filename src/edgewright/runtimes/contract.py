@@ -9,15 +9,12 @@ The import of a runtime's module must not import its library: only its functions
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
 from edgewright.schema.run import LayerReport
-
-Array = NDArray[Any]
 
 
 class Rejected(Exception):

@@ -20,10 +20,11 @@ import msgspec
 
 from edgewright.errors import LimitReached, find_full_disk_error
 from edgewright.runtimes import wire
-from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session, VaryingOutput
+from edgewright.runtimes.contract import Mismatch, NotConvertible, Rejected, Session, VaryingOutput
 from edgewright.runtimes.memory import read_resident_memory
 from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
+from edgewright.schema.arrays import Array
 from edgewright.system.memory_limit import is_allocation_failure
 from edgewright.system.parent import die_with_parent
 

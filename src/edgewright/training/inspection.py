@@ -11,12 +11,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.formats.torch.weights import save_weights
 from edgewright.pruning.groups import find_groups
 from edgewright.quantization.job import StageProgress
+from edgewright.schema.arrays import Array
 from edgewright.tasks.spec.task import Task
 from edgewright.training.data.samples import TrainingSamples, split_into_chunks
 from edgewright.training.distillation.student import make_student
@@ -28,7 +28,6 @@ from edgewright.training.slicing.named import export_named
 from edgewright.training.slicing.sliceable import SizeAttribute, find_sliceable_groups
 from edgewright.training.source import load_module
 
-Array = NDArray[Any]
 SendMessage = Callable[[JobMessage], None]
 
 

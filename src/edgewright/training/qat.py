@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from edgewright.errors import ModelNotConvertible
@@ -25,10 +24,10 @@ from edgewright.formats.onnx_to_torch.build import load_network
 from edgewright.quantization.network import FloatNetwork as FloatNetwork
 from edgewright.quantization.static.fold import fold
 from edgewright.quantization.static.write import pack_four_bits
+from edgewright.schema.arrays import Array
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.training.loop.checkpoint import write_atomically
 
-Array = NDArray[Any]
 Tensor = Any
 MAX_OFFSET = 0.45  # of a step: maximum initial distance of a weight from its integer
 MIN_SCALE = 1e-12

@@ -7,7 +7,6 @@ from edgewright.quantization.matmul import blocks as blockwise
 from edgewright.quantization.matmul.blocks import (
     MAX_FLOAT16,
     MIN_FLOAT16,
-    Array,
     BlockQuantParams,
     apply_gptq,
     compute_block_params,
@@ -20,6 +19,7 @@ from edgewright.quantization.matmul.blocks import (
     round_nearest,
     search_block_params,
 )
+from edgewright.schema.arrays import Array
 
 
 def make_rows(outputs: int = 12, depth: int = 80) -> tuple[Array, Array]:

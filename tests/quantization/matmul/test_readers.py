@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.features import Array
 from edgewright.quantization.matmul.executor import compute_sqnr_db
 from edgewright.quantization.matmul.stages import Precision, quantize_matmuls
 from edgewright.runtimes.openvino.library import make_core
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from tests.quantization.matmul.transformer_files import make_feeds, make_transformer
 
 SAMPLES, FEEDS = make_feeds(8, 1), make_feeds(4, 2)

@@ -11,9 +11,9 @@ from onnx import numpy_helper
 from edgewright.errors import InputError, ModelNotConvertible, UsageError
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.features import Array
 from edgewright.quantization.matmul.executor import compute_sqnr_db
 from edgewright.quantization.matmul.stages import Precision, QuantizedTransformer, Rounding, quantize_matmuls
+from edgewright.schema.arrays import Array
 from tests.quantization.matmul.transformer_files import WIDE, WIDTH, make_feeds, make_transformer
 
 SAMPLES, FEEDS = make_feeds(24, 1), make_feeds(8, 2)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewright.quantization.features import Array
+from edgewright.schema.arrays import Array
 
 WORDS, WIDTH, WIDE, LENGTH = 300, 64, 72, 12
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from edgewright.quantization.features import Array
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues
 from edgewright.quantization.static.qdq import compute_quant_params
@@ -20,6 +19,7 @@ from edgewright.quantization.static.ranges import (
     find_flat_end,
     list_candidates,
 )
+from edgewright.schema.arrays import Array
 from tests.models.onnx_files import constant, node, value
 
 UINT8, INT16 = np.dtype(np.uint8), np.dtype(np.int16)

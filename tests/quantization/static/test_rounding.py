@@ -5,7 +5,6 @@ from itertools import product
 import numpy as np
 import pytest
 
-from edgewright.quantization.features import Array
 from edgewright.quantization.static.rounding import (
     RowQuantParams,
     compute_cost,
@@ -16,6 +15,7 @@ from edgewright.quantization.static.rounding import (
     round_rows,
     search_row_params,
 )
+from edgewright.schema.arrays import Array
 
 
 def make_problem(groups: int, outputs: int, depth: int, seed: int) -> tuple[Array, Array]:

@@ -13,7 +13,6 @@ from onnx import helper, numpy_helper
 from edgewright.errors import ModelNotConvertible
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.features import Array
 from edgewright.quantization.job import LeaveOut
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import NotFinite
@@ -23,6 +22,7 @@ from edgewright.quantization.search import FidelityTarget
 from edgewright.quantization.static import timing
 from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
 from edgewright.quantization.static.stages import UPGRADED_PRECISION, Feeds, QuantizedNetwork, StaticQuantizer
+from edgewright.schema.arrays import Array
 from tests.quantization.mobile_files import make_feeds, make_mobile
 
 FIT, CHECK = make_feeds(16, 1), make_feeds(8, 2)

@@ -11,8 +11,9 @@ import pytest
 
 from edgewright.formats.tflite.reader import read_signature
 from edgewright.runtimes import litert
-from edgewright.runtimes.contract import Array, Mismatch, Rejected
+from edgewright.runtimes.contract import Mismatch, Rejected
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 from tests.models.tflite_files import (
     Names,

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.conversion.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.param import ParamRow
+from edgewright.schema.arrays import Array
 
 LOOKS = {"6": "0w,1h,1c"}
 

@@ -13,7 +13,6 @@ import msgspec
 from numpy.typing import NDArray
 
 from edgewright import __version__
-from edgewright.bench.feeds import Array
 from edgewright.devices.connection import make_missing_error
 from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.flows.compile.publication import clear_folder, hash_artifact
@@ -21,6 +20,7 @@ from edgewright.flows.compile.sources import PreparedSource, make_absolute
 from edgewright.flows.workspace import Workspace
 from edgewright.runtimes.table import Converter, RuntimeInfo
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import Artifact, SourceModel
 from edgewright.schema.plan import CompileCell, CompilePlan, encode_plan
 

@@ -4,11 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.bench.feeds import (
     check_size,
@@ -42,12 +41,12 @@ from edgewright.formats.torch_files import find_torch_kind, make_torch_error
 from edgewright.limits import read_budget
 from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import SourceModel
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.system.memory_limit import supports_limit
 
-Array = NDArray[Any]
 TORCH_SUFFIXES = (".pt2", ".pt", ".pth")  # of files that are rejected as torch's if they are damaged
 REFERENCE_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
 MAX_NOTE = 200  # characters

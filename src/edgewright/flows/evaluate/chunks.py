@@ -5,16 +5,14 @@ from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
+from edgewright.schema.arrays import Array
 from edgewright.tasks.data.dataset import Dataset, Sample
 from edgewright.tasks.data.labels import Label
-
-Array = NDArray[Any]
 
 CHUNK_BYTES = 8 << 20  # of all inputs of a chunk: bounds the memory, and shares the transport's cost among samples
 MAX_SAMPLES = 64

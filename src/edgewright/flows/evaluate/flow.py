@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
 
 import msgspec
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from edgewright.bench.session import Progress
 from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
@@ -29,6 +27,7 @@ from edgewright.flows.evaluate.report import (
 from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
 from edgewright.flows.workspace import Workspace
 from edgewright.runtimes.table import check_options, find_runtime
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import EvaluatePlan
 from edgewright.schema.vocabulary import RunState
@@ -39,8 +38,6 @@ from edgewright.tasks.metrics.samples import SampleResults, evaluate_samples, fi
 from edgewright.tasks.metrics.similarity import OutputAgreement
 from edgewright.tasks.spec.check import check_labels, check_task, get_output_name
 from edgewright.tasks.spec.task import Classification, Task, read_label_names
-
-Array = NDArray[Any]
 
 
 class EvaluationResult(Struct, frozen=True, kw_only=True):

@@ -5,10 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.devices.connection import Connection
 from edgewright.devices.protocol import Device
@@ -20,14 +19,13 @@ from edgewright.formats.files import read_model
 from edgewright.runtimes.contract import VaryingOutput
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 from edgewright.runtimes.wire import CommandDone, Invoke, Open, Opened, SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import Artifact
 from edgewright.schema.model import Model
 from edgewright.schema.plan import TIMEOUT_S
 from edgewright.store.runs.ids import new_run_id
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.data.ports import feed_artifact, read_artifact_outputs
-
-Array = NDArray[Any]
 
 SLOWER = 10  # largest ratio of inference times between inputs of one model
 MAX_LOADED = 4  # workers for different sizes of one model

@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.bench.feeds import read_feeds, read_shapes, write_feeds
 from edgewright.devices.protocol import Device
@@ -16,9 +14,8 @@ from edgewright.formats.artifact_sets import choose_artifact, is_set
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import check_options
+from edgewright.schema.arrays import Array
 from edgewright.system.files import replace_atomically
-
-Array = NDArray[Any]
 
 
 def choose_file(path: Path, inputs: Path) -> Path:

@@ -7,16 +7,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.bench.session import Progress
 from edgewright.errors import DataError, OutputError
+from edgewright.schema.arrays import Array
 from edgewright.system.disk import check_free_bytes, preallocate
 from edgewright.system.files import write_atomically
 from edgewright.tasks.data.dataset import Dataset, Sample, split
 from edgewright.training.job import CachedDataset
 
-Array = NDArray[Any]
 MIN_SAMPLES = 16
 PROGRESS_EVERY = 500
 SPARE_BYTES = 64 << 20  # reserved for checkpoints

@@ -2,10 +2,8 @@
 
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.flows.candidates import read_source_signature
@@ -15,6 +13,7 @@ from edgewright.flows.experiment.setup import Experiment
 from edgewright.flows.experiment.trainings import run_training_worker
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
+from edgewright.schema.arrays import Array
 from edgewright.schema.plan import DistillPlan, PrunePlan
 from edgewright.store.store import Store
 from edgewright.system.files import replace_atomically
@@ -22,7 +21,6 @@ from edgewright.tasks.spec.check import check_task, get_output_name
 from edgewright.training.data.augment import augment
 from edgewright.training.job import CachedDataset, ModuleSource, TeacherJob
 
-Array = NDArray[Any]
 BATCH_SIZE = 64
 
 

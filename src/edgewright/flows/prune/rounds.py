@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from edgewright.errors import GateFailed, ModelNotConvertible, UsageError
 from edgewright.flows.experiment.control import convert_for_runtime, evaluate_networks, inspect_module
@@ -33,6 +32,7 @@ from edgewright.pruning.widths import (
     sum_macs,
     tabulate_losses,
 )
+from edgewright.schema.arrays import Array
 from edgewright.schema.plan import PrunePlan
 from edgewright.schema.vocabulary import GRADIENT_CRITERIA
 from edgewright.store.store import Store, open_store
@@ -42,7 +42,6 @@ from edgewright.training.job import DistillationSettings, InspectJob, ModuleSour
 from edgewright.training.slices import make_slices, resolve_built_source, slice_weights, write_slices
 from edgewright.training.slicing.sliceable import SliceableGroups, compute_size_attributes
 
-Array = NDArray[Any]
 INEXACT_REASON = "a layer normalization computes statistics over it, so pruning it requires training"
 DECISIVE_PROCESSES = 6  # processes of a decisive timing
 MARGIN = 1.02  # safety margin of the search, since the target is measured again at the end

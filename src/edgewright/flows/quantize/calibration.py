@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import DataError
+from edgewright.schema.arrays import Array
 from edgewright.system.disk import check_free_bytes, preallocate
 from edgewright.tasks.data.dataset import Dataset, split
-
-Array = NDArray[Any]
 
 MIN_SAMPLES = 8
 CHECK_EVERY = 4  # one of four samples validates the quantization parameters fitted on the others

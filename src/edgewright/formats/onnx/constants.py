@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import ExternalDataMissing, ModelUnreadable
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attribute
 from edgewright.formats.onnx.external import EXTERNAL, check_range, find_data_file, load_tensor, read_range
 from edgewright.formats.onnx.weightless import StrippedModel
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 # Types of NumPy, by TensorProto's numbers; others are unpacked by onnx.
 PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
 

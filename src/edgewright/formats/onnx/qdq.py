@@ -10,14 +10,13 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.neighbors import find_read_names
 from edgewright.formats.onnx.attributes import read_attribute, read_opset
 from edgewright.formats.onnx.constants import make_tensor, read_array, read_initializers
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 OWN_DOMAINS = ("", "ai.onnx", "com.microsoft")
 OLDEST_OPSET = 11

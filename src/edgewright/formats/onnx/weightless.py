@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import SEEK_END
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import BinaryIO, overload
 
 import numpy as np
-from numpy.typing import NDArray
+
+from edgewright.schema.arrays import Array
 
 GRAPH, INITIALIZER, NODE, ATTRIBUTE = 7, 5, 1, 5
 TENSOR, INNER_GRAPH, TENSORS, INNER_GRAPHS = 5, 6, 10, 11
@@ -34,8 +35,6 @@ ALL_TENSORS: FieldPaths = {
     IN_TENSOR: {},
 }
 INITIALIZERS: FieldPaths = {MODEL: {GRAPH: IN_GRAPH}, IN_GRAPH: {INITIALIZER: IN_TENSOR}, IN_TENSOR: {}}
-
-Array = NDArray[Any]
 
 
 class MalformedMessage(Exception):

@@ -13,12 +13,13 @@ from torch import nn
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.neighbors import select_needed
-from edgewright.formats.onnx_to_torch.call import Arranged, Array, Call, Tensor, TorchOperator
+from edgewright.formats.onnx_to_torch.call import Arranged, Call, Tensor, TorchOperator
 from edgewright.formats.onnx_to_torch.network import Argument, Constant, NetworkStep, OnnxNetwork, Value
 from edgewright.formats.onnx_to_torch.operators import OPERATORS
 from edgewright.formats.onnx_to_torch.qdq import DEQUANTIZE_WEIGHTS_NODE, mark_quantized_nodes
 from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode, read_graph
 from edgewright.formats.onnx_to_torch.rewrite import fuse_gelus
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import TensorSpec
 
 SHAPE_ALONE = ("Shape", "Size")  # the output does not depend on the input's values

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.schema.arrays import Array
 
 Tensor = Any  # torch's types come with the library, which may be absent during type checks
-Array = NDArray[Any]
 
 TYPES = {
     1: torch.float32,

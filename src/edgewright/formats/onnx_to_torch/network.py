@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from edgewright.formats.onnx_to_torch.call import Array, Call, Function, Tensor
+from edgewright.formats.onnx_to_torch.call import Call, Function, Tensor
+from edgewright.schema.arrays import Array
 
 
 class Value(NamedTuple):

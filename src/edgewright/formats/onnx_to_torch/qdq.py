@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgewright.formats.neighbors import find_producers, find_readers
-from edgewright.formats.onnx_to_torch.call import Array
 from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode
+from edgewright.schema.arrays import Array
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # Operators of Edgewright; ONNX's names have no dot.

@@ -13,7 +13,7 @@ from edgewright.formats.onnx.constants import map_array
 from edgewright.formats.onnx.external import check_external
 from edgewright.formats.onnx.functions import expand_operators, inline_functions
 from edgewright.formats.onnx.reader import OnnxFile, map_model
-from edgewright.formats.onnx_to_torch.call import Array
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature
 
 OLDEST_OPSET = 9

@@ -7,12 +7,11 @@ change while the error decreases (coordinate descent, as in QuantEase: Behdin et
 such rounds the scales of a row are refitted by least squares under H. One block as wide as the row is a scale per row.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 DAMPING = 0.01  # of the mean of H's diagonal, as in GPTQ
 UPDATE_COLUMNS = 128  # columns between two updates of all later ones

@@ -6,7 +6,6 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import InputError
 from edgewright.formats.onnx.attributes import read_opset
@@ -16,8 +15,7 @@ from edgewright.quantization.matmul.blocks import compute_block_params, round_bl
 from edgewright.quantization.matmul.graphs import EmbeddingTable, QuantizedMatmul, name_bias
 from edgewright.quantization.matmul.moments import CrossMoments
 from edgewright.quantization.network import FloatNetwork, WeightNode
-
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 # Ridge strengths of the compensation of earlier errors, as fractions of the mean moment: weak … infinite.
 RIDGE_FRACTIONS = (0.03, 0.3, float("inf"))

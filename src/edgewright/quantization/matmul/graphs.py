@@ -5,14 +5,13 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.neighbors import find_read_names
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only
 from edgewright.formats.onnx.constants import add_initializers
 from edgewright.quantization.network import WeightNode
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 LARGEST_BLOCK = 256  # block size of MatMulNBits; a scale per output channel is repeated for each block
 VENDOR = "com.microsoft"  # the domain of ONNX Runtime's operators
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.executor import run_model
@@ -15,8 +14,8 @@ from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.probe import ComparedOutputs, find_compared_outputs
 from edgewright.quantization.recipe import Recipe, assign_precisions, write_recipe
 from edgewright.quantization.search import estimate_flips
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 

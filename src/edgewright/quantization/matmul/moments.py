@@ -1,11 +1,8 @@
 """Second moments of a product's input in the float and in the quantized network, sample by sample."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 
 class CrossMoments:

@@ -10,7 +10,6 @@ from copy import deepcopy
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import InputError, ModelNotConvertible, UsageError
 from edgewright.formats.onnx.attributes import read_attribute, read_opset
@@ -30,8 +29,8 @@ from edgewright.quantization.matmul.graphs import (
     write_graph,
 )
 from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 Samples = Sequence[Mapping[str, Array]]
 Precision = Literal["w8a8-dynamic", "w8", "w4", "w4a8"]
 Rounding = Literal["adaptive", "nearest"]

@@ -8,15 +8,14 @@ through it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 MAX_FACTOR = 16.0  # bounds the factor of a channel and its inverse: that of a dead channel is infinite
 
 

@@ -7,14 +7,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only, list_all_inputs, read_attribute
 from edgewright.formats.onnx.constants import add_initializers, fold_batch_norm, make_tensor, read_array
 from edgewright.formats.onnx.fold import run_node
 from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 # Operators that exporters put between a constant and its reader.
 ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 FOLDED = ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", *ARITHMETIC)

@@ -5,9 +5,8 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 
 class TensorQuantParams(NamedTuple):

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
-
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 RANGE_FRACTIONS = np.linspace(1.0, 0.3, 36)
 PERCENTILE = 99.99

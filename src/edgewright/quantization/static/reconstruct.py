@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.quantization.executor import IncrementalExecutor
@@ -21,8 +20,8 @@ from edgewright.quantization.static.rounding import (
     round_rows,
     search_row_params,
 )
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
 COLUMNS_PER_WEIGHT = 8  # observed columns per weight of a row, for a good estimate of H

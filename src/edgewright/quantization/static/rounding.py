@@ -8,12 +8,11 @@ arXiv 2309.01885).
 All arrays are stacked by group: rows [G, outputs, K], H [G, K, K]. A depthwise convolution is many small groups.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 # Share of the mean of H's diagonal. GPTQ's own 0.01 fits H's noise if a row has more weights than samples: on late
 # layers it left more error on unseen samples than plain rounding.

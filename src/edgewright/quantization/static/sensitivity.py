@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.quantization.executor import IncrementalExecutor, open_graph
 from edgewright.quantization.network import FloatNetwork, WeightNode
@@ -13,8 +12,8 @@ from edgewright.quantization.probe import OutputLoss, Probe, find_compared_outpu
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 from edgewright.quantization.static.ranges import ValueRange, fake_quantize, find_flat_end, list_candidates
 from edgewright.quantization.static.reconstruct import QuantizedWeights
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 SAME_RANGE_TOLERANCE = 0.02  # ranges that differ by less than this share are not both tried
 MAX_NOISE_RATIO = 0.9  # a range must leave less noise than this share of the first range's
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.quantization.executor import IncrementalExecutor, run_model
@@ -29,8 +28,8 @@ from edgewright.quantization.static.scope import QuantizationScope, find_output_
 from edgewright.quantization.static.sensitivity import Sensitivity, choose_ranges, measure_sensitivity
 from edgewright.quantization.static.timing import estimate_work, find_slow_nodes
 from edgewright.quantization.static.write import protect_float_layers, write_qdq
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 ProgressCallback = Callable[[str, int, int], None]
 

@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.onnx.constants import make_tensor
 from edgewright.quantization.executor import open_graph, open_session
@@ -19,8 +18,8 @@ from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_
 from edgewright.quantization.static.reconstruct import QuantizedWeights
 from edgewright.quantization.static.scope import FUSED_OPS
 from edgewright.quantization.static.write import write_qdq
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 RUNS = 30
 WORK_PER_VALUE = 8  # multiplications that take as long as reading or writing a value
 MIN_GAIN = 0.1  # share of the float time that integers must save

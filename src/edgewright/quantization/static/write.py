@@ -5,7 +5,6 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.neighbors import find_producers, find_read_names, find_readers
 from edgewright.formats.onnx.attributes import keep_only
@@ -13,8 +12,8 @@ from edgewright.formats.onnx.constants import add_initializers, list_inputs_with
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.quantization.static.qdq import TensorQuantParams, insert_qdq_pairs
 from edgewright.quantization.static.reconstruct import QuantizedWeights
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 BIAS_LIMIT = 2**31 - 1
 LOWEST = "edgewright/lowest"
 FOUR_BIT_OPSET = 21  # the first in which DequantizeLinear takes INT4, and QuantizeLinear 16 bits

@@ -5,11 +5,12 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.contract import Rejected, check_feeds
 from edgewright.runtimes.executorch.origins import decode_flatbuffer, find_package_folder
 from edgewright.runtimes.executorch.session import LoadedMethod, load_method, read_signature, set_threads
 from edgewright.runtimes.executorch.trace import ExecutorchEvent, ExecutorchTrace, write_trace
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 
 WARMUP_RUNS = 5
 UNNAMED = "primitive"  # an internal instruction of ExecuTorch, such as a view of memory

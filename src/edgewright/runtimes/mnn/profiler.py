@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.mnn.graph import MnnOperator
 from edgewright.runtimes.mnn.session import DEBUG, MnnSession, find_requested_backend
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 
 WARMUP_RUNS = 5
 TRACE = "trace.json"

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.runtimes.contract import Array, Mismatch, Rejected, check_feeds
+from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
 from edgewright.runtimes.mnn.graph import CUSTOM, MnnFileUnreadable, MnnModel, read_mnn_model
 from edgewright.runtimes.mnn.library import load_library
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 
 BACKENDS = {"CPU": "CPU", "OpenCL": "OPENCL", "Vulkan": "VULKAN"}

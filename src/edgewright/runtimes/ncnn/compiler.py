@@ -11,7 +11,7 @@ import numpy as np
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
-from edgewright.runtimes.contract import Array, NotConvertible, Rejected
+from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.ncnn.conversion.check import (
     HINT,
     blame_nodes,
@@ -37,6 +37,7 @@ from edgewright.runtimes.ncnn.param import (
 from edgewright.runtimes.ncnn.probe import run_all_blobs, run_all_tensors
 from edgewright.runtimes.ncnn.session import import_ncnn
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import IoMap, Port
 from edgewright.schema.model import GraphNode
 from edgewright.system.temporary import TemporaryFolder

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.param import COPIES, ParamRow
+from edgewright.schema.arrays import Array
 
 CLOSE = 1e-3  # relative difference up to which two tensors are equal, in float32
 CLOSE_HALF = 3e-2

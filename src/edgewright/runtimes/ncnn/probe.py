@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from edgewright.formats.onnx.constants import list_inputs_without_constants
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.param import ParamRow
 from edgewright.runtimes.ncnn.session import load_net, to_mat
+from edgewright.schema.arrays import Array
 
 SEED = 0
 

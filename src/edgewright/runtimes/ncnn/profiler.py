@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.contract import Rejected, check_feeds
 from edgewright.runtimes.ncnn.param import ParamRow, read_param
 from edgewright.runtimes.ncnn.session import import_ncnn, load_net, make_input_specs, to_mat
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature
 
 WARMUP_RUNS = 5

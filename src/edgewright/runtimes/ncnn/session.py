@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.runtimes.contract import Array, Mismatch, Rejected, check_feeds
+from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
 from edgewright.runtimes.ncnn.param import (
     ParamRow,
     find_index_inputs,
@@ -19,6 +19,7 @@ from edgewright.runtimes.ncnn.param import (
     read_param,
 )
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 
 # libgomp reads these once, when it is loaded: waiting threads sleep instead of spinning.

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.onnxruntime.session import OnnxSession, choose_provider, load_session, make_session_options
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 
 WARMUP_RUNS, WARMUP_NS = 10, 500_000_000
 TRACE, RAN = "trace.json", "ran.json"

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.contract import Rejected, check_feeds
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 
 DTYPES = {

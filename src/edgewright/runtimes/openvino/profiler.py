@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.openvino.library import make_core
 from edgewright.runtimes.openvino.session import OpenvinoSession, list_execution_devices, read_model
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 
 RAN = "ran.json"
 WARMUP_RUNS = 2

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.contract import Rejected, check_feeds
 from edgewright.runtimes.openvino.library import get_error_text, import_library, make_core
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 
 # OpenVINO's type names by NumPy's. Types that NumPy lacks keep OpenVINO's name, and no array fits them.

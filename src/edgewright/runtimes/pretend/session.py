@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from edgewright import __version__
-from edgewright.runtimes.contract import Array, Rejected
+from edgewright.runtimes.contract import Rejected
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
 from edgewright.schema.ranks import compute_median_bounds
 from edgewright.schema.run import Layer, LayerReport

@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import DataError
 from edgewright.formats.npz import NpzError, map_npz
+from edgewright.schema.arrays import Array
 from edgewright.tasks.data.entries import RawSamples
 from edgewright.tasks.data.labels import Label, make_range_error
 from edgewright.tasks.spec.task import Boxes, NextToken, Regression, Task, count_classes
-
-Array = NDArray[Any]
 
 LABEL_ARRAY_NAMES = ("labels", "label", "y", "targets")
 

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import ZipFile, ZipInfo
 
-from numpy.typing import NDArray
-
 from edgewright.errors import DataError
 from edgewright.formats.npz import NpzError, find_expansion_problem, parse_npy
+from edgewright.schema.arrays import Array
 from edgewright.system.files import read_regular
 from edgewright.tasks.data import images
 from edgewright.tasks.data.images import UnreadableSample
 from edgewright.tasks.data.labels import LABELS_FILE, MAX_TABLE_BYTES, Label, is_integer_text, read_labels
 from edgewright.tasks.spec.task import AudioInput, ImageInput, Task, count_classes, read_label_names
-
-Array = NDArray[Any]
 
 MAX_FILE_BYTES = 1 << 28
 LAYOUT = "give a folder or zip with labels.csv (file,label), or with one folder for each class"

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgewright.schema.arrays import Array
 from edgewright.tasks.data.audio import read_audio
 from edgewright.tasks.data.entries import parse_array, read_sample
 from edgewright.tasks.data.images import (
@@ -22,8 +22,6 @@ from edgewright.tasks.data.images import (
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.data.resize import Placement
 from edgewright.tasks.spec.task import AudioInput, Boxes, ImageInput, NextToken, Task, TensorInput, TokensInput
-
-Array = NDArray[Any]
 
 
 def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | None]:

@@ -3,17 +3,14 @@
 from functools import cache, lru_cache
 from io import BytesIO
 from time import monotonic
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgewright.limits import TIME_VARIABLE, read_budget
+from edgewright.schema.arrays import Array
 from edgewright.tasks.data.resize import Placement, compute_placement, sample_neighbors
 from edgewright.tasks.spec.task import ImageInput
-
-Array = NDArray[Any]
 
 MAX_PIXELS = 89_478_485  # Pillow's limit before it warns of a decompression bomb
 # Errors of Pillow's readers for damaged files, and their warnings if warnings are errors.

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import ModelUnreadable
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import IoMap, Port
 from edgewright.schema.model import TensorSpec
 from edgewright.tasks.data.tensors import store_as
-
-Array = NDArray[Any]
 
 
 def feed_artifact(feeds: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:

@@ -7,14 +7,13 @@
   INTER_LINEAR and INTER_CUBIC (a = −0.75), and TensorFlow 2's bilinear.
 """
 
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgewright.schema.arrays import Array
 from edgewright.tasks.spec.task import ImageInput
 
-Array = NDArray[Any]
 CUBIC_A = -0.75
 
 

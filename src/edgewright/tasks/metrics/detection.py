@@ -1,16 +1,14 @@
 """Object detection: box decoding, non-maximum suppression and mean average precision as in COCO."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import ConfigError, DataError
+from edgewright.schema.arrays import Array
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.spec.task import Boxes
-
-Array = NDArray[Any]
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)  # COCO's thresholds of intersection over union
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 from math import comb, sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgewright.schema.arrays import Array
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 2000

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from math import exp
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from edgewright.errors import DataError
+from edgewright.schema.arrays import Array
 from edgewright.schema.metrics import METRICS, get_metric_info, is_share
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.metrics.detection import compute_mean_average_precision
@@ -26,8 +25,6 @@ from edgewright.tasks.metrics.intervals import (
 )
 from edgewright.tasks.metrics.samples import SampleResults, evaluate_samples, finalize_results
 from edgewright.tasks.spec.task import Task
-
-Array = NDArray[Any]
 
 SLOW_METRICS = ("auc", "map", "map50")
 FEWER_RESAMPLES = 300  # for them, and for differences of metrics that are not a mean

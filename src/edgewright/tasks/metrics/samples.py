@@ -1,19 +1,16 @@
 """Results of samples, computed chunk by chunk, so that outputs are not stored."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from edgewright.errors import ConfigError, DataError
+from edgewright.schema.arrays import Array
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.metrics.detection import ImageDetections, evaluate_detections
 from edgewright.tasks.spec.functions import USER_CODE_ERRORS, load_function
 from edgewright.tasks.spec.task import Boxes, Classification, Embedding, NextToken, Regression, Task
-
-Array = NDArray[Any]
 
 # By metric of a classification: a sample is a hit if its class is among so many highest scores.
 COUNTED_RANKS = {"top1": 1, "top5": 5, "accuracy": 1, "auc": 1}

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping
 from math import log10
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgewright.schema.arrays import Array
 from edgewright.tasks.metrics.metrics import Score, is_same_class, make_agreement_score
-
-Array = NDArray[Any]
 
 EQUAL_DB = 200.0  # as in bench/numerics.py: bitwise equal
 

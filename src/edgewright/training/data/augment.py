@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.schema.arrays import Array
 from edgewright.tasks.spec.task import AudioInput, Augment, ImageInput, Task
 
-Array = NDArray[Any]
 Numbers = NDArray[np.uint64]
 
 NOISE = 1 << 16  # number of start positions in the noise table

@@ -7,14 +7,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.errors import DataError
+from edgewright.schema.arrays import Array
 from edgewright.tasks.spec.task import ImageInput, Task
 from edgewright.training.data.augment import augment, choose_views
 from edgewright.training.job import CachedDataset, Settings
-
-Array = NDArray[Any]
 
 
 class Batch(NamedTuple):

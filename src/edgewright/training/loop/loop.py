@@ -12,10 +12,11 @@ import numpy as np
 
 from edgewright.errors import TrainingDiverged
 from edgewright.quantization.job import StageProgress
+from edgewright.schema.arrays import Array
 from edgewright.tasks.metrics.metrics import make_metric
 from edgewright.tasks.metrics.samples import evaluate_samples, finalize_results, join
 from edgewright.tasks.spec.task import Classification, Embedding, Task
-from edgewright.training.data.samples import Array, Batch, TrainingSamples, prefetch_batches, split_into_chunks
+from edgewright.training.data.samples import Batch, TrainingSamples, prefetch_batches, split_into_chunks
 from edgewright.training.job import JobMessage, Settings
 from edgewright.training.loop.checkpoint import save_state
 from edgewright.training.loop.curves import Curves

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from edgewright.errors import EdgewrightError
 from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph
 from edgewright.pruning.groups import PruningGroup, PruningGroups
+from edgewright.schema.arrays import Array
 from edgewright.training.modules import evaluation_mode, get_named_tensors, try_forward
 from edgewright.training.slices import Slices, apply_slices
 
-Array = NDArray[Any]
 OUTPUT_TOLERANCE = 1e-3  # of the largest output
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from edgewright.formats.tflite.reader import read_graph, read_tflite
 from edgewright.runtimes import litert
-from edgewright.runtimes.contract import Array, Mismatch, Rejected
+from edgewright.runtimes.contract import Mismatch, Rejected
 from edgewright.runtimes.litert.profiling import capi, profiler
 from edgewright.runtimes.litert.profiling.capture import ERROR_FILE, by_index, open_compiled
 from edgewright.runtimes.litert.profiling.trace import read_trace
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.run import LayerReport
 from tests.models.tflite_files import Node, Tensor, write_convnet, write_int8_convnet, write_sum, write_tflite
 from tests.paths import ROOT

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from edgewright.formats.onnx_to_torch.call import (
     Arranged,
-    Array,
     Call,
     Constants,
     Tensor,
@@ -17,6 +16,7 @@ from edgewright.formats.onnx_to_torch.call import (
     get_shape,
     make_operator,
 )
+from edgewright.schema.arrays import Array
 
 
 def _divide(call: Call, left: Tensor, right: Tensor) -> Tensor:

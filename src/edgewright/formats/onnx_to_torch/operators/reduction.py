@@ -3,7 +3,6 @@
 import torch
 
 from edgewright.formats.onnx_to_torch.call import (
-    Array,
     Call,
     Function,
     Tensor,
@@ -12,6 +11,7 @@ from edgewright.formats.onnx_to_torch.call import (
     normalize_axis,
     to_integers,
 )
+from edgewright.schema.arrays import Array
 
 
 def _reduction(function: Function) -> TorchOperator:

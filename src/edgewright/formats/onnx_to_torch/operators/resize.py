@@ -11,7 +11,6 @@ import torch
 from torch.nn import functional as F
 
 from edgewright.formats.onnx_to_torch.call import (
-    Array,
     Call,
     Tensor,
     TorchOperator,
@@ -20,6 +19,7 @@ from edgewright.formats.onnx_to_torch.call import (
     normalize_axis,
     to_integers,
 )
+from edgewright.schema.arrays import Array
 
 OUTSIDE = 1e-9
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from edgewright.formats.onnx_to_torch.call import (
     Arranged,
-    Array,
     Call,
     Constants,
     Tensor,
@@ -19,6 +18,7 @@ from edgewright.formats.onnx_to_torch.call import (
     to_integers,
     to_scalar,
 )
+from edgewright.schema.arrays import Array
 
 
 def _reshape(call: Call, tensor: Tensor, shape: Array) -> Tensor:

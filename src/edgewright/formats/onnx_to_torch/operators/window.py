@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from edgewright.formats.onnx_to_torch.call import Array, Call, Tensor, TorchOperator, as_tensor, get_shape
+from edgewright.formats.onnx_to_torch.call import Call, Tensor, TorchOperator, as_tensor, get_shape
+from edgewright.schema.arrays import Array
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}

@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from edgewright.formats.tflite.to_onnx.contents import Array, Steps, TfliteContents, UnsupportedContent
+from edgewright.formats.tflite.to_onnx.contents import Steps, TfliteContents, UnsupportedContent
 from edgewright.formats.tflite.to_onnx.nodes import NodeWriter, Sizes
+from edgewright.schema.arrays import Array
 
 Layout = tuple[int, ...]
 QUANTIZED = ("int8", "uint8", "int16", "int4")

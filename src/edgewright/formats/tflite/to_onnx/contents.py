@@ -5,14 +5,13 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.tflite.flatbuffer import FlatbufferReader, MalformedFlatbuffer
 from edgewright.formats.tflite.reader import TfliteGraph
 from edgewright.formats.tflite.schema import Slot
 from edgewright.formats.tflite.to_onnx.options import OPTIONS
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 Options = dict[str, Any]
 
 

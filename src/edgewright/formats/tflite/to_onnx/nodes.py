@@ -7,7 +7,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgewright.formats.tflite.to_onnx.contents import Array, UnsupportedContent
+from edgewright.formats.tflite.to_onnx.contents import UnsupportedContent
+from edgewright.schema.arrays import Array
 
 Sizes = tuple[int | None, ...]
 FOLDED_ELEMENTS = 4096  # nodes whose constants are not larger are computed: shapes, indices, axes

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from edgewright.errors import EdgewrightError
 from edgewright.formats.torch.weights import load_weights
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.litert.converters.ports import ReferenceIo, make_feed
 from edgewright.runtimes.wire import CompileRequest
+from edgewright.schema.arrays import Array
 
 
 class TorchProgram(NamedTuple):

@@ -22,10 +22,11 @@ from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import iterate_subgraphs, keep_only, read_attribute
 from edgewright.formats.onnx.constants import add_initializers, list_inputs_without_constants
 from edgewright.formats.onnx.reader import get_dtype_name
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.litert.converters.ports import ReferenceIo, make_feed
 from edgewright.runtimes.litert.writer.convert import reaches_spatial
 from edgewright.runtimes.wire import CompileRequest
+from edgewright.schema.arrays import Array
 
 CALIBRATION_IMAGES_FILE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 KINDS: dict[str, str] = {"fp32": "float32", "fp16": "float16"}

@@ -14,9 +14,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from edgewright.formats.tflite.reader import read_signature
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.litert.session import LiteRtSession
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import IoMap, Port
 from edgewright.schema.model import TensorSpec
 from edgewright.tasks.data.ports import to_artifact, to_source

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, OperatorRejected, Scales, Shape
+from edgewright.runtimes.litert.writer.graph import Graph, Node, OperatorRejected, Scales, Shape
 from edgewright.runtimes.litert.writer.passes.layout import (
     Layout,
     find_permutation,
@@ -20,6 +20,7 @@ from edgewright.runtimes.litert.writer.passes.layout import (
     permute_shape,
 )
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
+from edgewright.schema.arrays import Array
 
 # The element types that LiteRT's kernels compute with; tensors of others are rejected.
 DTYPES = {"float32", "int32", "int64", "int8", "uint8", "int16", "bool", "float16", "int4"}

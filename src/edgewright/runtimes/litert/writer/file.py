@@ -13,8 +13,9 @@ import numpy as np
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.weightless import release_pages
-from edgewright.runtimes.litert.writer.graph import Array, Scales
+from edgewright.runtimes.litert.writer.graph import Scales
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
+from edgewright.schema.arrays import Array
 
 ALIGNMENT = 16
 VERSION = 3

@@ -4,11 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.formats.neighbors import find_producers, find_readers, select_needed
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 Shape = tuple[int, ...]
 CHECK = "check the model with onnx.checker; if it is valid, report this with the output of --debug"
 # Exceptions caused by missing or invalid attributes and inputs of a node.

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array, Scales, Shape
+from edgewright.runtimes.litert.writer.graph import Scales, Shape
+from edgewright.schema.arrays import Array
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array
+from edgewright.schema.arrays import Array
 from edgewright.system.memory_limit import limit_this_process
 from edgewright.system.parent import die_with_parent
 

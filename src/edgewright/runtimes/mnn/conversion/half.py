@@ -13,7 +13,7 @@ import numpy as np
 from edgewright.formats.neighbors import find_producers
 from edgewright.formats.onnx.attributes import read_attribute
 from edgewright.formats.onnx.constants import fold_batch_norm, make_tensor, read_array, write_array
-from edgewright.runtimes.contract import Array
+from edgewright.schema.arrays import Array
 
 LARGEST = 65504.0
 CONVOLUTIONS = ("Conv", "ConvTranspose")

@@ -18,8 +18,8 @@ from edgewright.formats.onnx.attributes import read_attribute, read_attributes
 from edgewright.formats.onnx.constants import read_static_shapes
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
 from edgewright.formats.onnx.weightless import FIXED32, LENGTH, VARINT, encode_varint
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.mnn.graph import NET_OPS, NET_TENSORS, OP_MAIN, OP_OUTPUTS, OP_TYPE, FlatbufferTable
+from edgewright.schema.arrays import Array
 
 # Field numbers.
 VERSION, ALGORITHMS = 1, 2

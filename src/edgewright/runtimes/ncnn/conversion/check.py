@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.param import ParamRow
 from edgewright.runtimes.ncnn.session import find_unknown_layers
+from edgewright.schema.arrays import Array
 from edgewright.schema.vocabulary import Precision
 
 MAX_RELATIVE_DIFFERENCE = 0.1  # relative difference from which an output counts as different

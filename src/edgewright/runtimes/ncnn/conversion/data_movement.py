@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from edgewright.formats.onnx.attributes import read_attributes
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
 from edgewright.runtimes.windows import SeparatedPadding, crop_negative_pads
+from edgewright.schema.arrays import Array
 
 SCALES = 2  # the input of Resize with the scales
 RESIZE_ATTRIBUTES = (

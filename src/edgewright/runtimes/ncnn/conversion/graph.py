@@ -8,7 +8,7 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_read_names, select_needed
 from edgewright.formats.onnx.constants import list_inputs_without_constants, make_tensor, read_initializers
-from edgewright.runtimes.contract import Array
+from edgewright.schema.arrays import Array
 
 Node = Any  # onnx.NodeProto: onnx is imported by functions only
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from edgewright.formats.onnx.constants import make_tensor
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.param import ParamRow
+from edgewright.schema.arrays import Array
 
 FLOAT_TAG, INT8_TAG = 0, 0x000D4B38
 LARGEST = 127.0

@@ -11,11 +11,12 @@ from edgewright.errors import LimitReached
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attributes, read_opset
 from edgewright.formats.onnx.functions import inline_functions
-from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import convert_to_floats
 from edgewright.runtimes.ncnn.conversion.gelu import normalize_gelus
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, write_graph
 from edgewright.runtimes.ncnn.conversion.rewrites import REWRITES
+from edgewright.schema.arrays import Array
 
 OLDEST, NEWEST = 13, 17  # the last opset in which ReduceMean has its axes as an attribute
 SHAPE_OPS = ("Shape", "Size")

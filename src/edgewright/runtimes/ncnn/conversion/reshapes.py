@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.param import ParamRow, make_input_params
+from edgewright.schema.arrays import Array
 
 EXPRESSION = "6"  # the parameter of Reshape with sizes as a text such as "0w,1h,1c"
 

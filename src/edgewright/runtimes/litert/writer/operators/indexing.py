@@ -3,10 +3,11 @@
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_unchanged
 from edgewright.runtimes.litert.writer.passes.layout import drop_axes, make_plain, move_axis_last, permute_shape
 from edgewright.runtimes.litert.writer.program import Tensor
+from edgewright.schema.arrays import Array
 
 # Operators that combine updates with existing values; SCATTER_ND itself sums updates of one index.
 _REDUCTION_KERNELS = {"add": "ADD", "mul": "MUL", "max": "MAXIMUM", "min": "MINIMUM"}

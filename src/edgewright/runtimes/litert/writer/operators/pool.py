@@ -5,12 +5,13 @@ import functools
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
 from edgewright.runtimes.litert.writer.operators.structure import slice_tensor
 from edgewright.runtimes.litert.writer.operators.window import Windows, pad_windows, read_windows
 from edgewright.runtimes.litert.writer.passes.layout import invert_layout, make_channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
+from edgewright.schema.arrays import Array
 
 
 def max_pool(b: Builder, node: Node) -> None:

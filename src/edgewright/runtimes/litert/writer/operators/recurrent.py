@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
 from edgewright.runtimes.litert.writer.program import Tensor
+from edgewright.schema.arrays import Array
 
 MOST_STEPS = 512
 PACKED_BYTES = 4 << 20  # of all steps' packed weights, up to which XNNPACK runs the products

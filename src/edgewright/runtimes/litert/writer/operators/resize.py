@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.graph import Graph, Node, OperatorRejected
 from edgewright.runtimes.litert.writer.passes.layout import make_channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
 from edgewright.runtimes.litert.writer.reading.shapes import evaluate_node
+from edgewright.schema.arrays import Array
 
 # Kernels interpolate at float32 positions, so that rules are equal if they differ by less than this.
 SAME_POSITION_TOLERANCE = 1e-5

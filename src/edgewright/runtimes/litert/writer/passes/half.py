@@ -5,8 +5,8 @@ Computation stays in float32.
 
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
+from edgewright.schema.arrays import Array
 
 LARGE = 512  # elements: below that a DEQUANTIZE costs more than it saves
 

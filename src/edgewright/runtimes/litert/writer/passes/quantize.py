@@ -11,7 +11,7 @@ https://ai.google.dev/edge/litert/models/quantization_spec
 
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, OperatorRejected, Scales
+from edgewright.runtimes.litert.writer.graph import Graph, Node, OperatorRejected, Scales
 from edgewright.runtimes.litert.writer.operators.conv import is_single_kernel_transpose
 from edgewright.runtimes.litert.writer.operators.resize import has_kernel
 from edgewright.runtimes.litert.writer.passes.weight_only import (
@@ -19,6 +19,7 @@ from edgewright.runtimes.litert.writer.passes.weight_only import (
     quantize_weights_only,
     transpose_stored_weights,
 )
+from edgewright.schema.arrays import Array
 
 # Weighted: inputs 0 (activation) and 1 (weights), int32 bias at 2.
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}

@@ -7,8 +7,9 @@ a DEQUANTIZE that runs once. All other weights become float32 again.
 
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Scales
+from edgewright.runtimes.litert.writer.graph import Graph, Node, Scales
 from edgewright.runtimes.litert.writer.reading.shapes import evaluate_node
+from edgewright.schema.arrays import Array
 
 MATRIX = {"Gemm", "MatMul"}
 # XNNPACK's block sizes are multiples of this.

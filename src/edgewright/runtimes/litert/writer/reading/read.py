@@ -14,7 +14,8 @@ from edgewright.formats.onnx.external import check_external
 from edgewright.formats.onnx.functions import expand_operators, inline_functions
 from edgewright.formats.onnx.reader import map_model
 from edgewright.formats.onnx.weightless import StrippedModel
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape
+from edgewright.runtimes.litert.writer.graph import Graph, Node, Shape
+from edgewright.schema.arrays import Array
 
 OLDEST_OPSET = 11
 NEWEST_OPSET = 10_000  # far beyond any that onnx will define; its C++ fails on larger ones

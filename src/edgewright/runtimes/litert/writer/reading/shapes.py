@@ -8,9 +8,10 @@ from edgewright.errors import ModelUnreadable
 from edgewright.formats.onnx.constants import make_tensor
 from edgewright.formats.onnx.fold import run_node
 from edgewright.limits import TIME_VARIABLE, TimeLimitExceeded, interrupt_after, read_budget
-from edgewright.runtimes.litert.writer.graph import DAMAGE, Array, Graph, Node, OperatorRejected, Shape, make_rejection
+from edgewright.runtimes.litert.writer.graph import DAMAGE, Graph, Node, OperatorRejected, Shape, make_rejection
 from edgewright.runtimes.litert.writer.reading.read import MOST_DIMENSIONS, MOST_TENSOR_BYTES
 from edgewright.runtimes.litert.writer.reading.unroll import CONTROL, unroll_node
+from edgewright.schema.arrays import Array
 
 # Shape inference looks into constants up to this size (axes, sizes, pads), never into weights.
 SMALL = 4096
