@@ -11,7 +11,8 @@ import pytest
 
 from tests.paths import ROOT
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ edgewright (.+)$", README, re.MULTILINE)
 
 
@@ -24,6 +25,15 @@ def test_readme_shows_the_demo_as_it_is() -> None:
 
     shown = next(line for line in README.splitlines() if line.startswith("runtime "))
     assert re.split(r" {2,}", shown.strip()) == [header for header in HEADERS if header != ACCURACY_INTERVAL]
+
+
+def test_chinese_readme_has_the_same_commands_outputs_and_links() -> None:
+    def read_links(text: str) -> list[str]:
+        return sorted(set(re.findall(r"\]\(([^)\s]+)\)", text)) - {"README.md", "README.zh-CN.md"})
+
+    blocks = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    assert blocks.findall(CHINESE) == blocks.findall(README)
+    assert read_links(CHINESE) == read_links(README)
 
 
 @pytest.mark.slow  # all commands of the README: it compiles, quantizes and benchmarks for a minute
@@ -39,7 +49,7 @@ def test_readme_commands_work_in_their_order(tmp_path: Path) -> None:
 
 
 def test_links_of_the_documentation_resolve() -> None:
-    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in pages
