@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from edgewright.quantization.probe import EXACT_DB, OutputLoss, compare
+from edgewright.quantization.probe import OutputLoss, compare
 from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_flips, search_upgrades
+from edgewright.schema.decibels import EQUAL_DB
 
 HARMS = {name: float(2**-place) for place, name in enumerate("abcdefghijklmnopqrst")}
 EVEN = dict.fromkeys(HARMS, 1.0)
@@ -74,7 +75,7 @@ def test_expected_flips_grow_with_noise_and_with_narrow_margins() -> None:
 def test_losses() -> None:
     a = [np.array([1.0, 0.0]), np.array([0.0, 1.0])]
     assert compare(a, a) == OutputLoss(0.0, 0.0)
-    assert compare(a, a).sqnr_db == EXACT_DB
+    assert compare(a, a).sqnr_db == EQUAL_DB
     loss = compare(a, [np.array([0.0, 1.0]), np.array([0.0, 1.0])])
     assert loss == OutputLoss(1.0, 0.5)
     assert loss.sqnr_db == 0.0

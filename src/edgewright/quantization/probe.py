@@ -1,7 +1,6 @@
 """Loss at the network's outputs that a change of one tensor causes."""
 
 from collections.abc import Sequence
-from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +9,7 @@ from edgewright.formats.onnx.attributes import read_attribute
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.network import FloatNetwork
 from edgewright.schema.arrays import Array
-
-EXACT_DB = 200.0
+from edgewright.schema.decibels import compute_sqnr_db
 
 
 class OutputLoss(NamedTuple):
@@ -27,9 +25,7 @@ class OutputLoss(NamedTuple):
 
     @property
     def sqnr_db(self) -> float:
-        if not isfinite(self.noise):
-            return -EXACT_DB
-        return EXACT_DB if self.noise <= 0 else min(EXACT_DB, -10 * float(np.log10(self.noise)))
+        return compute_sqnr_db(1.0, self.noise)
 
 
 def compare(exact: Sequence[Array], given: Sequence[Array]) -> OutputLoss:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.matmul.executor import compute_sqnr_db
+from edgewright.quantization.matmul.executor import compute_pairs_sqnr_db
 from edgewright.quantization.matmul.stages import Precision, quantize_matmuls
 from edgewright.runtimes.openvino.library import make_core
 from edgewright.runtimes.wire import SessionRequest
@@ -39,7 +39,7 @@ def test_litert_multiplies_the_stored_integers(precision: Precision, least: floa
         session.run()
         results.append(session.fetch()["hidden"])
     session.close()
-    assert compute_sqnr_db(list(zip(run_source(), results, strict=True))) > least
+    assert compute_pairs_sqnr_db(list(zip(run_source(), results, strict=True))) > least
     counts = Counter(converted.operators)
     assert counts["FULLY_CONNECTED"] == 4 and counts["DEQUANTIZE"] == 0
     if precision == "w8a8-dynamic":  # int4 in a block with a rest, of `down`, is float in LiteRT
@@ -54,4 +54,4 @@ def test_openvino_reads_the_standard_form(precision: Precision, least: float, tm
     path.write_bytes(graph.SerializeToString())
     compiled = make_core().compile_model(str(path), "CPU")
     results = [np.asarray(compiled(feed)["hidden"]) for feed in FEEDS]
-    assert compute_sqnr_db(list(zip(run_source(), results, strict=True))) > least
+    assert compute_pairs_sqnr_db(list(zip(run_source(), results, strict=True))) > least

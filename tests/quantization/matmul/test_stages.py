@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from edgewright.errors import InputError, ModelNotConvertible, UsageError
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.executor import open_session
-from edgewright.quantization.matmul.executor import compute_sqnr_db
+from edgewright.quantization.matmul.executor import compute_pairs_sqnr_db
 from edgewright.quantization.matmul.stages import Precision, QuantizedTransformer, Rounding, quantize_matmuls
 from edgewright.schema.arrays import Array
 from tests.quantization.matmul.transformer_files import WIDE, WIDTH, make_feeds, make_transformer
@@ -34,7 +34,7 @@ def run(model: Any, *, optimize: bool = False) -> list[list[Array]]:
 
 def noise_db(exact: Any, given: Any, *, optimize: bool = False) -> list[float]:
     pairs = list(zip(run(exact), run(given, optimize=optimize), strict=True))
-    return [compute_sqnr_db([(a[place], b[place]) for a, b in pairs]) for place in range(2)]
+    return [compute_pairs_sqnr_db([(a[place], b[place]) for a, b in pairs]) for place in range(2)]
 
 
 def constant(model: Any, name: str) -> Array:

@@ -16,6 +16,7 @@ from edgewright.quantization.matmul.graphs import EmbeddingTable, QuantizedMatmu
 from edgewright.quantization.matmul.moments import CrossMoments
 from edgewright.quantization.network import FloatNetwork, WeightNode
 from edgewright.schema.arrays import Array
+from edgewright.schema.decibels import compute_sqnr_db
 
 # Ridge strengths of the compensation of earlier errors, as fractions of the mean moment: weak … infinite.
 RIDGE_FRACTIONS = (0.03, 0.3, float("inf"))
@@ -165,7 +166,7 @@ class PairedExecutor:
         self._exact.reach(output)
         self._quant.reach(output)
         pairs = zip(self._exact.live, self._quant.live, strict=True)
-        return compute_sqnr_db([(exact[output], quant[output]) for exact, quant in pairs])
+        return compute_pairs_sqnr_db([(exact[output], quant[output]) for exact, quant in pairs])
 
 
 def _find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[str, int], Array] | None:
@@ -199,7 +200,7 @@ def find_high_precision_inputs(
         reads = {weight_node.node for weight_node in weight_nodes if weight_node.input == name}
         rough = _run_network(network, samples, name, reads)
         noise[name] = sum(
-            10 ** (-compute_sqnr_db(list(zip(a, b, strict=True))) / 10) for a, b in zip(exact, rough, strict=True)
+            10 ** (-compute_pairs_sqnr_db(list(zip(a, b, strict=True))) / 10) for a, b in zip(exact, rough, strict=True)
         )
     large = LARGE_SHARE * sum(noise.values())
     return [name for name, one in noise.items() if one > large and len(noise) >= MIN_INPUTS]
@@ -284,10 +285,8 @@ def _solve_ridge(rows: Array, square: Array, cross: Array, ridge: float) -> Arra
     return moved
 
 
-def compute_sqnr_db(pairs: Sequence[tuple[Array, Array]]) -> float:
+def compute_pairs_sqnr_db(pairs: Sequence[tuple[Array, Array]]) -> float:
     """Return the signal-to-noise ratio in dB; infinity without noise."""
     signal = sum(float((exact.astype(np.float64) ** 2).sum()) for exact, _ in pairs)
     noise = sum(float(((exact.astype(np.float64) - quant) ** 2).sum()) for exact, quant in pairs)
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(max(signal, 1e-300) / noise))
+    return compute_sqnr_db(signal, noise) if noise else float("inf")

@@ -1,14 +1,12 @@
 """Similarity of two models' outputs, computed chunk by chunk."""
 
 from collections.abc import Mapping
-from math import log10
 
 import numpy as np
 
 from edgewright.schema.arrays import Array
+from edgewright.schema.decibels import compute_sqnr_db
 from edgewright.tasks.metrics.metrics import Score, is_same_class, make_agreement_score
-
-EQUAL_DB = 200.0  # as in bench/numerics.py: bitwise equal
 
 
 class OutputAgreement:
@@ -40,11 +38,5 @@ class OutputAgreement:
 
     def sqnr_db(self) -> float | None:
         """Return the SQNR of the worst output: power of the reference over that of the difference, over all samples."""
-        figures = [_compute_sqnr_db(self._signal[name], self._noise[name]) for name in self._signal]
+        figures = [compute_sqnr_db(self._signal[name], self._noise[name]) for name in self._signal]
         return min(figures, default=None)
-
-
-def _compute_sqnr_db(signal: float, noise: float) -> float:
-    if noise == 0.0:
-        return EQUAL_DB
-    return min(EQUAL_DB, 10 * log10(signal / noise)) if signal else -EQUAL_DB

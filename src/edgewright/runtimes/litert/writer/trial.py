@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 
 from edgewright.schema.arrays import Array
+from edgewright.schema.decibels import compute_sqnr_db
 from edgewright.system.memory_limit import limit_this_process
 from edgewright.system.parent import die_with_parent
 
 SEEDS = (0, 1, 2)
-EQUAL_DB = 200.0  # represents bitwise equality
 # Share of an integer output's entries that may differ: indices of the largest, if two are nearly equal.
 MAX_DIFFERING_SHARE = 0.1
 LARGEST_INTEGERS = (10, 2, 1)  # indices and masks: the first range that the source accepts
@@ -236,11 +236,10 @@ def _compare(name: str, expected: Array, made: Array) -> OutputDifference:
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     gap = np.where(sound, a, 0.0) - np.where(sound, b, 0.0)
     noise, power = float(np.sum(gap * gap)), float(np.sum(np.square(a[sound])))
-    ratio = 10 * float(np.log10(power / noise)) if noise and power else -EQUAL_DB
     return OutputDifference(
         name=name,
         is_float=expected.dtype.kind == "f",
-        sqnr_db=EQUAL_DB if not noise else min(ratio, EQUAL_DB),
+        sqnr_db=compute_sqnr_db(power, noise),
         max_abs=float(np.max(np.abs(gap), initial=0.0)),
         differing=float(np.mean(~same)) if same.size else 0.0,
         not_finite=int(np.count_nonzero(~sound & ~same)),
