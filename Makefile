@@ -17,7 +17,7 @@ help:
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
-	@echo "make benchmarks-long  every model of the suite in every runtime, the three LiteRT converters, the quantiser (hours)"
+	@echo "make benchmarks-long  every model of the suite and models of shipped products in every runtime, the three LiteRT converters, the quantiser (hours)"
 	@echo "make clean       remove .venv and what the tools left"
 
 # One stamp for the environment and its pip: whichever of the steps fails, the next `make` begins here again.
@@ -91,7 +91,7 @@ benchmarks: $(VENV)/.ready-dev
 	@for name in overhead worker store litert_writer evaluation verdicts web; do $(BIN)/python -m benchmarks.$$name; done
 
 benchmarks-long: $(VENV)/.ready-all $(VENV)/.ready-dev
-	@for name in matrix converters quantization training_loop training; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in matrix field_models converters quantization training_loop training; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -143,7 +143,9 @@ def contradictions(analysis: Sequence[Result], artifacts: Sequence[Result], shap
         made = [a for a in artifacts if a["runtime"] == row["runtime"] and has_sizes(a, sizes)]
         for artifact in made:
             if (row["state"] == "compiles") != (artifact["state"] == "ok"):
-                reasons = {"analyze_reason": row["reason"], "compile_reason": artifact["reason"]}
+                found = [f"{item['op']} '{item['node']}': {item['reason']}" for item in row.get("findings", ())]
+                reasons = {"analyze_reason": "; ".join([row["reason"], *found]).strip("; ")}
+                reasons["compile_reason"] = artifact["reason"]
                 states = {"analyze": row["state"], "compile": artifact["state"]}
                 yield {"runtime": row["runtime"], "shapes": list(shapes), **states, **reasons}
 
