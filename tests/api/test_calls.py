@@ -26,7 +26,8 @@ def test_a_benchmark(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert result.to_dict()["schema"] == "edgewright.benchmark/1"
     assert len(result.rows) == len(result.run_ids) == 2
     assert result.verdict == "inconclusive"
-    assert result.answer.startswith("m.pretend in pretend against m.pretend in pretend: inconclusive")
+    names = [f"m.pretend in pretend ({run_id})" for run_id in result.run_ids]
+    assert result.answer == f"{names[1]} against {names[0]}: inconclusive."
     shown = result._repr_html_()
     assert shown.startswith(f'<p>{result.answer}</p><table class="dense">')
     assert shown.count("<tr>") == 3

@@ -6,7 +6,6 @@ from msgspec.structs import replace
 from edgewright.api.results.measurement import (
     BenchmarkResult,
     format_figures,
-    format_verdict,
     make_comparison_table,
 )
 from edgewright.bench.slowdown import SlowdownCause
@@ -17,6 +16,7 @@ from edgewright.cli.rendering.tables import (
     show_benchmark,
     show_run,
 )
+from edgewright.flows.benchmark.answer import format_verdict
 from edgewright.flows.benchmark.report import BenchmarkRow, make_report, make_row
 from edgewright.flows.lineage import Lineage, LineageStep
 from edgewright.schema.run import Comparison, Metric, RunOutput, RunWarning

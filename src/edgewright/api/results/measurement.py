@@ -6,11 +6,11 @@ from typing import Any
 
 from edgewright.api.results.base import Result, Table, to_plain
 from edgewright.api.user_store import open_user_store
-from edgewright.bench.verdict import CONFIDENCE
+from edgewright.flows.benchmark.answer import format_confidence, format_verdict
 from edgewright.flows.benchmark.comparison import EvaluationComparison
 from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
 from edgewright.schema.run import Comparison, Run
-from edgewright.schema.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_us
+from edgewright.schema.units import UNKNOWN, show_bytes, show_range, show_ratio, show_us
 
 HEADERS = (
     "model", "runtime", "precision", "size", "p50", "interval", "p90", "peak memory", "cold start", "verdict", "run",
@@ -65,10 +65,7 @@ class BenchmarkResult(StoredRunsResult):
     @property
     def answer(self) -> str:
         """Return the median times with their intervals, or how each run compares with the first."""
-        rows = {row.run_id: row for row in self.rows}
-        if self.comparisons:
-            return "; ".join(_describe_comparison(one, rows) for one in self.comparisons) + "."
-        return "; ".join(_describe_time(row) for row in self.rows) + "."
+        return str(self.report.answer)
 
     def table(self) -> Table:
         verdicts = {comparison.b: format_verdict(comparison) for comparison in self.comparisons}
@@ -99,7 +96,7 @@ class CompareResult(BenchmarkResult):
         return self.evaluations or self.comparisons
 
     def to_dict(self) -> dict[str, Any]:
-        plain = {**super().to_dict(), "schema": SCHEMA}
+        plain = {**super().to_dict(), "schema": SCHEMA, "answer": self.answer}
         return plain | ({"evaluations": to_plain(self.evaluations)} if self.evaluations else {})
 
     @property
@@ -111,17 +108,15 @@ class CompareResult(BenchmarkResult):
 
     @property
     def answer(self) -> str:
-        names = self.name_runs()
         if self.evaluations:
+            names = self.name_runs()
             found = [
                 f"the {one.metric} of {names[one.b]} minus that of {names[one.a]} is {one.difference:+.4f} "
                 f"(95 % interval {one.low:+.4f} to {one.high:+.4f}, {one.n} samples)"
                 for one in self.evaluations
             ]
             return "; ".join(found) + "."
-        return (
-            "; ".join(f"{names[one.b]} against {names[one.a]}: {format_verdict(one)}" for one in self.comparisons) + "."
-        )
+        return super().answer
 
     def name_runs(self) -> dict[str, str]:
         """Return a name for each run: its id, model and runtime."""
@@ -138,7 +133,7 @@ class CompareResult(BenchmarkResult):
 def make_comparison_table(comparisons: Sequence[Comparison], names: dict[str, str]) -> Table:
     rows = []
     for one in comparisons:
-        ratio = show_ratio(one.ratio, one.low, one.high) + _format_confidence(one)
+        ratio = show_ratio(one.ratio, one.low, one.high) + format_confidence(one)
         rows.append((names[one.a], names[one.b], ratio, one.verdict))
     return Table(("reference", "compared", "time ratio (99 % interval)", "verdict"), rows)
 
@@ -165,38 +160,6 @@ def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
         show_bytes(row.memory_bytes.peak),
         show_us((cold.load or 0.0) + (cold.first_inference or 0.0) if known else None),
     )
-
-
-def format_verdict(comparison: Comparison) -> str:
-    """Return a verdict with its ratio in the direction of the verdict: `1.69× faster (1.54–1.96)`."""
-    ratio, low, high = comparison.ratio, comparison.low, comparison.high
-    text = f"{comparison.verdict}{show_bounds(low, high)}"
-    if comparison.verdict == "faster":
-        text = f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
-    if comparison.verdict == "slower":
-        text = f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
-    return text + _format_confidence(comparison)
-
-
-def _format_confidence(comparison: Comparison) -> str:
-    """Return the confidence if too few processes keep it below 99 %, else an empty text."""
-    short = comparison.low is not None and comparison.confidence < CONFIDENCE
-    return f" at {comparison.confidence:.0%}" if short else ""
-
-
-def _describe_time(row: BenchmarkRow) -> str:
-    name, timing = f"{row.model} in {row.runtime}", row.latency_us
-    if timing is None:
-        return f"{name}: {row.error or row.state}"
-    interval = ""
-    if timing.p50_low is not None and timing.p50_confidence is not None:
-        interval = f" ({timing.p50_confidence:.0%} interval {show_range(timing.p50_low, timing.p50_high)})"
-    return f"{name} takes {show_us(timing.p50)}{interval} on {row.device}"
-
-
-def _describe_comparison(one: Comparison, rows: dict[str, BenchmarkRow]) -> str:
-    a, b = (f"{rows[name].model} in {rows[name].runtime}" for name in (one.a, one.b))
-    return f"{b} against {a}: {format_verdict(one)}"
 
 
 def name_difference(low: float, high: float) -> str:

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from edgewright.bench.slowdown import LayerProfile, SlowdownCause, explain_slowdown
 from edgewright.bench.trust import TrustLevel, judge_trust
+from edgewright.flows.benchmark.answer import make_answer
 from edgewright.schema.run import Comparison, Layer, Metric, Run, RunWarning
 
 SCHEMA = "edgewright.benchmark/1"
@@ -118,15 +119,17 @@ class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON of `edgewright benchmark --json`."""
+    """The JSON of `edgewright benchmark --json`; `answer` is its result in one sentence."""
 
     schema: str = SCHEMA
+    answer: str = ""
     runs: tuple[BenchmarkRow, ...]
     comparisons: tuple[Comparison, ...]
 
 
 def make_report(runs: Iterable[Run], comparisons: Iterable[Comparison]) -> BenchmarkReport:
-    return BenchmarkReport(runs=tuple(map(make_row, runs)), comparisons=tuple(comparisons))
+    rows, compared = tuple(map(make_row, runs)), tuple(comparisons)
+    return BenchmarkReport(answer=make_answer(rows, compared), runs=rows, comparisons=compared)
 
 
 def make_row(run: Run) -> BenchmarkRow:

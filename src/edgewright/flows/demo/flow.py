@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from edgewright.errors import EdgewrightError, RuntimeMissing, UsageError
 from edgewright.flows.benchmark.flow import benchmark
-from edgewright.flows.benchmark.report import BenchmarkReport, make_report
+from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
 from edgewright.flows.candidates import can_run
 from edgewright.flows.compile.flow import CellReport, compile_all
 from edgewright.flows.doctor.flow import TEST_RUNTIME
@@ -22,6 +22,7 @@ from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import TABLE, make_install_command
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
+from edgewright.schema.units import show_share, show_us
 from edgewright.system.files import make_output_error, write_atomically
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.metrics.metrics import Score
@@ -33,9 +34,10 @@ DEMO_FILES = (MODEL, "task.toml", "calib.npz", "heldout.npz", "README.md")
 
 
 class DemoReport(Struct, frozen=True, kw_only=True):
-    """Report of `edgewright demo --json`: one accuracy per run of the benchmark, in its order."""
+    """Report of `edgewright demo --json`: one accuracy per run of the benchmark, in its order, and what to ship."""
 
     schema: str = SCHEMA
+    answer: str = ""
     accuracies: tuple[Score, ...]
     benchmark: BenchmarkReport
     left_out: tuple[str, ...]
@@ -131,10 +133,21 @@ def run_demo(workspace: Workspace) -> tuple[DemoReport, EdgewrightError | None]:
         if evaluated.error is not None:
             raise evaluated.error
         outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), workspace, {"demo": "digits"})
-    report = make_report(outcome.runs, outcome.comparisons)
-    return DemoReport(
-        accuracies=_read_scores(evaluated.report), benchmark=report, left_out=tuple(left_out)
-    ), outcome.error
+    report, scores = make_report(outcome.runs, outcome.comparisons), _read_scores(evaluated.report)
+    answer = _make_answer(report.runs, scores)
+    return DemoReport(answer=answer, accuracies=scores, benchmark=report, left_out=tuple(left_out)), outcome.error
+
+
+def _make_answer(rows: Sequence[BenchmarkRow], scores: Sequence[Score]) -> str:
+    """Return the fastest artifact whose accuracy is not shown to be lower than that of the first."""
+    pairs = zip(rows, scores, strict=False)
+    kept = [(row.latency_us.p50, row, score) for row, score in pairs if row.latency_us and score.high >= scores[0].low]
+    if not kept:
+        return "No artifact was measured."
+    p50, row, score = min(kept, key=lambda one: one[0] or float("inf"))
+    words = "" if row.trust == "high" else f" ({'; '.join(row.trust_causes)})"
+    accuracy = f"accuracy {show_share(score.value)} (no loss shown)"
+    return f"Ship {row.runtime} {row.precision}: {show_us(p50)}{words}, {accuracy}."
 
 
 def copy_demo_files(folder: Path) -> tuple[Path, ...]:

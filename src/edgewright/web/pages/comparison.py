@@ -13,6 +13,7 @@ from starlette.responses import Response
 from edgewright.bench.summary import read_chunk_medians
 from edgewright.bench.trust import judge_trust
 from edgewright.errors import RunNotFound, UsageError
+from edgewright.flows.benchmark.answer import make_answer
 from edgewright.flows.benchmark.comparison import compare_pair, get_session_id
 from edgewright.flows.benchmark.report import make_row
 from edgewright.report.charts.run import draw_strip_plot
@@ -84,6 +85,7 @@ def _load_all(words: Sequence[str], store: Store) -> list[Run]:
 def make_compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the page's data for JSON."""
     return {
+        "answer": _make_answer(runs),
         "runs": [make_row(run) for run in runs],
         "imported": {run.id: run.imported for run in runs},
         "comparisons": [one for one in _compare_with_first(runs) if one],
@@ -99,6 +101,7 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
     if by_time:
         rows.sort(key=lambda row: -max(cell.median_us for cell in row.cells if cell))
     return {
+        "answer": _make_answer(runs),
         "runs": list(zip(LETTERS, runs, strict=False)),
         "verdicts": [
             _format_verdict(one, paired=get_session_id(run) == get_session_id(runs[0]))
@@ -120,6 +123,12 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
         "differences": _list_differences(runs),
         "run_ids": [run.id for run in runs],
     }
+
+
+def _make_answer(runs: Sequence[Run]) -> str:
+    """Return the verdicts in one sentence, as `edgewright compare` does; empty without samples."""
+    compared = [one for one in _compare_with_first(runs) if one]
+    return make_answer([make_row(run) for run in runs], compared) if compared else ""
 
 
 def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:

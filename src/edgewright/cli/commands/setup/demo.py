@@ -75,8 +75,8 @@ def _copy(folder: Path, *, as_json: bool) -> None:
 
 
 def _show(demo: DemoReport) -> None:
-    from edgewright.api.results.measurement import format_verdict
     from edgewright.cli.rendering.tables import print_warnings
+    from edgewright.flows.benchmark.answer import format_verdict
 
     verdicts = {comparison.b: format_verdict(comparison) for comparison in demo.benchmark.comparisons}
     rows = [
@@ -90,6 +90,7 @@ def _show(demo: DemoReport) -> None:
         piped_only=(ACCURACY_INTERVAL,),
         droppable=DROPPABLE,
     )
+    print_message(demo.answer)
     for text in demo.left_out:
         print_message(f"Left out: {text}.")
     print_warnings(demo.benchmark.runs, hidden=LAYER_WARNINGS)
