@@ -14,9 +14,15 @@ Box = tuple[int, float, tuple[float, ...]]
 SCORE, OVERLAP, TEXT = 0.25, 0.5, 0.3
 
 
+def list_matrices(outputs: Arrays) -> np.ndarray[Any, Any]:
+    """Return the first output without its axes of one: a matrix for each sample."""
+    array = next(iter(outputs.values()))
+    return array.reshape(len(array), *array.shape[-2:])
+
+
 def characters(outputs: Arrays, labels: Sequence[str]) -> list[float]:
     """Return for each line 1 − edit distance / length, of the characters that the float model reads."""
-    read = map(read_line, next(iter(outputs.values())))
+    read = map(read_line, list_matrices(outputs))
     return [
         1 - distance(got.split(), label.split()) / max(len(label.split()), 1)
         for got, label in zip(read, labels, strict=True)
@@ -41,7 +47,7 @@ def distance(a: Sequence[str], b: Sequence[str]) -> int:
 
 def text_areas(outputs: Arrays, labels: Sequence[str]) -> list[float]:
     """Return for each page the IoU of its text pixels with those of the float model."""
-    found = [find_text(page) for page in next(iter(outputs.values()))]
+    found = [find_text(page) for page in list_matrices(outputs)]
     return [overlap_of_bits(bytes.fromhex(a), bytes.fromhex(b)) for a, b in zip(found, labels, strict=True)]
 
 
@@ -57,7 +63,7 @@ def overlap_of_bits(a: bytes, b: bytes) -> float:
 
 def detections(outputs: Arrays, labels: Sequence[str]) -> list[float]:
     """Return for each picture the F1 score of its detections (same class, IoU ≥ 0.5); 1 where both find nothing."""
-    found = [find_boxes(rows) for rows in next(iter(outputs.values()))]
+    found = [find_boxes(rows) for rows in list_matrices(outputs)]
     return [match(json.loads(a), json.loads(b)) for a, b in zip(found, labels, strict=True)]
 
 

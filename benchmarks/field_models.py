@@ -68,7 +68,7 @@ def read_results(out: Path) -> dict[str, Result]:
 def try_model(
     model: FieldModel, result: Result, results: Mapping[str, Result], arguments: argparse.Namespace, out: Path
 ) -> None:
-    """Run the stages that `result` lacks, and write all results after each of them."""
+    """Run the stages that `result` lacks or that failed, and write all results after each of them."""
     try:
         path = fetch_model(model, arguments.cache)
     except LookupError as error:
@@ -77,7 +77,7 @@ def try_model(
         return
     result.pop("skipped", None)
     result.update(source=asdict(model), bytes=path.stat().st_size)
-    for stage in [stage for stage in arguments.stages if stage not in result]:
+    for stage in [stage for stage in arguments.stages if "error" in result.get(stage, {"error": "not run"})]:
         print(f"{model.name}: {stage}", file=sys.stderr, flush=True)
         load = os.getloadavg()[0]
         try:

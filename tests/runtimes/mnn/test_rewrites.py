@@ -25,6 +25,12 @@ def test_what_a_node_implies_is_written_out(tmp_path: Path) -> None:
              count_include_pad=1),
         node("Conv", ["x", "w"], ["c"], "conv"),
         node("Mul", ["c", "half"], ["scaled"], "scaled"),
+        node("Shape", ["x"], ["sizes"], "shape"),
+        node("Cast", ["sizes"], ["sizes_32"], "narrow", to=TensorProto.INT32),
+        node("Cast", ["sizes_32"], ["sizes_64"], "widen", to=TensorProto.INT64),
+        node("Reshape", ["x", "sizes_64"], ["shaped"], "reshape"),
+        node("Conv", ["shaped", "w"], ["d"], "conv_of_computed_sizes"),
+        node("Add", ["half", "d"], ["added"], "added"),
         node("ScatterND", ["x", "places", "u"], ["scattered"], "scattered"),
         node("Softplus", ["large"], ["soft"], "soft"),
         node("ReduceLogSumExp", ["large", "axis"], ["total"], "total", keepdims=0),
@@ -37,7 +43,7 @@ def test_what_a_node_implies_is_written_out(tmp_path: Path) -> None:
         constant("places", [[0, 1, 2], [0, -1, 0]], np.int64),
         i64("axis", 1),
     ]
-    outputs = ["same", "up", "sized", "cut", "mean", "scaled", "scattered", "soft", "total"]
+    outputs = ["same", "up", "sized", "cut", "mean", "scaled", "added", "scattered", "soft", "total"]
     inputs = [value("x", [1, 4, 5, 7]), value("u", [2, 7]), value("large", [1, 8])]
     source = write_onnx(tmp_path / "m.onnx", nodes, inputs, [value(name, None) for name in outputs], constants)
     large = np.array([[-1000, -100, -1, 0, 20, 88, 100, 1000]], np.float32)
