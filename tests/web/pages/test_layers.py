@@ -46,6 +46,19 @@ def test_a_chain_of_shared_nodes_joins_layers() -> None:
     assert row.nodes == ("a", "b", "c")
 
 
+def test_conversions_do_not_join_the_layers_of_a_quantized_network() -> None:
+    """One runtime fuses the pair before an operator, another the pair behind it."""
+    before = with_layers(
+        layer("in", "image/quantize"), layer("a", "x/dequantize", "conv"), layer("b", "y/dequantize", "fc")
+    )
+    behind = with_layers(
+        layer("a", "x/dequantize", "conv", "y/quantize"), layer("b", "y/dequantize", "fc", "z/quantize")
+    )
+    rows = align_layers([before, behind])
+    assert [row.name for row in rows] == ["quantize and dequantize", "conv", "fc"]
+    assert [[cell is not None for cell in row.cells] for row in rows] == [[True, False], [True, True], [True, True]]
+
+
 def test_layers_without_a_source_are_joined_by_their_operator() -> None:
     one = with_layers(layer("r1", (), 1, op="Reorder"), layer("r2", (), 2, op="Reorder"))
     other = with_layers(layer("x", (), 1, op="Cast"))

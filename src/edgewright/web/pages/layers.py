@@ -57,6 +57,9 @@ def sum_median_us(layers: Sequence[Layer]) -> float:
     return sum(layer.median_us for layer in layers if isfinite(layer.median_us))
 
 
+CONVERSIONS = "quantize and dequantize"
+
+
 def filter_layers(layers: Sequence[Layer], view: LayerView) -> list[Layer]:
     """Return the layers with the text in a name, operator, backend or source node, sorted."""
     text = view.text.lower()
@@ -121,7 +124,9 @@ def align_layers(runs: Sequence[Run]) -> list[AlignedRow]:
     """Return rows of layers with the same source nodes, in the order of the first run that has them.
 
     A runtime may fuse nodes that another runs separately: layers are in one row if a chain of shared nodes connects
-    them. Layers without a source node (reorders and casts added by a runtime) are grouped by operator.
+    them. QuantizeLinear and DequantizeLinear connect nothing, because each runtime fuses them with other neighbors;
+    layers of these alone are one row. Layers without a source node (reorders and casts added by a runtime) are grouped
+    by operator.
     """
     roots: dict[str, str] = {}
 
@@ -143,13 +148,26 @@ def align_layers(runs: Sequence[Run]) -> list[AlignedRow]:
 
 
 def _list_source_keys(layer: Layer) -> tuple[str, ...]:
-    return layer.source_nodes or (f"\0{layer.op}",)
+    computing = tuple(node for node in layer.source_nodes if not _is_conversion(node))
+    if computing or layer.source_nodes:
+        return computing or (CONVERSIONS,)
+    return (f"\0{layer.op}",)
+
+
+def _is_conversion(node: str) -> bool:
+    """Return whether a source node is a QuantizeLinear or DequantizeLinear, by its name: a record has no operators."""
+    return "quantize" in node.rpartition("/")[2].lower()
 
 
 def _make_row(found: Sequence[Sequence[Layer]]) -> AlignedRow:
     nodes = tuple(dict.fromkeys(node for layers in found for layer in layers for node in layer.source_nodes))
     cells = [_make_cell(layers) for layers in found]
-    name = nodes[0] if nodes else f"{next(layer.op for layers in found for layer in layers)} {NO_SOURCE}"
+    computing = [node for node in nodes if not _is_conversion(node)]
+    name = (
+        (computing or [CONVERSIONS])[0]
+        if nodes
+        else f"{next(layer.op for layers in found for layer in layers)} {NO_SOURCE}"
+    )
     return AlignedRow(name=name, nodes=nodes, cells=tuple(_mark_cell(cell, cells[0]) for cell in cells))
 
 
