@@ -49,10 +49,12 @@ def test_a_chain_of_shared_nodes_joins_layers() -> None:
 def test_conversions_do_not_join_the_layers_of_a_quantized_network() -> None:
     """One runtime fuses the pair before an operator, another the pair behind it."""
     before = with_layers(
-        layer("in", "image/quantize"), layer("a", "x/dequantize", "conv"), layer("b", "y/dequantize", "fc")
+        layer("in", ("image/quantize",), 1),
+        layer("a", ("x/dequantize", "conv"), 1),
+        layer("b", ("y/dequantize", "fc"), 1),
     )
     behind = with_layers(
-        layer("a", "x/dequantize", "conv", "y/quantize"), layer("b", "y/dequantize", "fc", "z/quantize")
+        layer("a", ("x/dequantize", "conv", "y/quantize"), 1), layer("b", ("y/dequantize", "fc", "z/quantize"), 1)
     )
     rows = align_layers([before, behind])
     assert [row.name for row in rows] == ["quantize and dequantize", "conv", "fc"]
