@@ -56,7 +56,10 @@ def test_what_a_node_implies_is_written_out(tmp_path: Path) -> None:
 
 def test_the_last_state_of_one_step_is_not_overwritten(tmp_path: Path) -> None:
     nodes = [
-        node("LSTM", ["x", "w", "r", "b", "", "h", "c"], ["y", "hn", "cn"], "lstm", hidden_size=4),
+        node("Shape", ["x"], ["sizes"], "shape"),
+        node("Max", ["sizes", "one"], ["positive"], "max"),
+        node("Reshape", ["x", "positive"], ["shaped"], "reshape"),
+        node("LSTM", ["shaped", "w", "r", "b", "", "h", "c"], ["y", "hn", "cn"], "lstm", hidden_size=4),
         node("Squeeze", ["y", "one"], ["s"], "squeeze"),
         node("Relu", ["s"], ["p"], "relu"),
     ]

@@ -123,3 +123,21 @@ def test_what_ncnn_cannot_compute_is_rejected_with_the_sources_node(nodes: list[
     with pytest.raises(NotConvertible, match="'culprit'") as raised:
         compile_model(path)
     assert why in str(raised.value)
+
+
+def test_axes_of_one_move_between_convolutions_and_a_recurrent_layer(tmp_path: Path) -> None:
+    """pnnx takes the first axis for the batch of a convolution, the second for that of the recurrent layer."""
+    nodes = [
+        node("Conv", ["x", "w"], ["before"], "before"),
+        node("Transpose", ["before"], ["steps"], "steps", perm=[0, 2, 1]),
+        node("LSTM", ["steps", "i", "r", "b", "", "h", "c"], ["y", "hn", "cn"], "lstm", hidden_size=4),
+        node("Squeeze", ["y", "one"], ["s"], "squeeze"),
+        node("Relu", ["s"], ["p"], "relu"),
+        node("Transpose", ["p"], ["channels"], "channels", perm=[1, 2, 0]),
+        node("Conv", ["channels", "v"], ["after"], "after"),
+        node("Reshape", ["after", "flat"], ["z"], "flat"),
+    ]
+    drawn = [weights("w", 4, 3, 2), weights("i", 1, 16, 4, seed=1), weights("r", 1, 16, 4, seed=2)]
+    drawn += [weights("b", 1, 32, seed=3), weights("v", 1, 4, 1, seed=4), i64("one", 1), i64("flat", -1)]
+    inputs = [value("x", [1, 3, 2]), value("h", [1, 1, 4]), value("c", [1, 1, 4])]
+    check(write(tmp_path / "m.onnx", nodes, inputs, ["z", "hn", "cn"], drawn))

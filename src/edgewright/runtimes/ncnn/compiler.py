@@ -86,10 +86,10 @@ def compile_model(request: CompileRequest) -> Compiled:
         raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
     values = run_all_tensors(source.model)
     try:
-        return _convert(request, source, values, unbind=False)
+        return _convert(request, source, values, retry=False)
     except NotConvertible as first:
         try:
-            return _convert(request, source, values, unbind=True)
+            return _convert(request, source, values, retry=True)
         except NotConvertible:
             raise first from None
 
@@ -105,8 +105,8 @@ def _read_source(request: CompileRequest) -> ConversionSource:
     return ConversionSource(extracted.model, read_nodes(model), extracted)
 
 
-def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], unbind: bool) -> Compiled:
-    plain = normalize_model(copy.deepcopy(given.model), values, unbind)  # it modifies its input
+def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], retry: bool) -> Compiled:
+    plain = normalize_model(copy.deepcopy(given.model), values, retry)  # it modifies its input
     with TemporaryFolder() as folder:
         source = folder / "model.onnx"
         source.write_bytes(plain.SerializeToString())

@@ -3,7 +3,6 @@ rewritten."""
 
 from typing import Any
 
-from edgewright.formats.onnx import fold
 from edgewright.formats.onnx.functions import expand_operators
 from edgewright.runtimes.mnn.conversion.rejections import reject_nodes
 from edgewright.runtimes.mnn.conversion.rewrites import rewrite_nodes
@@ -29,5 +28,6 @@ def normalize_model(model: Any, precision: Precision) -> Any:
 
 
 def infer_shapes(model: Any) -> Any:
-    """Return the model with the shapes that onnx infers, those that follow from computed sizes too."""
-    return fold.infer_shapes(model) if model.ByteSize() < 2**31 else model
+    import onnx
+
+    return onnx.shape_inference.infer_shapes(model) if model.ByteSize() < 2**31 else model

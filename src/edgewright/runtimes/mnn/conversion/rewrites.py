@@ -11,7 +11,8 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
-from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array, read_static_shapes
+from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array
+from edgewright.formats.onnx.fold import ConstantFolder, copy_without_weights
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.conversion.recurrent import run_forward
 from edgewright.runtimes.mnn.conversion.replacement import (
@@ -38,17 +39,25 @@ Rewrite = Callable[[Any, ModelFacts], ReplacementNodes | None]
 
 
 def rewrite_nodes(model: Any) -> None:
-    """Apply every matching rewrite; the model's shapes must have been inferred."""
+    """Apply every matching rewrite."""
     graph = model.graph
     opset = max((one.version for one in model.opset_import if not one.domain), default=SOFTMAX_ON_LAST)
-    constants = find_constants(graph)
-    sizes = {name: tuple(tensor.dims) for name, tensor in constants.items()}
-    known = ModelFacts(constants, sizes | read_static_shapes(graph), _find_reading_ops(graph), opset)
+    known = ModelFacts(find_constants(graph), _read_sizes(model), _find_reading_ops(graph), opset)
     changes = [(node, _find_change(node, known)) for node in graph.node]
     del graph.node[:]
     for node, change in changes:
         graph.node.extend(change.nodes if change else [node])
         graph.initializer.extend(change.constants if change else [])
+
+
+def _read_sizes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the sizes of all values that have fixed ones, also of those that follow from computed constants."""
+    types = ConstantFolder(copy_without_weights(model)).resolve()
+    return {
+        name: tuple(int(size) for size in kind.shape or ())
+        for name, kind in types.items()
+        if kind.elements() is not None
+    }
 
 
 def _find_reading_ops(graph: Any) -> dict[str, frozenset[str]]:

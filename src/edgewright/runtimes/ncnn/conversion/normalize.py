@@ -44,7 +44,7 @@ def read_model(path: str) -> Any:
     return model
 
 
-def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> Any:
+def normalize_model(model: Any, values: Mapping[str, Array], retry: bool) -> Any:
     """Return the rewritten model. Raises NotConvertible with the unsupported nodes.
 
     Integer and bool tensors become float32, except indices of tables.
@@ -52,16 +52,17 @@ def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> An
     Args:
         model: from `read_model`.
         values: from `probe.run_all_tensors`.
-        unbind: whether slices that split an axis become a Split; pnnx recognizes attention in some models with them
-            and in others without.
+        retry: whether slices that split an axis become a Split, and Transposes that move only axes of one a Reshape;
+            pnnx recognizes attention and recurrent layers in some models with them and in others without.
     """
     opset = read_opset(model, 1)
     graph = EditableGraph(model, dict(values))
     _fold(graph)
     _reject_subgraphs(graph)
     _skip_copies(graph)
-    if unbind:
+    if retry:
         _split_unit_slices(graph)
+        _reshape_instead_of_moving_ones(graph)
     indices = _find_indices(graph)
     graph.nodes = [made for node in graph.nodes for made in _rewrite(node, graph, opset)]
     normalize_gelus(graph)
@@ -153,6 +154,21 @@ def _has_other_of(node: Node, tensor: str, graph: EditableGraph) -> bool:
 def _same_shape(node: Node, graph: EditableGraph) -> bool:
     pair = (node.input[0], node.output[0])
     return all(name in graph.values for name in pair) and graph.shape(pair[0]) == graph.shape(pair[1])
+
+
+def _reshape_instead_of_moving_ones(graph: EditableGraph) -> None:
+    """Replace a Transpose that moves only axes of one by a Reshape.
+
+    pnnx takes one of these axes for the batch, and then omits the Transpose.
+    """
+    for node in graph.nodes:
+        if node.op_type == "Transpose" and {node.input[0], node.output[0]} <= graph.values.keys():
+            sizes = graph.shape(node.input[0])
+            order = [axis for axis in read_attributes(node).get("perm", range(len(sizes))[::-1]) if sizes[axis] != 1]
+            if order == sorted(order):
+                node.op_type = "Reshape"
+                del node.attribute[:]
+                node.input.append(graph.integers(graph.shape(node.output[0])))
 
 
 def _split_unit_slices(graph: EditableGraph) -> None:
