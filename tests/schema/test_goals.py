@@ -51,7 +51,7 @@ def test_several_goals_and_their_units() -> None:
         ("latency<1e999ms", "cannot be read", "too large", "smaller"),
         ("latncy<5ms", "unknown metric 'latncy'", "latency, p90, p95, drop", "latency<5ms"),
         ("colour<5", "unknown metric 'colour'", "latency, p90, p95, drop", "these metrics"),
-        ("latency<5", "has no unit", "us, ms, s, x (times the reference)", "latency<5us"),
+        ("latency<5", "has no unit", "us, ms, s, x (times the reference)", "latency<5x"),
         ("latency<5min", "unknown unit 'min'", "us, ms, s, x", "latency<5us"),
         ("bytes<5mb", "unknown unit 'mb'", "B, kB, MB, GB, KiB", "bytes<5MB"),
         ("drop<1.1x", "unknown unit 'x'", "the units of drop are %", "drop<1.1%"),

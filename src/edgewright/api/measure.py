@@ -76,7 +76,7 @@ def compare(*items: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     """Compare stored runs, or measure models now and compare them; each with the first.
 
     Args:
-        *items: run ids (a unique prefix is enough), or models as for `benchmark`.
+        *items: run ids (the unique beginning or a unique piece of six letters is enough), or models as for `benchmark`.
         **options: `threshold`: the smallest relative difference that is reported as one; `inputs` as for `benchmark`.
 
     Returns:

@@ -55,7 +55,8 @@ def list_runs(**options: Unpack[ListOptions]) -> RunsResult:
 
 
 def load_run(run_id: str) -> RunResult:
-    """Return one stored run with all its figures, samples and layers; a unique prefix of the id is enough.
+    """Return one stored run with all its figures, samples and layers; the unique beginning of the id, or a
+    unique piece of six letters, is enough.
 
     Raises:
         RunNotFound: no run has this id.

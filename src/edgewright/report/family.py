@@ -22,7 +22,7 @@ class Cell(Struct, frozen=True, kw_only=True):
 
     Attributes:
         p50_us, p50_low, p50_high: median latency in microseconds with its interval; None if it was not measured.
-        trust, trust_causes: how far the latency can be trusted (`bench.trust`).
+        trust, trust_causes, spread: how far the latency can be trusted (`bench.trust`).
         session: id of the session that measured it.
         rank: 1 + the number of cells of the session that are shown to be faster; None in a stale cell.
         stale: whether another session than the matrix's measured it.
@@ -41,6 +41,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     p50_high: float | None
     trust: TrustLevel | None
     trust_causes: tuple[str, ...]
+    spread: float | None
     session: str | None
     rank: int | None
     stale: bool
@@ -122,6 +123,7 @@ def _make_cell(family: Family, key: CellKey, run: RunSummary | None, session: st
         p50_high=p50.high if p50 else None,
         trust=trust.level if trust else None,
         trust_causes=trust.causes if trust else (),
+        spread=trust.spread if trust else None,
         session=own,
         rank=None,
         stale=own != session,
@@ -141,12 +143,8 @@ def _find_loss(metric: Metric | None, source: Metric | None) -> bool | None:
 
 def _is_shown_faster(one: Cell, other: Cell) -> bool:
     """Return whether one cell of the session is shown to be faster than another: both intervals hold and lie apart."""
-    known = one.p50_high is not None and other.p50_low is not None and _has_interval(one) and _has_interval(other)
+    known = one.spread is not None and other.spread is not None
     return known and (one.p50_high or 0.0) < (other.p50_low or 0.0)
-
-
-def _has_interval(cell: Cell) -> bool:
-    return not any(cause.startswith("only ") for cause in cell.trust_causes)
 
 
 def _rank_cells(cells: Sequence[Cell]) -> list[Cell]:

@@ -113,7 +113,8 @@ def _parse_goal(text: str, known: Collection[str]) -> Goal:
     if (unit := found["unit"]) not in units:
         names = ", ".join(f"{one} (times the reference)" if one == TIMES else one for one in units if one)
         what = f"the goal '{text}' has the unknown unit '{unit}'" if unit else f"the goal '{text}' has no unit"
-        better = next((one for one in units if one.lower() == unit.lower()), next(iter(filter(None, units))))
+        usual = TIMES if TIMES in units and unit in ("", "%") else next(iter(filter(None, units)))
+        better = next((one for one in units if one.lower() == unit.lower()), usual)
         hint = f"write {metric}{found['sign']}{found['number']}{better}"
         raise UsageError(what, f"the units of {metric} are {names}", hint)
     return Goal(metric=metric, sign=found["sign"], number=number, unit=unit)

@@ -230,10 +230,7 @@ def test_the_steps_of_a_function_are_kept_in_float_where_that_helps(tmp_path: Pa
 
 def test_no_group_is_kept_in_float_that_does_not_help(tmp_path: Path) -> None:
     outcome = quantize(tmp_path, Recipe(), NEVER)
-    shifted = [rule for rule in outcome.recipe.rules if rule.precision and "without weights" in rule.why]
-    plain = quantize(tmp_path / "plain", Recipe(search=False))
-    gained = outcome.fidelity.loss.sqnr_db - plain.fidelity.loss.sqnr_db
-    assert not shifted or gained > 1
+    assert [rule for rule in outcome.recipe.rules if rule.precision and "without weights" in rule.why] == []
 
 
 def test_a_search_uses_again_what_is_rounded_before_the_first_change(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
     """Compare runs, or measure models now and compare them.
 
-    A and B are run ids (a unique prefix is enough) or model files. Each is compared with the first: the time ratio
-    with its confidence interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`. Runs
-    of `edgewright evaluate` are compared sample by sample.
+    A and B are run ids (the unique beginning or a unique piece is enough) or model files. Each is compared with the
+    first: the time ratio with its confidence interval, and a verdict. Models are measured with the defaults of
+    `edgewright benchmark`. Runs of `edgewright evaluate` are compared sample by sample.
     """
     from edgewright.api.measure import compare as compare_items
 
