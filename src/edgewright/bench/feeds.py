@@ -1,6 +1,6 @@
 """Model inputs: generated from a seed or given by the user, checked before any process starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -186,12 +186,13 @@ def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: 
     """
     check_size(signature, shapes)
     random = np.random.default_rng(seed)
-    return {spec.name: _make_array(spec, tuple(shapes[spec.name]), random) for spec in signature.inputs}
+    return {spec.name: make_array(spec, tuple(shapes[spec.name]), random) for spec in signature.inputs}
 
 
-def _make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
+def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
+    """Return an array as `make_feeds` does for all inputs."""
     if spec.dtype in FLOATS:
-        return _draw_normal(shape, np.dtype(spec.dtype), random)
+        return draw_blocks(shape, np.dtype(spec.dtype), random, lambda own, count: own.standard_normal(count))
     if spec.dtype == "bool":
         return random.integers(0, 2, shape).astype(bool)
     if spec.dtype in SMALL_INTS:
@@ -228,12 +229,17 @@ def _count_bytes(spec: TensorSpec, shape: Sequence[int]) -> int:
     return prod(max(1, size) for size in shape) * width
 
 
-def _draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.random.Generator) -> Array:
-    """Return standard normal numbers, drawn in blocks to bound the memory; the values do not depend on the block."""
+def draw_blocks(
+    shape: tuple[int, ...],
+    dtype: "np.dtype[Any]",
+    random: np.random.Generator,
+    draw: Callable[[np.random.Generator, int], Array],
+) -> Array:
+    """Return an array of random numbers, drawn in blocks to bound the memory."""
     array = np.empty(prod(shape), dtype)
     for start in range(0, array.size, BLOCK):
         block = array[start : start + BLOCK]
-        block[:] = random.standard_normal(block.size)
+        block[:] = draw(random, block.size)
     return array.reshape(shape)
 
 

@@ -37,12 +37,20 @@ def _get_threshold(precision: Precision) -> Threshold:
     return THRESHOLDS.get(precision, QUANTIZED_THRESHOLD)
 
 
-def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], seed: int | None) -> Numerics:
+def compare_outputs(
+    reference: Mapping[str, Array], given: Mapping[str, Array], seed: int | None, kinds: Sequence[str] = ()
+) -> Numerics:
     """Compare stacked outputs [samples, …], by the source's names; the worst output determines the figures.
+
+    Args:
+        kinds: of the samples, as in `check_inputs`; by default all are plain. The SQNR of each other sample counts
+            by itself.
 
     Raises ValueError if an output is missing or has another shape.
     """
-    outputs = [_compare_output(name, reference[name], given.get(name)) for name in reference]
+    count = len(next(iter(reference.values())))
+    plain = np.array(kinds or ["plain"] * count) == "plain"
+    outputs = [_compare_output(name, reference[name], given.get(name), plain) for name in reference]
     worst = min(outputs, key=lambda one: one.sqnr_db)
     agreements = [one.argmax_agreement for one in outputs if one.argmax_agreement is not None]
     return Numerics(
@@ -51,14 +59,14 @@ def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], 
         max_abs=max(one.max_abs for one in outputs),
         argmax_agreement=min(agreements, default=None),
         not_finite=sum(one.not_finite for one in outputs),
-        samples=len(next(iter(reference.values()))),
+        samples=count,
         seed=seed,
         worst_output=worst.name,
         outputs=tuple(outputs),
     )
 
 
-def _compare_output(name: str, reference: Array, given: Array | None) -> OutputNumerics:
+def _compare_output(name: str, reference: Array, given: Array | None, plain: Array) -> OutputNumerics:
     if given is None:
         raise ValueError(f"output '{name}' is missing")
     if given.shape != reference.shape:
@@ -77,8 +85,8 @@ def _compare_output(name: str, reference: Array, given: Array | None) -> OutputN
     x, y = a / largest, b / largest  # avoids overflow of squares
     return OutputNumerics(
         name=name,
-        cosine=_compute_cosine(x, y),
-        sqnr_db=compute_sqnr_db(x, y) if np.any(x != y) or np.all(same | ~sound) else NEARLY_EQUAL_DB,
+        cosine=_compute_cosine(x[plain], y[plain]),
+        sqnr_db=_find_worst_sqnr(x, y, plain) if np.any(x != y) or np.all(same | ~sound) else NEARLY_EQUAL_DB,
         max_abs=float(np.max(np.abs(a - b), initial=0.0)),
         argmax_agreement=_compute_argmax_agreement(reference, a, b),
         not_finite=not_finite,
@@ -93,12 +101,23 @@ def _compute_cosine(a: Array, b: Array) -> float:
     return min(1.0, float(np.vdot(a, b)) / norms)
 
 
-def compute_sqnr_db(signal: Array, other: Array) -> float:
-    """Return 10 log10 of the signal's power over that of the difference, at most `EQUAL_DB`."""
+def _find_worst_sqnr(x: Array, y: Array, plain: Array) -> float:
+    """Return the SQNR of the plain samples, or that of another sample if it is lower.
+
+    An error of another sample is compared with the power of the plain ones where that is larger: tiny inputs may give
+    outputs that are nothing but rounding.
+    """
+    least = float(np.mean(np.square(x[plain]))) * x[0].size if plain.any() else 0.0
+    figures = [compute_sqnr_db(x[i], y[i], least) for i in np.flatnonzero(~plain)]
+    return min([compute_sqnr_db(x[plain], y[plain]) if plain.any() else EQUAL_DB, *figures])
+
+
+def compute_sqnr_db(signal: Array, other: Array, least: float = 0.0) -> float:
+    """Return 10 log10 of the signal's power, `least` or more, over that of the difference, at most `EQUAL_DB`."""
     noise = float(np.sum(np.square(signal - other)))
     if noise == 0.0:
         return EQUAL_DB
-    power = float(np.sum(np.square(signal)))
+    power = max(least, float(np.sum(np.square(signal))))
     return min(EQUAL_DB, 10 * float(np.log10(power / noise))) if power else -EQUAL_DB
 
 

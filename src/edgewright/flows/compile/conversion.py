@@ -1,7 +1,7 @@
 """Conversion of a source to the files of one artifact: choice of converter, environment, and record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import metadata
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ from edgewright.schema.plan import CompileCell, CompilePlan, encode_plan
 
 # What a converter may take beyond the time limit of one model: about half a second for each node.
 SECONDS_PER_BYTE = 2.5e-3
+CHECK_VERSION = 2  # artifacts that passed an older check are made again
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class CompileJob:
     """The data that all cells of one compile share, for one of its sizes.
 
     Attributes:
+        stack: the inputs of the check, samples along the first axis.
+        kinds: of these samples, as in `bench/check_inputs`.
+        reference: the source's outputs that can be compared.
+        notes: on the outputs that cannot.
         locks: of the isolated environments that are set up.
         name: of the artifacts, without runtime and precision.
     """
@@ -41,12 +46,23 @@ class CompileJob:
     prepared: PreparedSource
     source: SourceModel
     stack: Mapping[str, Array]
+    kinds: tuple[str, ...]
     reference: Mapping[str, NDArray[Any]]
+    notes: tuple[str, ...]
     workspace: Workspace
     locks: Mapping[str, str]
     out: Path
     work: Path
     name: str
+
+    def select(self, positions: NDArray[Any]) -> "CompileJob":
+        """Return the job with these samples only."""
+        return replace(
+            self,
+            stack={name: array[positions] for name, array in self.stack.items()},
+            kinds=tuple(self.kinds[i] for i in positions),
+            reference={name: array[positions] for name, array in self.reference.items()},
+        )
 
 
 def _choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
@@ -186,7 +202,7 @@ def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
     tools = {name: _find_version(name) for name in info.compile_tools}
     places = {info.name, *(one.environment for one in info.converters)}
     locks = {name: lock for name, lock in job.locks.items() if name in places}
-    made_by = msgspec.json.encode([__version__, tools, locks, info.compiles, given], order="sorted")
+    made_by = msgspec.json.encode([__version__, CHECK_VERSION, tools, locks, info.compiles, given], order="sorted")
     return sha256(encode_plan(bare) + made_by).hexdigest()
 
 

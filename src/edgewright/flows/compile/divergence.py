@@ -6,11 +6,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from edgewright.bench.check_inputs import select_samples
 from edgewright.bench.numerics import compare_outputs, find_faults
 from edgewright.errors import EdgewrightError
 from edgewright.flows.compile.conversion import CompileJob, make_artifact_record, run_compiler
+from edgewright.flows.compile.reference import run_reference
 from edgewright.flows.compile.rounding_reference import run_rounding_reference, take_rounding_reference
-from edgewright.flows.compile.sources import prepare_file, run_reference
+from edgewright.flows.compile.sources import prepare_file
 from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.artifacts import read_artifact
 from edgewright.formats.onnx.submodel import CutPoint, SubmodelExtractor
@@ -44,6 +46,7 @@ def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | N
     """
     if "onnx" not in job.prepared.files:
         return None
+    job = job.select(select_samples(job.kinds, cell.precision))
     extractor = SubmodelExtractor(Path(job.prepared.files["onnx"]))
     cut_points = extractor.cut_points()
     measured: dict[int, float] = {}
@@ -109,4 +112,4 @@ def _measure_subgraph(
         read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.workspace.device,
         timeout_s=job.plan.timeout_s,
     )  # fmt: skip
-    return compare_outputs(reference, outputs, None)
+    return compare_outputs(reference, outputs, None, job.kinds)

@@ -2,18 +2,14 @@
 check.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from platform import system
 from time import monotonic
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from edgewright.bench.numerics import compare_outputs
 from edgewright.errors import (
     EdgewrightError,
     GateFailed,
@@ -27,6 +23,7 @@ from edgewright.errors import (
 )
 from edgewright.flows.candidates import check_number
 from edgewright.flows.compile.cells import check_cell
+from edgewright.flows.compile.check import CompileFailure, check_numerics, check_reference
 from edgewright.flows.compile.conversion import CompileJob, hash_cell, make_artifact_record, run_compiler
 from edgewright.flows.compile.divergence import DivergingNode, find_diverging_node
 from edgewright.flows.compile.publication import (
@@ -35,16 +32,15 @@ from edgewright.flows.compile.publication import (
     publish_artifact,
     store_artifact,
 )
-from edgewright.flows.compile.rounding_reference import find_numeric_faults, take_rounding_reference
+from edgewright.flows.compile.reference import make_reference
+from edgewright.flows.compile.rounding_reference import take_rounding_reference
 from edgewright.flows.compile.sizes import SetReport, name_sizes, write_set_file
-from edgewright.flows.compile.sources import describe_source, hash_source, make_stack, prepare_source, run_reference
-from edgewright.flows.evaluate.inference import infer
+from edgewright.flows.compile.sources import describe_source, hash_source, prepare_source
 from edgewright.flows.workspace import Workspace
-from edgewright.formats.artifacts import read_artifact
 from edgewright.formats.memory_estimate import check_file_memory
 from edgewright.formats.neighbors import find_producers, find_upstream
 from edgewright.limits import read_budget
-from edgewright.runtimes.table import RuntimeInfo, find_runtime
+from edgewright.runtimes.table import find_runtime
 from edgewright.schema.artifact import Artifact, IoMap, Numerics
 from edgewright.schema.plan import CompileCell, CompilePlan
 from edgewright.schema.run import Metric
@@ -98,14 +94,6 @@ class CompileReport(Struct, frozen=True, kw_only=True):
     source_sha256: str
     artifacts: tuple[CellReport, ...]
     sets: tuple[SetReport, ...] = ()
-
-
-class CompileFailure(Exception):
-    """The error of a cell, with the numerical comparison if there is one."""
-
-    def __init__(self, error: EdgewrightError, numerics: Numerics | None = None) -> None:
-        super().__init__(str(error))
-        self.error, self.numerics = error, numerics
 
 
 def compile_all(
@@ -193,28 +181,26 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, si
     device, _, progress = workspace
     progress(f"{Path(plan.source).name}: reading")
     prepared = prepare_source(plan, work, device)
-    stack = make_stack(prepared, plan)
-    reference: dict[str, NDArray[Any]] = {}
-    if plan.check:
-        count = len(next(iter(stack.values()), ()))
-        progress(f"{prepared.name}: reference outputs" + (f" of {count} input{'s'[: count > 1]}" if count else ""))
-        reference = run_reference(prepared, stack, device, plan.timeout_s)
-        _check_reference(reference)
-    source = describe_source(prepared, reference)
+    progress(f"{prepared.name}: reference outputs of {plan.samples if plan.inputs is None else 1} inputs")
+    reference = make_reference(prepared, plan, device)
+    check_reference(reference.outputs)
+    source = describe_source(prepared, reference.shapes)
     locks = device.environment().get("locks", {})
     name = "-".join(filter(None, (Path(prepared.name).stem[:MAX_STEM_CHARS], size)))
-    return CompileJob(plan, prepared, source, stack, reference, workspace, locks, out, work, name)
-
-
-def _check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
-    """Raise InputError if an output of the source has no finite value to compare."""
-    for name, array in reference.items():
-        if array.size and array.dtype.kind == "f" and not np.isfinite(array).any():
-            raise InputError(
-                f"output '{name}' of the source model contains only NaN and infinite values",
-                "the generated inputs give no finite value to compare",
-                "provide real inputs with --inputs FILE.npz",
-            )
+    return CompileJob(
+        plan,
+        prepared,
+        source,
+        reference.stack,
+        reference.kinds,
+        reference.outputs,
+        reference.notes,
+        workspace,
+        locks,
+        out,
+        work,
+        name,
+    )
 
 
 def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, EdgewrightError | None]:
@@ -277,41 +263,8 @@ def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, 
     rounding_reference = take_rounding_reference(compiled, folder, job)
     record = make_artifact_record(cell, info, compiled, folder, key, job, lock)
     if job.plan.check:
-        record = _check_numerics(record, folder, rounding_reference, info, job)
+        record = check_numerics(record, folder, rounding_reference, info, job)
     return record, folder, False
-
-
-def _check_numerics(
-    record: Artifact, folder: Path, rounding_reference: Path | None, info: RuntimeInfo, job: CompileJob
-) -> Artifact:
-    """Return the record with its comparison against the source; CompileFailure if they differ too much."""
-    if info.systems and system() not in info.systems:
-        where = " and ".join("macOS" if name == "Darwin" else name for name in info.systems)
-        reason = f"its outputs were not checked: {info.title} runs only on {where}"
-        return msgspec.structs.replace(record, unchecked=reason)
-    job.workspace.progress(f"{info.title} {record.precision}: comparing outputs")
-    model = read_artifact(folder / record.main, record, record.key)
-    try:
-        outputs, notes = infer(
-            model, record, record.runtime, job.stack, job.workspace.device, timeout_s=job.plan.timeout_s
-        )
-        numerics = compare_outputs(job.reference, outputs, None if job.plan.inputs else job.plan.seed)
-    except (ValueError, KeyError) as error:
-        what = f"{info.title} {record.precision} has different outputs than the source model"
-        raise CompileFailure(GateFailed(what, str(error), "remove the runtime, or report the problem")) from None
-    faults, reference_notes = find_numeric_faults(numerics, outputs, rounding_reference, record.precision, job)
-    if faults:
-        raise CompileFailure(
-            GateFailed(
-                f"{info.title} {record.precision} outputs differ from the source model",
-                "; ".join(faults),
-                "--bisect finds the first layer that differs; --no-check keeps the artifact unchecked",
-            ),
-            numerics,
-        )
-    return msgspec.structs.replace(
-        record, numerics=numerics, notes=tuple(dict.fromkeys((*record.notes, *reference_notes, *notes)))
-    )
 
 
 def _report_failure(

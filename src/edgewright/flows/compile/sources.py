@@ -7,30 +7,21 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from edgewright.bench.feeds import (
-    check_size,
     describe_batch,
     fix_batch,
     has_other_sizes,
-    make_feeds,
     make_fixed,
-    read_feeds,
     resolve_shapes,
 )
 from edgewright.devices.protocol import Device
 from edgewright.errors import (
     InputError,
-    LimitReached,
     ModelNotConvertible,
     ModelNotFound,
-    ModelRejected,
     UsageError,
-    WorkerError,
-    WorkerTimeout,
 )
-from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.files import hash_file, read_graph, read_model
 from edgewright.formats.memory_estimate import check_file_memory
 from edgewright.formats.onnx.normalize.source import prepare_onnx, resize_inputs
@@ -309,64 +300,8 @@ def check_float_onnx(prepared: PreparedSource, done: str) -> None:
         )
 
 
-def make_stack(prepared: PreparedSource, plan: CompilePlan) -> dict[str, Array]:
-    """Return the inputs for the numerical check, the user's or seeded ones, with one more leading axis."""
-    if plan.inputs is not None:
-        feeds = read_feeds(Path(plan.inputs), prepared.model.signature)
-        return {name: array[np.newaxis] for name, array in feeds.items()}
-    signature = prepared.model.signature
-    check_size(signature, prepared.shapes, plan.samples)
-    stack: dict[str, Array] = {}
-    for i in range(plan.samples):
-        for name, array in make_feeds(signature, prepared.shapes, plan.seed + i).items():
-            stack.setdefault(name, np.empty((plan.samples, *array.shape), array.dtype))[i] = array
-    return stack
-
-
-def run_reference(
-    prepared: PreparedSource, stack: Mapping[str, Array], device: Device, timeout_s: float
-) -> dict[str, Array]:
-    """Return the source's outputs: of ONNX in ONNX Runtime, of TFLite in LiteRT; a QDQ graph without optimizations.
-
-    Raises LimitReached after the model's time limit, which may be less than `timeout_s`.
-    """
-    model = prepared.given
-    options = WITHOUT_OPTIMIZATION if model.format == "onnx" and model.precision in QDQ_PRECISIONS else {}
-    budget = read_budget().for_files(model.bytes)
-    least = min(timeout_s, budget.seconds)
-    try:
-        outputs, _ = infer(
-            model,
-            None,
-            REFERENCE_RUNTIMES[model.format],
-            _add_fixed(stack, prepared.fixed),
-            device,
-            options=options,
-            timeout_s=least,
-        )
-    except WorkerTimeout:
-        if least == timeout_s:
-            raise
-        raise budget.time_error(f"computing the reference outputs of {prepared.name}") from None
-    except LimitReached as error:
-        error.what = error.what.replace(Path(model.path).name, prepared.name)
-        raise
-    except (ModelRejected, WorkerError) as error:
-        if not prepared.overridden:
-            raise
-        what = f"{prepared.name} does not run with these sizes: {prepared.overridden}"
-        raise InputError(what, error.why, "keep the sizes that the file fixes, or export it with these") from error
-    return outputs
-
-
-def _add_fixed(stack: Mapping[str, Array], fixed: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the stacked inputs with the fixed values, repeated for every entry."""
-    count = len(next(iter(stack.values()))) if stack else 1
-    return {**stack, **{name: np.broadcast_to(array, (count, *array.shape)) for name, array in fixed.items()}}
-
-
-def describe_source(prepared: PreparedSource, reference: Mapping[str, Array]) -> SourceModel:
-    """Return the source for an artifact's record; output shapes are those observed."""
+def describe_source(prepared: PreparedSource, shapes: Mapping[str, tuple[int, ...]]) -> SourceModel:
+    """Return the source for an artifact's record, with the observed shapes of outputs."""
     signature = prepared.given.signature
     inputs = tuple(
         msgspec.structs.replace(spec, shape=prepared.shapes[spec.name])
@@ -374,7 +309,7 @@ def describe_source(prepared: PreparedSource, reference: Mapping[str, Array]) ->
         if spec.name not in prepared.fixed
     )
     outputs = tuple(
-        msgspec.structs.replace(spec, shape=reference[spec.name].shape[1:]) if spec.name in reference else spec
+        msgspec.structs.replace(spec, shape=shapes[spec.name]) if spec.name in shapes else spec
         for spec in signature.outputs
     )
     return SourceModel(

@@ -67,7 +67,7 @@ def infer(
 def _split_first(own: Mapping[str, Array]) -> list[dict[str, Array]]:
     """Return the first entry of a stack, which tests the time limit, and the rest."""
     parts = [{name: array[part] for name, array in own.items()} for part in (slice(0, 1), slice(1, None))]
-    return parts if all(len(array) for array in parts[1].values()) else parts[:1]
+    return parts if own and all(len(array) for array in parts[1].values()) else parts[:1]
 
 
 def _join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
