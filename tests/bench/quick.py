@@ -75,7 +75,13 @@ class QuickDevice:
         return str(self.folder / "on-the-device")
 
     def start_worker(
-        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+        self,
+        runtime: str,
+        affinity: Sequence[int],
+        timeout_s: float,
+        log: Path,
+        environment: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Connection:
         self.started.append(runtime)
         log.write_text(f"{runtime} worker {len(self.started)} says hello\n")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
@@ -313,7 +313,12 @@ def make_missing_error(info: RuntimeInfo, why: str) -> RuntimeMissing:
 
 
 def start_worker(
-    command: Sequence[str], runtime: str, timeout_s: float, log: Path, affinity: Collection[int] = ()
+    command: Sequence[str],
+    runtime: str,
+    timeout_s: float,
+    log: Path,
+    affinity: Collection[int] = (),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Connection:
     """Start `command` as a worker in a session of its own and wait for its greeting.
 
@@ -323,7 +328,12 @@ def start_worker(
     began_ns = time.perf_counter_ns()
     with log.open("ab") as stderr:
         process = subprocess.Popen(  # noqa: S603 - the command is our own worker
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,
+            env={**os.environ, **variables},
         )
     connection = Connection(process, runtime, log, timeout_s)
     try:

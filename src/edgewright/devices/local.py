@@ -79,11 +79,17 @@ class LocalDevice:
         return str(self._folder.path)
 
     def start_worker(
-        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+        self,
+        runtime: str,
+        affinity: Sequence[int],
+        timeout_s: float,
+        log: Path,
+        environment: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Connection:
         isolated = make_environment_command(self._environments, runtime, environment)
         command = isolated or [sys.executable, *self._worker, runtime]
-        return start_worker(command, runtime, timeout_s, log, check_affinity(affinity))
+        return start_worker(command, runtime, timeout_s, log, check_affinity(affinity), variables)
 
     def sensors(self) -> Reading:
         return self._sensors.read()

@@ -72,14 +72,20 @@ class PretendDevice:
         return str(self._folder.path)
 
     def start_worker(
-        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+        self,
+        runtime: str,
+        affinity: Sequence[int],
+        timeout_s: float,
+        log: Path,
+        environment: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Connection:
         if self._left == 0:
             raise _make_unreachable_error("the connection was lost")
         if self._left is not None:
             self._left -= 1
         isolated = make_environment_command(self._environments, runtime, environment)
-        return start_worker(isolated or [sys.executable, *WORKER, runtime], runtime, timeout_s, log)
+        return start_worker(isolated or [sys.executable, *WORKER, runtime], runtime, timeout_s, log, (), variables)
 
     def sensors(self) -> Reading:
         """Return a reading with less charge and a higher temperature than the one before."""

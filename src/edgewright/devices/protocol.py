@@ -61,12 +61,19 @@ class Device(Protocol):
         """Return a folder on the device for traces and tensors, empty at first, removed by `close`."""
 
     def start_worker(
-        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+        self,
+        runtime: str,
+        affinity: Sequence[int],
+        timeout_s: float,
+        log: Path,
+        environment: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Connection:
         """Start a fresh worker; its stderr goes to `log`. Raises RuntimeMissing, WorkerError.
 
         It runs in the isolated `environment` of that name; without one in the runtime's own, if the user has set it
         up, else in our own interpreter (`runtimes/environments.py`).
+        `variables` are added to its environment variables.
         """
 
     def sensors(self) -> Reading:

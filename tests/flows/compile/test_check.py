@@ -1,5 +1,7 @@
 """The numerical check fails artifacts that are wrong only for some values."""
 
+import platform
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 
 from edgewright.bench.numerics import compare_outputs, find_faults
+from edgewright.devices.connection import start_worker
 from edgewright.devices.local import LocalDevice
-from edgewright.flows.compile.check import check_reference
+from edgewright.errors import WorkerError
+from edgewright.flows.compile.check import FILLED_MEMORY, check_reference
 from edgewright.flows.compile.reference import Reference, make_reference
 from edgewright.flows.compile.sources import prepare_file
 from edgewright.schema.plan import CompilePlan
@@ -96,3 +100,13 @@ def test_random_outputs_are_not_compared(tmp_path: Path, device: LocalDevice) ->
     assert reference.shapes == {"a": (2, 3), "y": (2, 3)}
     assert "output 'a' was not compared" in reference.notes[0]
     assert "RandomNormalLike 'noise'" in reference.notes[0]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc fills allocated memory")
+def test_memory_that_nobody_wrote_is_filled(tmp_path: Path) -> None:
+    script = "import ctypes; p = ctypes.CDLL(None).malloc; p.restype = ctypes.c_void_p; "
+    script += "print(ctypes.string_at(p(4096), 4096).hex(), flush=True)"
+    for variables, filled in ((FILLED_MEMORY, True), ({}, False)):
+        with pytest.raises(WorkerError) as caught:
+            start_worker([sys.executable, "-c", script], "pretend", 60.0, tmp_path / "log", (), variables)
+        assert ("5a" * 20 in str(caught.value)) == filled

@@ -118,6 +118,8 @@ def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) 
 
     Raises the errors of `ReferenceRuns.run`, and InputError for inputs that do not fit.
     """
+    if not plan.check:
+        return Reference({}, ())
     signature = prepared.model.signature
     if plan.inputs is not None:
         feeds = read_feeds(Path(plan.inputs), signature)
@@ -128,8 +130,6 @@ def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) 
         roles = _find_roles(prepared)
         kinds = list_kinds(signature, roles, plan.samples)
         stack = _draw_plain(prepared, plan, kinds.count("plain"), roles)
-    if not plan.check:
-        return Reference(stack, ("plain",))
     with ReferenceRuns(prepared, device, plan.timeout_s) as runs, _explain_errors(prepared):
         try:
             outputs = runs.run(stack)

@@ -37,6 +37,7 @@ class RunnerSettings(TypedDict, total=False):
     options: Mapping[str, str]
     threads: int
     timeout_s: float
+    variables: Mapping[str, str]
 
 
 def infer(
@@ -45,9 +46,7 @@ def infer(
     runtime: str,
     stack: Mapping[str, Array],
     device: Device,
-    *,
-    options: Mapping[str, str] = {},
-    timeout_s: float = TIMEOUT_S,
+    **settings: Unpack[RunnerSettings],
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Return the outputs for every entry of the stacked inputs, and the session's notes.
 
@@ -58,7 +57,7 @@ def infer(
 
     Raises any error of the worker.
     """
-    with Runner(model, record, runtime, device, options=options, timeout_s=timeout_s) as runner:
+    with Runner(model, record, runtime, device, **settings) as runner:
         outputs = runner.run(stack)
         runner.leave()
         return outputs, runner.notes
@@ -102,10 +101,12 @@ class Runner:
         options: Mapping[str, str] = {},
         threads: int = 1,
         timeout_s: float = TIMEOUT_S,
+        variables: Mapping[str, str] = {},
     ) -> None:
         self.notes: tuple[str, ...] = ()
         self._model, self._record, self._runtime, self._device = model, record, runtime, device
         self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
+        self._variables = variables
         self._folder = TemporaryFolder()
         self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
         self._worker: Connection | None = None
@@ -157,7 +158,7 @@ class Runner:
             model_bytes=self._model.bytes,
         )
         one = self._send(f"one{SUFFIX}", first)
-        worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log)
+        worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log, variables=self._variables)
         try:
             self.notes = worker.ask(Open(session=request, feeds=one), Opened, expected_s=0.0).notes
         except BaseException:
