@@ -11,11 +11,12 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from types import MappingProxyType
 
 from benchmarks.measuring import describe_machine, find_model
 from edgewright.bench.statistics import shift_interval
@@ -36,10 +37,16 @@ class HalfSlowed(LocalDevice):
     """The local device, with the slowed worker for the second candidate."""
 
     def start_worker(
-        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+        self,
+        runtime: str,
+        affinity: Sequence[int],
+        timeout_s: float,
+        log: Path,
+        environment: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Connection:
         self._worker = SLOWED if log.name.startswith("1-") else WORKER
-        return super().start_worker(runtime, affinity, timeout_s, log, environment)
+        return super().start_worker(runtime, affinity, timeout_s, log, environment, variables)
 
 
 def main() -> None:

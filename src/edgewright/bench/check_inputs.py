@@ -6,16 +6,14 @@ artifact that differs on them is narrower than its source, but not wrong.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.bench.feeds import FLOATS, draw_blocks, make_array
 from edgewright.bench.integer_inputs import IntegerRole, draw_integers
+from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
 
-Array = NDArray[Any]
 SPECIAL = ("large", "tiny", "exact")
 PROBES = {
     "negative": "negative indices",

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from edgewright.formats.neighbors import find_readers, list_distinct_inputs
 from edgewright.formats.typed_graph import TypedGraph, TypedNode
+from edgewright.schema.arrays import Array
 
-Array = NDArray[Any]
 DTYPES = ("int32", "int64", "uint32", "uint64")
 # Position of the indices among the inputs.
 INDEXING = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterElements": 1, "ScatterND": 1, "OneHot": 0}

@@ -51,11 +51,16 @@ class Numerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         cosine: of the flattened outputs; 1 if both are all zeros.
-        sqnr_db: signal power over the power of the difference; 200 if they are equal bit for bit.
+        sqnr_db: signal power over the power of the difference; 200 if they are equal bit for bit. The worst output,
+            part of an output, or sample counts.
         max_abs: largest absolute difference.
         argmax_agreement: share of the vectors along the last axis with the same largest entry; None if no output is a
             float with two or more entries on its last axis.
-        not_finite: number of NaN and infinite values that are finite in the source.
+        max_relative: largest absolute difference over the sum of the source's absolute value and the output's root mean
+            square.
+        beyond_tolerance: share of the elements for which this is above 0.001.
+        not_finite: number of values that are NaN or infinite in one model only, or differently.
+        source_not_finite: number of NaN and infinite values of the source.
         samples: number of inputs.
         seed: of the inputs; None if the user gave them.
         worst_output: name of the source's output with the lowest SQNR.
@@ -71,10 +76,17 @@ class Numerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: int | None
     worst_output: str
     outputs: tuple["OutputNumerics", ...] = ()
+    max_relative: float = 0.0
+    beyond_tolerance: float = 0.0
+    source_not_finite: int = 0
 
 
 class OutputNumerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`Numerics` of one output."""
+    """`Numerics` of one output.
+
+    Attributes:
+        parts: SQNR of each part that a Concat joins, by the name of the tensor that it reads, the worst first.
+    """
 
     name: str
     cosine: float
@@ -82,6 +94,10 @@ class OutputNumerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_abs: float
     argmax_agreement: float | None
     not_finite: int
+    max_relative: float = 0.0
+    beyond_tolerance: float = 0.0
+    source_not_finite: int = 0
+    parts: dict[str, float] = {}
 
 
 class SourceModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

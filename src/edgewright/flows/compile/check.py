@@ -67,7 +67,7 @@ def check_numerics(
             variables=FILLED_MEMORY,
         )
         seed = None if job.plan.inputs else job.plan.seed
-        numerics = compare_outputs(judged.reference, outputs, seed, judged.kinds)
+        numerics = compare_outputs(judged.reference, outputs, seed, judged.kinds, judged.parts)
     except (ValueError, KeyError) as error:
         what = f"{info.title} {record.precision} has different outputs than the source model"
         raise CompileFailure(GateFailed(what, str(error), "remove the runtime, or report the problem")) from None

@@ -1,6 +1,6 @@
 """Conversion of a source to the files of one artifact: choice of converter, environment, and record."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import metadata
@@ -13,6 +13,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from edgewright import __version__
+from edgewright.bench.output_parts import OutputPart
 from edgewright.devices.connection import make_missing_error
 from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.flows.compile.publication import clear_folder, hash_artifact
@@ -38,6 +39,7 @@ class CompileJob:
         kinds: of these samples, as in `bench/check_inputs`.
         reference: the source's outputs that can be compared.
         notes: on the outputs that cannot.
+        parts: of the outputs that a Concat joins.
         locks: of the isolated environments that are set up.
         name: of the artifacts, without runtime and precision.
     """
@@ -49,6 +51,7 @@ class CompileJob:
     kinds: tuple[str, ...]
     reference: Mapping[str, NDArray[Any]]
     notes: tuple[str, ...]
+    parts: Mapping[str, Sequence[OutputPart]]
     workspace: Workspace
     locks: Mapping[str, str]
     out: Path

@@ -181,7 +181,8 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, si
     device, _, progress = workspace
     progress(f"{Path(plan.source).name}: reading")
     prepared = prepare_source(plan, work, device)
-    progress(f"{prepared.name}: reference outputs of {plan.samples if plan.inputs is None else 1} inputs")
+    if plan.check:
+        progress(f"{prepared.name}: reference outputs of {plan.samples if plan.inputs is None else 1} inputs")
     reference = make_reference(prepared, plan, device)
     check_reference(reference.outputs)
     source = describe_source(prepared, reference.shapes)
@@ -195,6 +196,7 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, si
         reference.kinds,
         reference.outputs,
         reference.notes,
+        reference.parts,
         workspace,
         locks,
         out,

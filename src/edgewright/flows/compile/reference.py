@@ -1,18 +1,18 @@
 """Reference of the numerical check: inputs, and what the source computes for them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgewright.bench.check_inputs import LARGE_EXPONENTS, draw_sample, list_kinds, nudge
 from edgewright.bench.feeds import check_size, read_feeds
 from edgewright.bench.integer_inputs import DTYPES, IntegerRole, find_roles
 from edgewright.bench.numerics import compare_outputs
+from edgewright.bench.output_parts import CARRYING, OutputPart, find_parts
 from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, InputError, LimitReached, ModelRejected, WorkerError, WorkerTimeout
 from edgewright.flows.compile.sources import QDQ_PRECISIONS, REFERENCE_RUNTIMES, WITHOUT_OPTIMIZATION, PreparedSource
@@ -20,10 +20,11 @@ from edgewright.flows.evaluate.inference import Runner
 from edgewright.formats.files import read_graph
 from edgewright.formats.neighbors import find_producers, find_upstream
 from edgewright.formats.onnx.typed import read_onnx_graph
+from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import read_budget
+from edgewright.schema.arrays import Array
 from edgewright.schema.plan import CompilePlan
 
-Array = NDArray[Any]
 Stack = Mapping[str, Array]
 STABLE_DB = 80.0  # of the source's outputs, if its inputs change by a millionth
 RANDOM_OPS = ("Bernoulli", "Dropout", "Multinomial")  # and those that begin with Random
@@ -37,6 +38,7 @@ class Reference(NamedTuple):
         outputs: those that can be compared, by name.
         shapes: of every output, of one sample.
         notes: on the outputs that cannot be compared.
+        parts: of the outputs that a Concat joins.
     """
 
     stack: Stack
@@ -44,6 +46,7 @@ class Reference(NamedTuple):
     outputs: Stack = MappingProxyType({})
     shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    parts: Mapping[str, Sequence[OutputPart]] = MappingProxyType({})
 
 
 class ReferenceRuns:
@@ -120,14 +123,15 @@ def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) 
     """
     if not plan.check:
         return Reference({}, ())
-    signature = prepared.model.signature
+    signature, graph = prepared.model.signature, _read_graph(prepared)
+    parts = find_parts(graph) if graph else {}
     if plan.inputs is not None:
         feeds = read_feeds(Path(plan.inputs), signature)
         stack = {name: array[np.newaxis] for name, array in feeds.items()}
         roles: Mapping[str, IntegerRole] = {}
     else:
         check_size(signature, prepared.shapes, plan.samples)
-        roles = _find_roles(prepared)
+        roles = find_roles(graph) if graph else {}
         kinds = list_kinds(signature, roles, plan.samples)
         stack = _draw_plain(prepared, plan, kinds.count("plain"), roles)
     with ReferenceRuns(prepared, device, plan.timeout_s) as runs, _explain_errors(prepared):
@@ -139,7 +143,7 @@ def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) 
             roles, kinds = {}, ("plain",) * plan.samples
             stack = _draw_plain(prepared, plan, plan.samples, roles)
             outputs = runs.run(stack)
-        reference = _find_random(Reference(stack, ("plain",) * _count(stack), outputs), runs, prepared)
+        reference = _find_random(Reference(stack, ("plain",) * _count(stack), outputs, parts=parts), runs, prepared)
         if plan.inputs is None and reference.outputs:
             for number, kind in enumerate(kinds):
                 if kind != "plain":
@@ -151,15 +155,29 @@ def _count(stack: Stack) -> int:
     return len(next(iter(stack.values()))) if stack else 1
 
 
-def _find_roles(prepared: PreparedSource) -> Mapping[str, IntegerRole]:
-    """Return the roles of integer inputs; none if the graph cannot be read."""
+def _read_graph(prepared: PreparedSource) -> TypedGraph | None:
+    """Return the typed graph if integer inputs or parts of outputs depend on it; None if it cannot be read."""
     model = prepared.model
-    if model.format != "onnx" or all(spec.dtype not in DTYPES for spec in model.signature.inputs):
-        return {}
+    if model.format != "onnx":
+        return None
+    if all(spec.dtype not in DTYPES for spec in model.signature.inputs) and not _is_joined(prepared):
+        return None
     try:
-        return find_roles(read_onnx_graph(Path(model.path), prepared.shapes))
+        return read_onnx_graph(Path(model.path), prepared.shapes)
     except EdgewrightError:
-        return {}
+        return None
+
+
+def _is_joined(prepared: PreparedSource) -> bool:
+    """Return whether a Concat makes an output, without the shapes that `find_parts` needs."""
+    producers = find_producers(read_graph(Path(prepared.model.path), "onnx"))
+    for output in prepared.model.signature.outputs:
+        node = producers.get(output.name)
+        while node is not None and node.op in CARRYING and node.inputs:
+            node = producers.get(node.inputs[0])
+        if node is not None and node.op == "Concat":
+            return True
+    return False
 
 
 def _draw_plain(

@@ -55,7 +55,7 @@ def find_numeric_faults(
     """
     if rounding_reference is None:
         return find_faults(numerics, precision), ()
-    comparison = compare_outputs(run_rounding_reference(rounding_reference, job), outputs, None, job.kinds)
+    comparison = compare_outputs(run_rounding_reference(rounding_reference, job), outputs, None, job.kinds, job.parts)
     description = f"SQNR {comparison.sqnr_db:.1f} dB against the source graph rounded as this runtime rounds"
     faults = [f"{fault}, {description}" for fault in find_faults(comparison, precision)]
     return [*faults, *find_faults(numerics, precision, SYMMETRIC_THRESHOLD)], (f"numerical check: {description}",)
