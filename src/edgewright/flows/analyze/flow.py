@@ -25,13 +25,15 @@ from edgewright.flows.analyze.report import (
     UnitReport,
     classify_reason,
 )
-from edgewright.flows.analyze.source import FixedValues, describe_model, prepare_analysis, read_graph
-from edgewright.flows.analyze.tflite import OnnxForm, find_custom_operators, make_onnx_form
+from edgewright.flows.analyze.rewritten import check_precision, judge, rewrite_form
+from edgewright.flows.analyze.source import FixedValues, ModelForm, describe_model, prepare_analysis, read_graph
+from edgewright.flows.analyze.tflite import find_custom_operators, make_onnx_form
 from edgewright.formats.costs import measure_costs
 from edgewright.formats.memory_estimate import check_memory
 from edgewright.formats.onnx.typed import measure_file
 from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import ResourceBudget, read_budget
+from edgewright.runtimes.dry_run import RewrittenModel
 from edgewright.runtimes.litert.dry_run import DryRun, plan_file
 from edgewright.runtimes.support import (
     CheckedOperator,
@@ -39,7 +41,6 @@ from edgewright.runtimes.support import (
     UnitTable,
     UnsupportedReason,
     adapt_to_quantized,
-    check_compile,
     check_unit,
     read_table,
 )
@@ -84,15 +85,17 @@ def analyze(
         progress(f"{path.name}: counting")
         costs = measure_costs(graph)
         source = link_operators([make_item(graph, node) for node in graph.computing()])
-        reports = []
-        form = None
+        given = ModelForm(ready, graph, source)
+        form = given
         if graph.format == "tflite" and any(table and "tflite" not in table.reads for table in map(read_table, chosen)):
             form = make_onnx_form(path, graph.shapes, folder, budget.after(monotonic() - began))
+        rewritten = rewrite_form(form, chosen, graph.precision, budget.after(monotonic() - began))
+        reports = []
         for name in chosen:
             progress(f"{path.name}: {name}")
             left = budget.after(monotonic() - began)
             try:
-                reports.append(_report_runtime(name, ready, graph, source, left, form))
+                reports.append(_report_runtime(name, given, form, rewritten.get(name), left))
             except LimitReached as error:
                 reports.append(_make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
     notes = (*_list_reading_notes(graph), *_list_memory_notes(graph, budget))
@@ -145,29 +148,25 @@ def _list_free_inputs(graph: TypedGraph) -> list[str]:
 
 
 def _report_runtime(
-    name: str,
-    path: Path,
-    graph: TypedGraph,
-    source: LinkedOperators,
-    left: ResourceBudget,
-    form: OnnxForm | None = None,
+    name: str, given: ModelForm, form: ModelForm, rewritten: RewrittenModel | None, left: ResourceBudget
 ) -> RuntimeReport:
+    """Return the report on the file as given, or on its ONNX form if the runtime is compiled from that."""
     table = read_table(name)
     if not left.left_seconds:
         raise left.time_error("the analysis")
     if table is None:
         return _make_unknown_report(name, "it has no support table")
-    if graph.format not in table.reads and form is not None:
-        if form.graph is None:
-            return _make_own_report(table, "refused", form.rejected, tuple(map(_make_unknown_unit, table.units)))
-        return _report_runtime(name, form.path, form.graph, form.source, left)
-    if graph.format not in table.reads:
+    own = given if given.graph is not None and given.graph.format in table.reads else form
+    blocking = own.rejected or check_precision(table, given)
+    if own.graph is None or blocking:
+        return _make_own_report(table, "refused", tuple(blocking), tuple(map(_make_unknown_unit, table.units)))
+    if own.graph.format not in table.reads:
         return _make_unknown_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
-    if graph.format == "tflite":
-        return _report_own_operators(table, source, find_custom_operators(source))
-    return (
-        _report_dry_run(table, path, graph, left) if table.units_in == "own" else _report_by_table(table, graph, source)
-    )
+    if own.graph.format == "tflite":
+        return _report_own_operators(table, own.source, find_custom_operators(own.source))
+    if table.units_in == "own":
+        return _report_dry_run(table, own.path, own.graph, left)
+    return _report_by_table(table, own.graph, own.source, rewritten)
 
 
 def _make_unknown_report(name: str, reason: str, table: SupportTable | None = None) -> RuntimeReport:
@@ -181,13 +180,16 @@ def _make_unknown_report(name: str, reason: str, table: SupportTable | None = No
     )
 
 
-def _report_by_table(table: SupportTable, graph: TypedGraph, source: LinkedOperators) -> RuntimeReport:
-    """Return the report from the support table alone."""
+def _report_by_table(
+    table: SupportTable, graph: TypedGraph, source: LinkedOperators, rewritten: RewrittenModel | None
+) -> RuntimeReport:
+    """Return the report from the support table, which judges the graph that the vendor's converter gets."""
     table = adapt_to_quantized(table) if graph.precision == "w8a8" else table
     items = source.items
-    refused = {item.subject.name: verdict for item in items if (verdict := check_compile(table, item.subject))}
+    refused, besides = judge(table, source, rewritten)
     findings = [
         *_check_model(table, graph),
+        *besides,
         *(_make_finding(item.subject, refused.get(item.subject.name)) for item in items),
     ]
     found = tuple(one for one in findings if one is not None)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from edgewright.bench.feeds import make_fixed
 from edgewright.errors import ModelUnreadable, UsageError
-from edgewright.flows.analyze.report import AnalyzedModel
+from edgewright.flows.analyze.partitions import LinkedOperators
+from edgewright.flows.analyze.report import AnalyzedModel, SupportFinding
 from edgewright.formats.files import get_format_title, hash_files, read_model, sniff
 from edgewright.formats.onnx.attributes import read_opset
 from edgewright.formats.onnx.normalize.source import is_prepared, prepare_onnx
@@ -17,6 +19,16 @@ from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import ResourceBudget
 
 FixedValues = Mapping[str, Sequence[int | float]]
+
+
+class ModelForm(NamedTuple):
+    """A file that converters read, its graph and its operators; without a graph, the operators that have no form in
+    ONNX."""
+
+    path: Path
+    graph: TypedGraph | None
+    source: LinkedOperators
+    rejected: tuple[SupportFinding, ...] = ()
 
 
 def prepare_analysis(path: Path, shapes: Mapping[str, Sequence[int]], fixed: FixedValues, folder: Path) -> Path:

@@ -2,33 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from edgewright.flows.analyze.partitions import LinkedOperators, link_operators, make_item
 from edgewright.flows.analyze.report import SupportFinding
-from edgewright.flows.analyze.source import prepare_analysis
+from edgewright.flows.analyze.source import ModelForm, prepare_analysis
 from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.formats.tflite.schema import INCLUDED_CUSTOM, is_custom
 from edgewright.formats.tflite.to_onnx.read import convert_tflite
-from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import ResourceBudget
 from edgewright.runtimes.support import UnsupportedReason
 
 SOURCE = "docs/tflite-sources.md"
 
 
-class OnnxForm(NamedTuple):
-    """The graph that is compiled and its operators, or the operators that have no form in ONNX."""
-
-    path: Path
-    graph: TypedGraph | None
-    source: LinkedOperators
-    rejected: tuple[SupportFinding, ...] = ()
-
-
 def make_onnx_form(
     path: Path, shapes: Mapping[str, Sequence[int | str]], folder: Path, budget: ResourceBudget
-) -> OnnxForm:
+) -> ModelForm:
     """Convert the file as `compile` does, with the sizes that are known."""
     to = folder / "converted.onnx"
     known = {name: [size for size in sizes if isinstance(size, int)] for name, sizes in shapes.items()}
@@ -41,10 +30,10 @@ def make_onnx_form(
             )
             for one in rejected
         )
-        return OnnxForm(to, None, link_operators([]), findings)
+        return ModelForm(to, None, link_operators([]), findings)
     ready = prepare_analysis(to, whole, {}, folder)
     graph = read_onnx_graph(ready, {}, budget)
-    return OnnxForm(ready, graph, link_operators([make_item(graph, node) for node in graph.computing()]))
+    return ModelForm(ready, graph, link_operators([make_item(graph, node) for node in graph.computing()]))
 
 
 def find_custom_operators(source: LinkedOperators) -> dict[str, UnsupportedReason]:

@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.constants import list_inputs_without_constants
 from edgewright.formats.onnx.prepare import save_model
-from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.conversion.int8 import describe_layers as describe_layers
-from edgewright.runtimes.mnn.conversion.int8 import find_layers, find_quantized_layers, write_parameters
+from edgewright.runtimes.mnn.conversion.int8 import (
+    find_layers,
+    find_quantized_layers,
+    make_no_layer_error,
+    write_parameters,
+)
 from edgewright.runtimes.mnn.conversion.int8_graph import prepare_int8_graph
-from edgewright.runtimes.mnn.conversion.normalize import infer_shapes, normalize_model
+from edgewright.runtimes.mnn.conversion.normalize import extract_floats, infer_shapes, normalize_model
 from edgewright.runtimes.mnn.conversion.trial import TrialResult
 from edgewright.runtimes.mnn.graph import set_stable_uuid
 from edgewright.runtimes.wire import Compiled, CompileRequest
@@ -34,7 +37,6 @@ UNKNOWN = re.compile(r"These Op Not Support: (.*)")
 DONE = "Converted Success!"
 ENGINE_ERROR_WORDS = ("Error", "error", "don't support")
 NO_NODE = "the model has no nodes"
-NO_LAYER = "no convolution or matrix product of the model has both quantized inputs and quantized weights"
 MOST_ATTEMPTS = 3
 
 
@@ -85,15 +87,12 @@ def _convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
 
     If the converter leaves layers in float, which then require their bounds, it runs again with the others as INT8.
     """
-    try:
-        extracted = _with_shapes(extract_float_model(model))
-    except ModelNotConvertible as error:
-        raise NotConvertible(error.why, error.try_this) from error
+    extracted = extract_floats(model)
     layers, left = find_layers(extracted)
     parameters = folder / "scales.bin"
     for _ in range(MOST_ATTEMPTS):
         if not layers:
-            raise NotConvertible("\n".join(f"'{name}': {why}" for name, why in left.items()) or NO_LAYER)
+            raise make_no_layer_error(left)
         write_parameters(layers, parameters)
         source = _save_onnx(normalize_model(infer_shapes(prepare_int8_graph(extracted, layers)), "w8a8"), folder)
         output = _convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
@@ -104,10 +103,6 @@ def _convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
         left.update({layer.node: "MNN's converter did not convert it" for layer in layers if layer.node not in done})
         layers = [layer for layer in layers if layer.node in done]
     raise NotConvertible("MNN's converter selects different layers for INT8 on each run")
-
-
-def _with_shapes(extracted: ExtractedFloatModel) -> ExtractedFloatModel:
-    return extracted._replace(model=infer_shapes(extracted.model))
 
 
 def _read_source(path: Path) -> Any:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgewright.errors import ModelNotConvertible
-from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
+from edgewright.formats.onnx.qdq import ExtractedFloatModel
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.ncnn.conversion.check import (
     HINT,
@@ -21,7 +20,7 @@ from edgewright.runtimes.ncnn.conversion.check import (
     find_uncommon,
 )
 from edgewright.runtimes.ncnn.conversion.int8 import describe_quantized, make_reference_model, quantize_layers
-from edgewright.runtimes.ncnn.conversion.normalize import normalize_model, read_model
+from edgewright.runtimes.ncnn.conversion.normalize import extract_floats, normalize_model, read_model
 from edgewright.runtimes.ncnn.conversion.pnnx import PnnxFiles, run_pnnx
 from edgewright.runtimes.ncnn.conversion.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.matching import match_blobs
@@ -43,7 +42,6 @@ from edgewright.schema.model import GraphNode
 from edgewright.system.temporary import TemporaryFolder
 
 TOOLS = ("onnx", "pnnx", "ncnn")
-LARGEST_MODEL = 2**31 - 1
 REFERENCE_FILE = "twin.onnx"
 LARGEST_RANK = 4  # of an ncnn blob
 
@@ -82,8 +80,6 @@ class ConversionSource(NamedTuple):
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. Only a QDQ model becomes one with INT8 layers."""
     source = _read_source(request)
-    if source.model.ByteSize() > LARGEST_MODEL:
-        raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
     values = run_all_tensors(source.model)
     try:
         return _convert(request, source, values, retry=False)
@@ -98,10 +94,7 @@ def _read_source(request: CompileRequest) -> ConversionSource:
     model = read_model(request.source)
     if request.precision != "w8a8":
         return ConversionSource(model, read_nodes(model), None)
-    try:
-        extracted = extract_float_model(model)
-    except ModelNotConvertible as error:
-        raise NotConvertible(error.why, error.try_this) from error
+    extracted = extract_floats(model)
     return ConversionSource(extracted.model, read_nodes(model), extracted)
 
 

@@ -18,6 +18,7 @@ from edgewright.formats.onnx.attributes import read_attribute, read_attributes
 from edgewright.formats.onnx.constants import read_static_shapes
 from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
 from edgewright.formats.onnx.weightless import FIXED32, LENGTH, VARINT, encode_varint
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.graph import NET_OPS, NET_TENSORS, OP_MAIN, OP_OUTPUTS, OP_TYPE, FlatbufferTable
 from edgewright.schema.arrays import Array
 
@@ -30,6 +31,7 @@ NAME, SCALES, ZERO, LOW, HIGH = 1, 3, 4, 5, 6
 WEIGHTS_LOW, WEIGHTS_HIGH = 4, 5
 
 OWN_VERSION = "0.0.0"
+NO_LAYER = "no convolution or matrix product of the model has both quantized inputs and quantized weights"
 CONVOLUTIONS = (12, 13)  # members of OpType: Convolution, ConvolutionDepthwise
 SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which only INT8 convolutions have
 BOUNDS = ("Relu", "Clip", "Identity")  # fused by MNN into a layer, which then has their tensor's name
@@ -78,6 +80,11 @@ def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dic
             named = (node.name, tensors, node.input[1], scales, least, node.input[0], quant_params, output_params)
             layers.append(MnnInt8Layer(*named))
     return layers, left
+
+
+def make_no_layer_error(left: Mapping[str, str]) -> NotConvertible:
+    """Return the error for a model without a layer that MNN can store in INT8."""
+    return NotConvertible("\n".join(f"'{name}': {why}" for name, why in left.items()) or NO_LAYER)
 
 
 def _find_reason(

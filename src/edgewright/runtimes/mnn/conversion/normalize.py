@@ -3,7 +3,10 @@ rewritten."""
 
 from typing import Any
 
+from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.functions import expand_operators
+from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
+from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.conversion.rejections import reject_nodes
 from edgewright.runtimes.mnn.conversion.rewrites import rewrite_nodes
 from edgewright.schema.vocabulary import Precision
@@ -25,6 +28,15 @@ def normalize_model(model: Any, precision: Precision) -> Any:
         fold_batch_norms(model.graph)
         round_weights(model.graph)
     return model
+
+
+def extract_floats(model: Any) -> ExtractedFloatModel:
+    """Return the parts of a QDQ model, with inferred shapes. Raises NotConvertible."""
+    try:
+        extracted = extract_float_model(model)
+    except ModelNotConvertible as error:
+        raise NotConvertible(error.why, error.try_this) from error
+    return extracted._replace(model=infer_shapes(extracted.model))
 
 
 def infer_shapes(model: Any) -> Any:

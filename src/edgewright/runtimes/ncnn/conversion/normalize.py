@@ -7,10 +7,11 @@ rewrites leave only forms that it reads correctly; the docstring of each names t
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.errors import LimitReached
+from edgewright.errors import LimitReached, ModelNotConvertible
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attributes, read_opset
 from edgewright.formats.onnx.functions import inline_functions
+from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import convert_to_floats
 from edgewright.runtimes.ncnn.conversion.gelu import normalize_gelus
@@ -19,6 +20,8 @@ from edgewright.runtimes.ncnn.conversion.rewrites import REWRITES
 from edgewright.schema.arrays import Array
 
 OLDEST, NEWEST = 13, 17  # the last opset in which ReduceMean has its axes as an attribute
+LARGEST_MODEL = 2**31 - 1
+EXPORT_HINT = "export it again with opset 17 or 18"
 SHAPE_OPS = ("Shape", "Size")
 SAME = ("Identity", "Dropout")
 INDEX_PRESERVING_OPS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Expand")
@@ -32,16 +35,39 @@ def read_model(path: str) -> Any:
     import onnx
 
     try:
-        model: Any = inline_functions(onnx.load(path))
+        model = onnx.load(path)
+    except Exception as error:  # classes of protobuf and onnx, and missing weights
+        raise _make_unreadable_error(error) from error
+    return check_model(model)
+
+
+def check_model(model: Any) -> Any:
+    """Return the model with function calls replaced by their bodies. Raises NotConvertible if it is too old or too
+    large."""
+    try:
+        model = inline_functions(model)
     except LimitReached:
         raise
-    except Exception as error:  # classes of protobuf and onnx, and missing weights
-        reason = f"the model cannot be read: {str(error).strip()[:300]}"
-        raise NotConvertible(reason, "export it again with opset 17 or 18") from error
+    except Exception as error:  # classes of protobuf and onnx
+        raise _make_unreadable_error(error) from error
     if read_opset(model, 1) < OLDEST:
         reason = f"the model uses opset {read_opset(model, 1)}, which cannot be raised to {OLDEST}"
-        raise NotConvertible(reason, "export it again with opset 17 or 18")
+        raise NotConvertible(reason, EXPORT_HINT)
+    if model.ByteSize() > LARGEST_MODEL:
+        raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
     return model
+
+
+def _make_unreadable_error(error: Exception) -> NotConvertible:
+    return NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}", EXPORT_HINT)
+
+
+def extract_floats(model: Any) -> ExtractedFloatModel:
+    """Return the parts of a QDQ model. Raises NotConvertible."""
+    try:
+        return extract_float_model(model)
+    except ModelNotConvertible as error:
+        raise NotConvertible(error.why, error.try_this) from error
 
 
 def normalize_model(model: Any, values: Mapping[str, Array], retry: bool) -> Any:
