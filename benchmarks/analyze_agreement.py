@@ -11,9 +11,11 @@ process of its own, without the comparison of the outputs. Models that neither c
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +31,7 @@ from edgewright.runtimes.wire import CompileRequest
 from edgewright.schema.plan import CompileCell, CompilePlan
 
 RUNTIMES = ("onnxruntime", "litert", "ncnn", "mnn", "openvino")
-SECONDS = 120.0
+SECONDS = 60
 MOST_BYTES = 30_000_000
 UNREADABLE = "unreadable"
 
@@ -109,36 +111,39 @@ def compile_all(models: Sequence[Path], runtime: str, kept: Path | None) -> dict
     file = kept / f"{runtime}.json" if kept else None
     known: dict[str, str] = json.loads(file.read_text()) if file and file.is_file() else {}
     hashes = {model: sha256(model.read_bytes()).hexdigest() for model in models}
-    made = compile_new([model for model in models if hashes[model] not in known], runtime)
-    known |= {hashes[model]: made[str(model)] for model in models if str(model) in made}
-    if file:
-        file.parent.mkdir(exist_ok=True, parents=True)
-        file.write_text(json.dumps(known, indent=1))
+    for model, verdict in compile_new([model for model in models if hashes[model] not in known], runtime):
+        known[hashes[model]] = verdict
+        if file:
+            file.parent.mkdir(exist_ok=True, parents=True)
+            file.write_text(json.dumps(known, indent=1))
     return {str(model): known[hashes[model]] for model in models}
 
 
-def compile_new(models: Sequence[Path], runtime: str) -> dict[str, str]:
-    """Compile in a process of its own; a crash ends only its own model."""
-    done: dict[str, str] = {}
-    while waiting := [model for model in models if str(model) not in done]:
+def compile_new(models: Sequence[Path], runtime: str) -> Iterator[tuple[Path, str]]:
+    """Yield the verdict on each model, from a process of its own; a crash ends only its own model."""
+    waiting = list(models)
+    while waiting:
         command = [sys.executable, "-m", "benchmarks.analyze_agreement", "--compile", runtime]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            command,
+            start_new_session=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            for model in waiting:
-                child.stdin.write(f"{model}\n".encode())
+            line = b"started"
+            while waiting and line:
+                child.stdin.write(f"{waiting[0]}\n".encode())
                 child.stdin.flush()
                 line = child.stdout.readline()
-                done[str(model)] = json.loads(line) if line else "its process crashes"
-                if not line:
-                    break
-        except BrokenPipeError:
-            done[str(waiting[0])] = "its process crashes"
+                yield waiting.pop(0), json.loads(line) if line else "its process crashes or hangs"
         finally:
-            child.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # with a converter that hangs
             child.wait()
-    return done
 
 
 # In the child
@@ -155,9 +160,7 @@ def compile_models(runtime: str) -> None:
 
 
 def compile_one(path: Path, runtime: str) -> str:
-    import signal
-
-    signal.alarm(int(SECONDS))
+    signal.alarm(SECONDS)
     with TemporaryDirectory() as folder:
         try:
             request, unsupported = make_request(path, runtime, Path(folder))

@@ -75,7 +75,8 @@ def rewrite_file(path: Path, request: RewriteRequest, budget: ResourceBudget) ->
 # In the child process
 
 
-def _rewrite(path: Path, request: RewriteRequest, budget: ResourceBudget) -> dict[str, RewrittenModel]:
+def rewrite_here(path: Path, request: RewriteRequest, budget: ResourceBudget) -> dict[str, RewrittenModel]:
+    """See `rewrite_file`; in this process."""
     return {name: _rewrite_for(name, path, request, budget) for name in request.runtimes}
 
 
@@ -135,4 +136,4 @@ def _find_origins(graph: TypedGraph, source: Sequence[Any]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    answer_isolated(RewriteRequest, _rewrite, copies=CONVERTER_COPIES)
+    answer_isolated(RewriteRequest, rewrite_here, copies=CONVERTER_COPIES)

@@ -19,6 +19,7 @@ from edgewright.schema.model import Signature
 from tests.models.onnx_files import (
     constant,
     node,
+    quantized_constant,
     value,
     weights,
     write_control_flow,
@@ -319,3 +320,31 @@ def test_a_tflite_file_is_checked_as_it_is_compiled(tmp_path: Path) -> None:
         assert [one.node for one in report.findings] == ["Landmarks#0"]
         assert "custom operator" in report.findings[0].reason
     assert unit(runtime(analysis, "litert"), "built-in").supported == 1
+
+
+def test_ncnn_and_mnn_are_asked_what_they_reject_themselves(tmp_path: Path) -> None:
+    """What only a rewrite knows: the table has a MaxPool and a Slice, but not with these properties."""
+    pool = helper.make_node("MaxPool", ["x"], ["y", "i"], name="pool", kernel_shape=[2, 2])
+    sizes = [value("y", [1, 3, 7, 7]), value("i", [1, 3, 7, 7], "INT64")]
+    path = write_onnx(tmp_path / "m.onnx", [pool], [value("x", [1, 3, 8, 8])], sizes)
+    for report in run(path, "ncnn", "mnn").runtimes:
+        assert report.state == "refused"
+        assert [(one.node, one.op) for one in report.findings] == [("pool", "MaxPool")]
+        assert "returns no indices" in report.findings[0].reason
+
+
+def test_rules_apply_to_the_graph_that_the_converter_gets(tmp_path: Path) -> None:
+    """ncnn reads rows of a table by computed indices; and a Cast of integers, which its table excludes, vanishes."""
+    nodes = [helper.make_node("Cast", ["i"], ["k"], name="cast", to=7), node("Gather", ["t", "k"], ["y"], "gather")]
+    ports = [value("i", [1, 5], "INT32")], [value("y", [1, 5, 4])]
+    path = write_onnx(tmp_path / "m.onnx", nodes, *ports, [weights("t", 20, 4)])
+    assert runtime(run(path, "ncnn"), "ncnn").findings == ()
+
+
+def test_a_precision_that_compile_does_not_have(tmp_path: Path) -> None:
+    nodes, constants = quantized_constant("w", 8, 5)
+    nodes.append(node("MatMul", ["x", "w_dq"], ["y"], "product"))
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 8])], [value("y", [1, 5])], constants)
+    ncnn, openvino = run(path, "ncnn", "openvino").runtimes
+    assert (ncnn.state, openvino.state) == ("refused", "compiles")
+    assert "does not support w8" in ncnn.findings[0].reason

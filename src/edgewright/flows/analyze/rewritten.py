@@ -60,9 +60,7 @@ def judge(
     table: SupportTable, source: LinkedOperators, rewritten: RewrittenModel | None
 ) -> tuple[dict[str, UnsupportedReason], list[SupportFinding]]:
     """Return why nodes of the source are not supported, by name, and the findings about the model as a whole."""
-    by_table = {
-        item.subject.name: verdict for item in source.items if (verdict := check_compile(table, item.subject))
-    }
+    by_table = {item.subject.name: verdict for item in source.items if (verdict := check_compile(table, item.subject))}
     if rewritten is None or rewritten.failure:
         return by_table, []
     known = {item.subject.name for item in source.items}
@@ -73,7 +71,10 @@ def judge(
         return unknown | named, [_make_finding(_explain(line, rewritten)) for line in besides]
     found: dict[str, UnsupportedReason] = {}
     model = []
-    for node in rewritten.graph.computing():
+    outputs = set(rewritten.graph.outputs)
+    for node in rewritten.graph.nodes:
+        if node.folded and outputs.isdisjoint(node.outputs):
+            continue
         verdict = check_compile(table, make_item(rewritten.graph, node).subject)
         origin = rewritten.origins.get(node.name, "")
         if verdict and origin in known:

@@ -30,6 +30,11 @@ VALUE_PRESERVING_OPS = (  # return input values, or means of them
 EIGHT_BIT_LEVELS = 256
 QDQ_HINT = "quantize it in QDQ form: a DequantizeLinear before each operator, a QuantizeLinear after it"
 
+INTEGER_IO_HINT = (
+    "export it with float inputs and outputs, quantize the float model with edgewright quantize, or compile for "
+    "onnxruntime, litert or openvino"
+)
+
 
 class ActivationQuantParams(NamedTuple):
     """Integers from `low` to `high` that represent `(integer - zero) * scale`."""
@@ -166,7 +171,13 @@ class FloatModelExtractor:
                 raise _make_rejection(node, "its scale or zero point differs from that of its QuantizeLinear")
             self.dequantized[result] = (tensor, quant_params, quantizer)
         else:
-            raise _make_rejection(node, f"its input '{source}' is not the output of a QuantizeLinear")
+            raise self.reject_integer_source(node)
+
+    def reject_integer_source(self, node: Any) -> ModelNotConvertible:
+        source = node.input[0]
+        if source not in {value.name for value in self.model.graph.input}:
+            return _make_rejection(node, f"its input '{source}' is not the output of a QuantizeLinear")
+        return _make_rejection(node, f"the model's input '{source}' has integers, not floats", INTEGER_IO_HINT)
 
     def keep(self, node: Any) -> None:
         kept = deepcopy(node)
@@ -264,7 +275,7 @@ class FloatModelExtractor:
                 self.name_output(value.name)
             elif value.name in self.quantized:
                 raise ModelNotConvertible(
-                    "the model has an integer output", f"its output '{value.name}' is quantized", QDQ_HINT
+                    "the model has an integer output", f"its output '{value.name}' is quantized", INTEGER_IO_HINT
                 )
         read = find_read_names(self.nodes) | {one.name for one in self.model.graph.output}
         nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read]
@@ -325,9 +336,9 @@ def _quantize_constant(array: Array, scales: Array, zeros: Array, axis: int) -> 
     return np.asarray(np.clip(shifted, limits.min, limits.max), zeros.dtype)
 
 
-def _make_rejection(node: Any, why: str) -> ModelNotConvertible:
+def _make_rejection(node: Any, why: str, hint: str = QDQ_HINT) -> ModelNotConvertible:
     return ModelNotConvertible(
-        "the float model cannot be extracted from the QDQ graph", f"{node.op_type} ('{node.name}'): {why}", QDQ_HINT
+        "the float model cannot be extracted from the QDQ graph", f"{node.op_type} ('{node.name}'): {why}", hint
     )
 
 

@@ -161,11 +161,25 @@ def _read_node(node: Any, folder: "ConstantFolder") -> TypedNode:
         domain="" if node.domain in OWN_DOMAINS else node.domain,
         inputs=tuple(node.input),
         outputs=tuple(node.output),
-        attributes={one.name: read_value(one) for one in plain},
+        attributes=_read_defaults(node, folder.opset) | {one.name: read_value(one) for one in plain},
         folded=all(name in folder.constant for name in node.output if name) and any(node.output),
         bodies=len(list(iterate_subgraphs(node))),
         problem=folder.problems.get(node.name, ""),
     )
+
+
+def _read_defaults(node: Any, opsets: Mapping[str, int]) -> dict[str, Any]:
+    """Return the attributes that an operator of ONNX has unless its node sets them."""
+    from onnx import defs
+
+    if node.domain not in OWN_DOMAINS or not defs.has(node.op_type):
+        return {}
+    try:
+        schema = defs.get_schema(node.op_type, opsets.get("", opsets.get("ai.onnx", 1)))
+    except defs.SchemaError:  # the operator is newer than the model's opset
+        return {}
+    defaults = {name: one.default_value for name, one in schema.attributes.items()}
+    return {name: read_value(one) for name, one in defaults.items() if one.name and one.type != TENSOR}
 
 
 if __name__ == "__main__":

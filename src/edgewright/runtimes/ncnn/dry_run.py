@@ -27,7 +27,9 @@ def _estimate_values(model: Any) -> dict[str, Array]:
         if len(tensor.raw_data) > LARGE:
             tensor.raw_data = b""
     folder = ConstantFolder(bare)
-    known = folder.resolve()
-    shapes = {name: kind for name, kind in known.items() if kind.dtype and kind.elements() is not None}
-    zeros = {name: np.broadcast_to(np.zeros((), kind.dtype), kind.shape) for name, kind in shapes.items()}
+    zeros = {}
+    for name, kind in folder.resolve().items():
+        sizes = [size for size in kind.shape or () if isinstance(size, int)]
+        if kind.dtype and kind.elements() is not None:
+            zeros[name] = np.broadcast_to(np.zeros((), kind.dtype), sizes)
     return zeros | folder.values

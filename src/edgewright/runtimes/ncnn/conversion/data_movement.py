@@ -19,6 +19,8 @@ RESIZE_ATTRIBUTES = (
     "mode",
     "nearest_mode",
 )
+SAMPLED_OTHERWISE = (b"half_pixel_symmetric", b"tf_crop_and_resize")
+ROUNDED_OTHERWISE = (b"ceil", b"round_prefer_ceil")
 INNER_AXES = 2  # ncnn pads the last two axes only
 
 
@@ -183,6 +185,10 @@ def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     attributes = read_attributes(node)
     if attributes.get("antialias"):
         raise NotConvertible(f"Resize '{node.name}': ncnn resizes without antialiasing")
+    if attributes.get("coordinate_transformation_mode") in SAMPLED_OTHERWISE:
+        raise NotConvertible(f"Resize '{node.name}': ncnn does not support this coordinate transformation")
+    if attributes.get("mode", b"nearest") == b"nearest" and attributes.get("nearest_mode") in ROUNDED_OTHERWISE:
+        raise NotConvertible(f"Resize '{node.name}': ncnn rounds down here")
     if node.output[0] not in graph.values:
         return None
     kept = {name: text for name, text in attributes.items() if name in RESIZE_ATTRIBUTES}

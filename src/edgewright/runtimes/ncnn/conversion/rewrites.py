@@ -177,6 +177,8 @@ def _pad_apart(node: Node, graph: EditableGraph, opset: int) -> list[Node] | Non
     shapes = {name: graph.shape(name) for name in names}
     if node.op_type in POOLS and max(read_attributes(node).get("dilations") or [1]) > 1:
         raise NotConvertible(f"{node.op_type} '{node.name}': ncnn's pools have no dilations")
+    if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
+        raise NotConvertible(f"MaxPool '{node.name}': ncnn returns no indices")
     complete_window(node, shapes)
     if not has_uneven_pads(node):
         return [node]
