@@ -6,8 +6,8 @@ import numpy as np
 
 from edgewright.formats.onnx.fold import ConstantFolder
 from edgewright.formats.onnx.weightless import LARGE
-from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.conversion.normalize import check_model, extract_floats, normalize_model
+from edgewright.schema.arrays import Array
 from edgewright.schema.vocabulary import Precision
 
 
