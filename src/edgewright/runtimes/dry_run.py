@@ -1,12 +1,12 @@
 """Dry run of the rewrites and rejections of runtimes: `python -m edgewright.runtimes.dry_run MODEL`.
 
-`edgewright analyze` then judges the graph that the vendor's converter would get, by the functions that `edgewright
-compile` calls. It is a separate process, since shapes are inferred by onnx's C++ and constants are computed.
+`edgewright analyze` then checks the graph that the vendor's converter would get. It is made by the functions
+that `edgewright compile` calls. This is a separate process, since shapes are inferred by onnx's C++ and constants are
+computed.
 """
 
 import re
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from edgewright.schema.vocabulary import Precision
 from edgewright.system.memory_limit import CONVERTER_COPIES
 from edgewright.system.temporary import TemporaryFolder
 
-REWRITING = ("ncnn", "mnn")  # runtimes whose folder has a module `dry_run`
+REWRITING = ("ncnn", "mnn")
 QUOTED = re.compile(r"'([^']+)'|\(node ([^)]+)\)")
 
 
@@ -87,7 +87,7 @@ def _rewrite_for(runtime: str, path: Path, request: RewriteRequest, budget: Reso
     fix_sizes(model.graph, request.shapes)
     source = list(model.graph.node)
     try:
-        made = import_module(f"edgewright.runtimes.{runtime}.dry_run").rewrite_model(model, request.precision)
+        made = _get_rewrite(runtime)(model, request.precision)
     except NotConvertible as error:
         return RewrittenModel(rejected=_find_nodes(str(error), source), remedy=error.hint)
     except (LimitReached, MemoryError):
@@ -101,6 +101,17 @@ def _rewrite_for(runtime: str, path: Path, request: RewriteRequest, budget: Reso
     except EdgewrightError as error:
         return RewrittenModel(failure=f"the dry run fails: {error}")
     return RewrittenModel(graph=graph, origins=_find_origins(graph, source))
+
+
+def _get_rewrite(runtime: str) -> Callable[[Any, Precision], Any]:
+    """Return the runtime's function, which raises NotConvertible as its compiler does."""
+    if runtime == "ncnn":
+        from edgewright.runtimes.ncnn import dry_run as ncnn
+
+        return ncnn.rewrite_model
+    from edgewright.runtimes.mnn import dry_run as mnn
+
+    return mnn.rewrite_model
 
 
 def _find_nodes(why: str, source: Sequence[Any]) -> tuple[RejectedLine, ...]:

@@ -152,7 +152,8 @@ def test_integers_as_inputs_and_outputs_are_rejected(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("w_q", [1, 4], "INT8")], [value("w_dq", None)], constants[1:])
     with pytest.raises(ModelNotConvertible) as caught:
         extract_float_model(onnx.load(str(path)))
-    assert "not the output of a QuantizeLinear" in caught.value.why
+    assert "the model's input 'w_q' has integers" in caught.value.why
+    assert "onnxruntime, litert or openvino" in caught.value.try_this
 
 
 def test_an_activation_with_many_scales_and_half_scales_are_rejected() -> None:

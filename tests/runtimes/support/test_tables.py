@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edgewright.flows.analyze.partitions import count_partitions, link_operators, make_item, make_planned_item
-from edgewright.flows.analyze.rewritten import judge
+from edgewright.flows.analyze.rewritten import check_operators
 from edgewright.formats.onnx.typing_process import read_typed
 from edgewright.limits import ResourceBudget
 from edgewright.runtimes.dry_run import REWRITING, RewriteRequest, rewrite_here
@@ -105,7 +105,7 @@ def claim(table: SupportTable, probe: Probe, path: Path) -> str:
     request = RewriteRequest(runtimes=(table.runtime,), precision="fp32", shapes=shapes_of(probe))
     graph = read_typed(path, {})
     source = link_operators([make_item(graph, node) for node in graph.computing()])
-    refused, besides = judge(table, source, rewrite_here(path, request, ResourceBudget())[table.runtime])
+    refused, besides = check_operators(table, source, rewrite_here(path, request, ResourceBudget())[table.runtime])
     return "; ".join([*(why.reason for why in refused.values()), *(one.reason for one in besides)])
 
 

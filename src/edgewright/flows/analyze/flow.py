@@ -25,7 +25,7 @@ from edgewright.flows.analyze.report import (
     UnitReport,
     classify_reason,
 )
-from edgewright.flows.analyze.rewritten import check_precision, judge, rewrite_form
+from edgewright.flows.analyze.rewritten import check_operators, check_precision, rewrite_form
 from edgewright.flows.analyze.source import FixedValues, ModelForm, describe_model, prepare_analysis, read_graph
 from edgewright.flows.analyze.tflite import find_custom_operators, make_onnx_form
 from edgewright.formats.costs import measure_costs
@@ -183,10 +183,10 @@ def _make_unknown_report(name: str, reason: str, table: SupportTable | None = No
 def _report_by_table(
     table: SupportTable, graph: TypedGraph, source: LinkedOperators, rewritten: RewrittenModel | None
 ) -> RuntimeReport:
-    """Return the report from the support table, which judges the graph that the vendor's converter gets."""
+    """Return the report from the support table, applied to the graph that the vendor's converter gets."""
     table = adapt_to_quantized(table) if graph.precision == "w8a8" else table
     items = source.items
-    refused, besides = judge(table, source, rewritten)
+    refused, besides = check_operators(table, source, rewritten)
     findings = [
         *_check_model(table, graph),
         *besides,

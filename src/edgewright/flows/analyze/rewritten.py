@@ -56,7 +56,7 @@ def _get_compiled(precision: Precision) -> Precision:
     return "fp32" if precision in FLOAT_PRECISIONS else precision
 
 
-def judge(
+def check_operators(
     table: SupportTable, source: LinkedOperators, rewritten: RewrittenModel | None
 ) -> tuple[dict[str, UnsupportedReason], list[SupportFinding]]:
     """Return why nodes of the source are not supported, by name, and the findings about the model as a whole."""
