@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgewright.bench.slowdown import CAUSES, LayerProfile, SlowdownCause, explain_slowdown
+from edgewright.bench.slowdown import CAUSES, LayerProfile, SlowdownCause, compute_integer_share, explain_slowdown
 from edgewright.schema.run import Layer
 from edgewright.schema.vocabulary import Precision
 
@@ -60,6 +60,15 @@ def test_operators_that_only_move_data(op: str, code: str) -> None:
     assert set(found) == {code}
     assert found[code].share == pytest.approx(0.25)
     assert found[code].layers == (f"{op}#0",)
+
+
+def test_a_conversion_without_types_is_one_between_integers_and_floats_in_a_quantized_model() -> None:
+    """LiteRT 2.3 names XNNPACK's conversion at an input or output `Convert (NC)`."""
+    layers = [layer("Convolution (NHWC, QC8) IGEMM", 30), layer("Convert (NC)", 10)]
+    assert "quantize-islands" in find(*layers, precision="w8a8")
+    assert "casts" not in find(*layers, precision="w8a8")
+    assert set(find(layer("Conv", 30), layer("Convert (NC)", 10))) == {"casts"}
+    assert compute_integer_share(layers) == 1.0
 
 
 @pytest.mark.parametrize("op", ["ConvTranspose", "TRANSPOSE_CONV", "Convolution (NHWC, F32) IGEMM", "Conv"])

@@ -24,7 +24,9 @@ QUANTIZE = re.compile(
     r"|floattoint8|int8tofloat|convert ?\(NC, ?(F32, ?Q|Q\w+, ?F32))",
     re.I,
 )
-COMPUTE = re.compile(r"conv|gemm|matmul|fully[ _]?connected|innerproduct|linear\b|lstm|gru", re.I)
+# XNNPACK names no types in newer versions: of a quantized model it is the conversion at an input or output.
+BARE_CONVERT = re.compile(r"^convert ?\(NC\)$", re.I)
+COMPUTE = re.compile(r"conv(?!ert)|gemm|matmul|fully[ _]?connected|innerproduct|linear\b|lstm|gru", re.I)
 QUANTIZED_KERNEL = re.compile(r"qlinear|integer|qgemm|int8|\bi8\b|\bu8\b|\bq[sucdbp]?\w*8|dynamicquantize", re.I)
 FLOAT_KERNEL = re.compile(
     r"\bf(p|)(32|16)\b|^(nhwc)?(fused)?(conv|gemm|matmul)(transpose)?$|^fusedgemm$|^(lstm|gru)$", re.I
@@ -109,8 +111,12 @@ def _find_reformats(profile: LayerProfile) -> SlowdownCause | None:
     return _make_cause("reformats", layers, profile, text)
 
 
+def _is_bare_convert(layer: Layer, profile: LayerProfile) -> bool:
+    return profile.precision in INTEGER_PRECISIONS and BARE_CONVERT.search(layer.op) is not None
+
+
 def _find_casts(profile: LayerProfile) -> SlowdownCause | None:
-    layers = profile.find_layers(CAST)
+    layers = [layer for layer in profile.find_layers(CAST) if not _is_bare_convert(layer, profile)]
     text = (
         f"{_describe_count(layers, 'cast')}: this processor or runtime does not compute in the model's type "
         "throughout; compile with --precision fp32, or quantize"
@@ -119,7 +125,7 @@ def _find_casts(profile: LayerProfile) -> SlowdownCause | None:
 
 
 def _find_quantize_islands(profile: LayerProfile) -> SlowdownCause | None:
-    layers = profile.find_layers(QUANTIZE)
+    layers = [layer for layer in profile.layers if QUANTIZE.search(layer.op) or _is_bare_convert(layer, profile)]
     text = (
         f"{_describe_count(layers, 'step')} between integers and floats: operators without an integer kernel are "
         "between quantized ones; keep whole blocks in float, or quantize these operators too"

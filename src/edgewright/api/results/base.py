@@ -29,6 +29,13 @@ class Table(NamedTuple):
     droppable: Sequence[str] = ()
     piped_only: Sequence[str] = ()
 
+    def __str__(self) -> str:
+        """Return aligned columns."""
+        lines = [self.headers, *self.rows]
+        widths = [max(len(str(line[column])) for line in lines) for column in range(len(self.headers))]
+        shown = ("  ".join(str(text).ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+        return "\n".join(line.rstrip() for line in shown)
+
 
 def to_plain(value: Any) -> Any:
     """Return the values as JSON has them: a number that is not finite is None."""
