@@ -113,8 +113,8 @@ def test_a_note_says_where_inputs_stay_floats(runtime: str, *, supported: bool) 
         reason="",
         notes=("first",),
     )
-    assert list_notes(cell, integer_io=False) == ("first",)
-    found = list_notes(cell, integer_io=True)
+    assert list_notes(cell, ("random weights", "first"), integer_io=False) == ("random weights", "first")
+    found = list_notes(cell, (), integer_io=True)
     assert found[0] == "first"
     assert len(found) == (1 if supported else 2)
     assert supported or f"the converter for {runtime} does not support io=integer" in found[1]

@@ -321,8 +321,8 @@ def _evaluate_artifacts(
         row = QuantizedRow(
             runtime=cell.runtime, precision=setup.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
             agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
-            state=cell.state, reason=cell.reason, notes=list_notes(cell, integer_io=plan.integer_io),
-            run_id=cell.run_id,
+            state=cell.state, reason=cell.reason, run_id=cell.run_id,
+            notes=list_notes(cell, setup.prepared.notes, integer_io=plan.integer_io),
         )  # fmt: skip
         if cell.runtime in made and evaluated[cell.runtime].state != "done":
             row = msgspec.structs.replace(

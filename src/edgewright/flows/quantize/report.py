@@ -152,14 +152,12 @@ def list_protected(report: QuantizationReport | None) -> tuple[ProtectedOperator
     )
 
 
-def list_notes(cell: CellReport, *, integer_io: bool) -> tuple[str, ...]:
-    """Return the notes on an artifact."""
-    if not integer_io or supports_integer_io(cell.runtime):
-        return cell.notes
-    return (
-        *cell.notes,
-        f"inputs and outputs stay float32: the converter for {cell.runtime} does not support io=integer",
-    )
+def list_notes(cell: CellReport, preparation: Sequence[str], *, integer_io: bool) -> tuple[str, ...]:
+    """Return the notes on an artifact: on the preparation of its source, of its converter, and on its types."""
+    notes = [*preparation, *cell.notes]
+    if integer_io and not supports_integer_io(cell.runtime):
+        notes.append(f"inputs and outputs stay float32: the converter for {cell.runtime} does not support io=integer")
+    return tuple(dict.fromkeys(notes))
 
 
 def describe_costly_operators(report: QuantizationReport) -> str:
