@@ -105,7 +105,7 @@ def name_tensors(indices: Sequence[int], own: Mapping[int, str], signature: Mapp
     known = signature if all(i in signature for i in indices) else own
     names: dict[str, None] = {}
     for i in indices:
-        names[_free_name(known.get(i) or f"tensor#{i}", i, names)] = None
+        names[free_name(known.get(i) or f"tensor#{i}", i, names)] = None
     return tuple(names)
 
 
@@ -118,7 +118,8 @@ def name_ports(graph: TfliteGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
 
 
-def _free_name(name: str, index: int, taken: Container[str]) -> str:
+def free_name(name: str, index: int, taken: Container[str]) -> str:
+    """Return the name of the tensor at `index`, with the index if the name is taken."""
     while name in taken:
         name = f"{name}#{index}"
     return name
@@ -133,7 +134,7 @@ def label_tensors(graph: TfliteGraph) -> dict[int, str]:
     wanted += [(i, tensor.name or f"tensor#{i}") for i, tensor in enumerate(graph.tensors)]
     for i, name in wanted:
         if i not in labels:
-            labels[i] = _free_name(name, i, taken)
+            labels[i] = free_name(name, i, taken)
             taken.add(labels[i])
     return labels
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from edgewright.formats.tflite.reader import TfliteGraph, free_name, name_ports
 from edgewright.formats.tflite.to_onnx.contents import Steps, TfliteContents, UnsupportedContent
 from edgewright.formats.tflite.to_onnx.nodes import NodeWriter, Sizes
 from edgewright.schema.arrays import Array
@@ -35,7 +36,9 @@ class OnnxBuilder(NodeWriter):
     ) -> None:
         graph = contents.graph
         wide = any(tensor.dtype == "int16" and tensor.quantization for tensor in graph.tensors)
-        super().__init__(OPSET_OF_INT16 if wide else OPSET, [names[i] for i in (*graph.inputs, *graph.outputs)])
+        inputs = [names[i] for i in graph.inputs]
+        self._output_names = _name_outputs(graph, inputs)
+        super().__init__(OPSET_OF_INT16 if wide else OPSET, [*inputs, *self._output_names])
         self.options: dict[str, Any] = {}
         self._contents, self._names = contents, names
         self._operator = 0
@@ -264,14 +267,14 @@ class OnnxBuilder(NodeWriter):
     def build(self) -> onnx.ModelProto:
         """Return the model, whose inputs and outputs have the file's names, types and layouts."""
         outputs = {}
-        for index in self._contents.graph.outputs:
-            self.origin = self._names[index]
+        for index, name in zip(self._contents.graph.outputs, self._output_names, strict=True):
+            self.origin = name
             source = self._aliases.get(index, index)
             quantized = self.steps(index) is not None
             value = self.take_stored(source, make_plain(self.rank(source))) if quantized else self.take(source)
             if self._contents.graph.tensors[index].dtype == "float16":
                 value = self.emit("Cast", [value], to=TensorProto.FLOAT16)
-            outputs[self._names[index]] = value
+            outputs[name] = value
         return self.finish(self._inputs, outputs)
 
 
@@ -282,6 +285,14 @@ def make_plain(rank: int) -> Layout:
 def make_channels_first(rank: int) -> Layout:
     """Return the layout that has a tensor's last axis as its second one."""
     return (0, rank - 1, *range(1, rank - 1))
+
+
+def _name_outputs(graph: TfliteGraph, inputs: Sequence[str]) -> list[str]:
+    """Return the outputs' names; an output that is also an input gets one of its own, which ONNX requires."""
+    names: list[str] = []
+    for index, name in zip(graph.outputs, name_ports(graph)[1], strict=True):
+        names.append(free_name(name, index, (*inputs, *names)))
+    return names
 
 
 def _find_axis(steps: Steps, layout: Layout) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
 from edgewright.formats.isolated import answer_isolated
@@ -24,7 +25,16 @@ from edgewright.limits import ResourceBudget
 from edgewright.system.memory_limit import CONVERTER_COPIES
 
 # What inconsistent numbers of a file raise in Python, numpy and onnx.
-INCONSISTENT = (ArithmeticError, IndexError, InferenceError, KeyError, TypeError, ValueError, RuntimeError)
+INCONSISTENT = (
+    ArithmeticError,
+    IndexError,
+    InferenceError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValidationError,
+    ValueError,
+)
 
 
 def convert(path: Path, request: ConversionRequest, budget: ResourceBudget) -> OnnxConversion:

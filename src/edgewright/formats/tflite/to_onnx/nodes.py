@@ -32,6 +32,7 @@ class NodeWriter:
         self._origins: list[str] = []
         self._types: dict[str, onnx.TypeProto] = {}
         self._taken = set(reserved)
+        self._counts: dict[str, int] = {}  # the last suffix of each stem
 
     def sizes(self, name: str) -> Sizes:
         """Return the sizes of a value; None for unknown ones."""
@@ -83,10 +84,10 @@ class NodeWriter:
         return results
 
     def _make_name(self, stem: str) -> str:
-        name, count = stem, 0
+        name = stem
         while not name or name in self._taken:
-            count += 1
-            name = f"{stem}#{count}"
+            self._counts[stem] = self._counts.get(stem, 0) + 1
+            name = f"{stem}#{self._counts[stem]}"
         self._taken.add(name)
         return name
 

@@ -4,7 +4,7 @@ Source: `tflite/converter/schema/schema.fbs` of google-ai-edge/LiteRT. Fields ar
 its flatbuffer code, and a default that is not zero; `*` marks a vector, `_` a slot that is not read.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _REDUCER = "keep b"
 _POOL = "padding b, stride_w i, stride_h i, filter_w i, filter_h i, activation b"
@@ -63,7 +63,7 @@ class OptionField(NamedTuple):
     slot: int
     code: str
     vector: bool
-    default: int
+    default: Any
 
 
 def _parse(text: str) -> tuple[OptionField, ...]:
@@ -72,8 +72,8 @@ def _parse(text: str) -> tuple[OptionField, ...]:
         name, *rest = part.split()
         if rest:
             code, *default = rest
-            vector = code.endswith("*")
-            found.append(OptionField(name, slot, code.rstrip("*"), vector, int(default[0]) if default else 0))
+            kind = float if code == "f" else int
+            found.append(OptionField(name, slot, code.rstrip("*"), code.endswith("*"), kind(*default)))
     return tuple(found)
 
 

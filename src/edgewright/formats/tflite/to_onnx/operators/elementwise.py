@@ -82,7 +82,8 @@ def arc_tangent(b: OnnxBuilder) -> None:
     (y, x), layout = b.take_alike([b.input(0), b.input(1)])
     zero = b.number(0.0)
     plain = b.emit("Atan", [b.emit("Div", [y, x])])
-    turn = b.emit("Where", [b.emit("Less", [y, zero]), b.number(-pi), b.number(pi)])
+    sign = b.emit("Min", [y, b.emit("Reciprocal", [y])])  # negative also for -0.0
+    turn = b.emit("Where", [b.emit("Less", [sign, zero]), b.number(-pi), b.number(pi)])
     left = b.emit("Where", [b.emit("Less", [x, zero]), b.emit("Add", [plain, turn]), plain])
     upright = b.emit("Mul", [b.emit("Sign", [y]), b.number(pi / 2)])
     b.place(b.emit("Where", [b.emit("Equal", [x, zero]), upright, left]), layout)

@@ -43,10 +43,13 @@ def top_k(b: OnnxBuilder) -> None:
 
 
 def one_hot(b: OnnxBuilder) -> None:
-    depth = b.numbers(1, "depth")[:1]
-    on, off = (b.emit("Reshape", [b.take(b.input(place)), b.ints([1])]) for place in (2, 3))
-    values = b.emit("Concat", [off, on], axis=0)
-    b.place(b.emit("OneHot", [_take_int64(b, 0), b.ints(depth), values], axis=b.options["axis"]))
+    """Write ONE_HOT by comparisons: it has no place for a negative index, which ONNX's OneHot counts from the end."""
+    depth, rank = b.numbers(1, "depth")[0], b.rank(b.input(0))
+    axis = resolve_axis(b.options["axis"], rank + 1)
+    numbers = b.emit("Range", [b.number(value, "int64") for value in (0, depth, 1)])
+    places = b.emit("Reshape", [numbers, b.ints([-1, *[1] * (rank - axis)])])
+    chosen = b.emit("Equal", [b.emit("Unsqueeze", [_take_int64(b, 0), b.ints([axis])]), places])
+    b.place(b.emit("Where", [chosen, b.take(b.input(2)), b.take(b.input(3))]))
 
 
 def reverse_sequence(b: OnnxBuilder) -> None:

@@ -19,7 +19,10 @@ def reduction(op: str) -> Callable[[OnnxBuilder], None]:
 
     def write(b: OnnxBuilder) -> None:
         x, layout = b.take_first()
-        axes = sorted({resolve_axis(axis, len(layout)) for axis in b.numbers(1, "axes")})
+        axes = _find_axes(b, len(layout))
+        if not axes:
+            b.place(x, layout)
+            return
         keep = bool(b.options["keep"])
         if op == "ReduceMean" and layout == CHANNELS_FIRST and axes == [1, 2]:
             result = b.emit("GlobalAveragePool", [x])
@@ -32,6 +35,11 @@ def reduction(op: str) -> Callable[[OnnxBuilder], None]:
     return write
 
 
+def _find_axes(b: OnnxBuilder, rank: int) -> list[int]:
+    """Return the axes of a reduction; without any, LiteRT returns the input, and ONNX reduces all."""
+    return sorted({resolve_axis(axis, rank) for axis in b.numbers(1, "axes")})
+
+
 def _drop_axes(layout: Layout, axes: list[int]) -> Layout:
     kept = [axis for axis in layout if axis not in axes]
     return tuple(sorted(kept).index(axis) for axis in kept)
@@ -41,8 +49,12 @@ def logical(op: str) -> Callable[[OnnxBuilder], None]:
     """Return the function that writes REDUCE_ANY or REDUCE_ALL by the largest or smallest number."""
 
     def write(b: OnnxBuilder) -> None:
-        x = b.emit("Cast", [b.take(b.input(0))], to=TensorProto.INT32)
-        axes = sorted({resolve_axis(axis, b.rank(b.input(0))) for axis in b.numbers(1, "axes")})
+        truth = b.take(b.input(0))
+        axes = _find_axes(b, b.rank(b.input(0)))
+        if not axes:
+            b.place(truth)
+            return
+        x = b.emit("Cast", [truth], to=TensorProto.INT32)
         result = b.emit(op, [x, b.ints(axes)], keepdims=int(bool(b.options["keep"])))
         b.place(b.emit("Cast", [result], to=TensorProto.BOOL))
 
@@ -70,11 +82,11 @@ def cumulative_sum(b: OnnxBuilder) -> None:
 
 
 def l2_normalization(b: OnnxBuilder) -> None:
-    """Write L2_NORMALIZATION along the last axis, whose norm has a lower limit."""
+    """Write L2_NORMALIZATION along the last axis, whose norm is at least L2_EPSILON."""
     x, layout = b.take_first()
     axis = b.ints([layout.index(len(layout) - 1)])
     power = b.emit("ReduceSum", [b.emit("Mul", [x, x]), axis], keepdims=1)
-    norm = b.emit("Sqrt", [b.emit("Max", [power, b.number(L2_EPSILON)])])
+    norm = b.emit("Max", [b.emit("Sqrt", [power]), b.number(L2_EPSILON)])
     b.place(activate(b, b.emit("Div", [x, norm])), layout)
 
 
