@@ -17,6 +17,7 @@ from edgewright.schema.run import Run
 from edgewright.tasks.spec.file import read_task
 from tests.api.conftest import DIGITS, QUICK
 from tests.cli.calling import make_call
+from tests.models.onnx_files import write_conv_net
 
 MODEL = str(DIGITS / "digits.onnx")
 
@@ -168,3 +169,21 @@ def test_an_evaluation_with_a_task_in_memory(folder: Path) -> None:
     assert result.report.task == "mine"
     assert result.verdict == "done"
     assert "20 samples" in result.answer
+
+
+def test_invoke_overwrites_none_of_its_files(folder: Path) -> None:
+    model = write_conv_net(folder / "m.onnx", batch="batch")
+    made = edgewright.compile(model, shape="x=1|2,3,8,8", runtime="onnxruntime", check=False, output="a")
+    np.savez(folder / "i.npz", x=np.zeros((1, 3, 8, 8), np.float32))
+    named = Path(made.report.sets[0].path)
+    (artifact, *_) = sorted(named.parent.glob("*.onnx"))
+    (folder / "link.npz").symlink_to(artifact)
+    for output in (named, artifact, "link.npz", "i.npz"):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            edgewright.invoke(named, inputs="i.npz", output=output)
+
+
+@pytest.mark.parametrize("words", [{"fix": ["sr=1", "sr=2"]}, {"shape": [("x", (1,)), "x=2"]}, {"tag": ["a=1", "a=2"]}])
+def test_a_repeated_name_is_an_error(folder: Path, words: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"--{next(iter(words))}: '.*' is given more than once"):
+        edgewright.benchmark("m.pretend", **QUICK, **words)

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgewright
-from edgewright.errors import GateFailed, UsageError
+from edgewright.errors import EdgewrightError, GateFailed, UsageError
+from tests.api.conftest import DIGITS
 
 QUICK: dict[str, Any] = {"processes": 1, "runs": 3, "warmup_seconds": 0.01, "option": {"latency_us": "20"}}
 PLUGIN = ("-p", "no:cacheprovider", "-p", "no:edgewright", "-p", "edgewright.pytest_plugin")
@@ -42,6 +44,30 @@ def test_wrong_keywords(folder: Path) -> None:
         edgewright.gate("m.pretend")
     with pytest.raises(UsageError, match="--undecided maybe is unknown"):
         edgewright.gate("m.pretend", baseline="b.json", write=True, undecided="maybe", **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ({"junit": "m.pretend"}, "m.pretend would be overwritten"),
+        ({"summary": "link.md"}, "link.md would be overwritten"),
+        ({"summary": "x.npz", "inputs": "x.npz"}, "x.npz would be overwritten"),
+        ({"junit": "data/../f.py", "task": "t.toml", "data": "f.py:make"}, "f.py would be overwritten"),
+        ({"junit": "new", "summary": "./new"}, "new is given for two outputs"),
+        ({"junit": "new.json", "baseline": "new.json", "write": True}, "new.json is given for two outputs"),
+    ],
+)
+def test_results_overwrite_nothing_that_is_read(folder: Path, words: dict[str, Any], what: str) -> None:
+    edgewright.gate("m.pretend", baseline="b.json", write=True, **QUICK)
+    Path("data").mkdir()
+    Path("link.md").symlink_to("b.json")
+    np.savez("x.npz", x=np.zeros(1))
+    Path("t.toml").write_bytes((DIGITS / "task.toml").read_bytes())
+    Path("f.py").touch()
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    with pytest.raises(EdgewrightError, match=what):
+        edgewright.gate("m.pretend", **{"baseline": "b.json", **QUICK, **words})
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def run_pytest(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

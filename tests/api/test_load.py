@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -37,6 +38,14 @@ def test_an_artifact_has_the_names_and_layouts_of_its_source(artifact: str) -> N
 def test_isolated_it_returns_the_same(artifact: str) -> None:
     with edgewright.load(artifact) as here, edgewright.load(artifact, isolated=True) as there:
         assert np.array_equal(here(IMAGES[:1])["logits"], there(image=IMAGES[:1])["logits"])
+
+
+def test_the_worker_outlives_the_thread_of_the_first_call() -> None:
+    with edgewright.load(MODEL, isolated=True) as model:
+        first = Thread(target=model, args=[IMAGES[:1]])
+        first.start()
+        first.join()
+        assert model(IMAGES[:1])["logits"].shape == (1, 10)
 
 
 def test_a_batch_runs_in_parts(artifact: str) -> None:

@@ -9,10 +9,10 @@ from edgewright.api.options import AnyPath, CallOptions, accept, convert
 from edgewright.api.results.base import Result, Table
 from edgewright.api.values import Pairs, to_shapes
 from edgewright.errors import ConfigError, UsageError
-from edgewright.flows.evaluate.invoke import check_output_path
+from edgewright.flows.evaluate.invoke import check_output_paths
 from edgewright.flows.gate.baseline import Baseline, GateOptions, read_baseline
 from edgewright.flows.gate.flow import check_gate, record_baseline
-from edgewright.flows.gate.plan import GateRequest, complete_request
+from edgewright.flows.gate.plan import PATHS, CompleteRequest, GateRequest, complete_request
 from edgewright.flows.gate.report import (
     GateCheck,
     GateReport,
@@ -22,7 +22,8 @@ from edgewright.flows.gate.report import (
     write_junit,
     write_summary,
 )
-from edgewright.schema.plan import GatePlan
+from edgewright.formats.artifact_sets import list_files
+from edgewright.formats.artifacts import is_file_name
 from edgewright.web.jobs.choices import check_links
 
 # Fields of `GateOptions` by the names that the API's options have.
@@ -123,7 +124,7 @@ def gate(model: Any, **options: Unpack[GateKeywords]) -> GateResult:
         request = _make_request(path, given)
         baseline = _find_baseline(request)
         complete = complete_request(request, baseline)
-        _check_files(request, given, complete.plan)
+        _check_files(request, given, complete, baseline)
         with call.open_workspace(request.device) as workspace:
             if request.write:
                 report, error = record_baseline(complete, workspace), None
@@ -146,11 +147,25 @@ def _find_baseline(request: GateRequest) -> Baseline | None:
         raise ConfigError(error.what, error.why, hint) from None
 
 
-def _check_files(request: GateRequest, given: Mapping[str, Any], plan: GatePlan) -> None:
-    """Check that the results can be written, and the links in a dataset that the baseline names."""
-    written = [request.baseline] if request.write else []
-    for path in (*written, *(Path(given[name]) for name in ("junit", "summary") if name in given)):
-        check_output_path(path)
+def _check_files(
+    request: GateRequest, given: Mapping[str, Any], complete: CompleteRequest, baseline: Baseline | None
+) -> None:
+    """Check that the results can be written over no input, and the links in a dataset that the baseline names."""
+    inputs = list_files(Path(request.model))
+    outputs = [Path(given[name]) for name in ("junit", "summary") if name in given]
+    for key in PATHS:
+        text, kept = getattr(request.options, key), getattr(complete.kept, key)
+        if text or kept:
+            path = Path(text) if text else request.baseline.parent / kept
+            inputs += [path, Path(str(path).rpartition(":")[0] or path)]  # the file of FILE.py:function
+    if request.write:
+        outputs.insert(0, request.baseline)
+    else:
+        inputs.append(request.baseline)
+        if baseline and is_file_name(baseline.model):
+            inputs.append(request.baseline.parent / baseline.model)
+    check_output_paths(outputs, inputs)
+    plan = complete.plan
     if plan.evaluation is not None and "data" not in given and Path(plan.evaluation.data).is_dir():
         check_links(Path(plan.evaluation.data), [Path.cwd(), request.baseline.absolute().parent])
 

@@ -19,8 +19,9 @@ from edgewright.flows.benchmark.report import make_report
 from edgewright.flows.candidates import check_number, choose_runtime, split_options
 from edgewright.flows.device_names import open_device
 from edgewright.flows.evaluate.flow import evaluate as run_evaluation
-from edgewright.flows.evaluate.invoke import check_output_path, choose_file, save_outputs
+from edgewright.flows.evaluate.invoke import check_output_paths, choose_file, save_outputs
 from edgewright.flows.evaluate.invoke import invoke as run_once
+from edgewright.formats.artifact_sets import list_files
 from edgewright.schema.plan import TIMEOUT_S, BenchmarkPlan, EvaluatePlan
 from edgewright.schema.run import Run
 
@@ -165,7 +166,7 @@ def invoke(artifact: Any, **options: Unpack[InvokeOptions]) -> InvokeResult:
         output, inputs = Path(given["output"]) if "output" in given else None, Path(given["inputs"])
         timeout_s = given.get("timeout_s", TIMEOUT_S)
         if output is not None:
-            check_output_path(output)
+            check_output_paths([output], [inputs, *list_files(Path(name))])
         check_number("timeout_s", timeout_s)
         path = choose_file(Path(name), inputs)
         info = choose_runtime(path, given.get("runtime", ""))

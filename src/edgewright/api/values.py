@@ -170,9 +170,15 @@ def _to_settings(value: Any) -> tuple[str, ...]:
 
 
 def _to_pairs(value: Any, parse: Any) -> Iterable[tuple[str, Any]]:
+    """Return names with values; ValueError if a name is repeated."""
     if isinstance(value, Mapping):
         return value.items()
-    return [parse(one) if isinstance(one, str) else one for one in ([value] if isinstance(value, str) else value or ())]
+    given = [value] if isinstance(value, str) else value or ()
+    pairs = [parse(one) if isinstance(one, str) else one for one in given]
+    names = [name for name, _ in pairs]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"'{repeated}' is given more than once")
+    return pairs
 
 
 CONVERTERS: dict[str, Any] = {

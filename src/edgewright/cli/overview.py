@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from edgewright.cli.rendering.output import print_line, print_table
@@ -36,6 +37,7 @@ def show_overview() -> None:
     runs = _list_runs()
     model = next((run.model_name for run in runs if run.kind == "compile" and run.model_name), None)
     words = {"model": model or "MODEL", "artifacts": f"{Path(model).stem if model else 'MODEL'}-artifacts"}
+    words = {name: quote(word) for name, word in words.items()}
     last = {run.kind: run for run in reversed(runs)}
     rows = [(step.command.format(**words), step.purpose, _show_last(step, last.get(step.kind))) for step in STEPS]
     print_table(("command", "purpose", "last run"), rows, droppable=("last run",))

@@ -41,6 +41,7 @@ from edgewright.system.memory_limit import (
     limit_process,
     supports_limit,
 )
+from edgewright.system.starter import start_process
 
 TAIL_LINES = 12
 TAIL_BYTES = 8192
@@ -323,17 +324,19 @@ def start_worker(
     """Start `command` as a worker in a session of its own and wait for its greeting.
 
     Because of the session, the terminal's Ctrl-C does not reach the worker: the parent ends it. On Linux
-    a worker ends with the thread that started it (prctl(2), PR_SET_PDEATHSIG), which must therefore outlive it.
+    a worker ends with the thread that started it (prctl(2), PR_SET_PDEATHSIG): that of `start_process`.
     """
     began_ns = time.perf_counter_ns()
     with log.open("ab") as stderr:
-        process = subprocess.Popen(  # noqa: S603 - the command is our own worker
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            start_new_session=True,
-            env={**os.environ, **variables},
+        process = start_process(
+            lambda: subprocess.Popen(  # noqa: S603 - the command is our own worker
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                env={**os.environ, **variables},
+            )
         )
     connection = Connection(process, runtime, log, timeout_s)
     try:

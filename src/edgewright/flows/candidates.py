@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from platform import system
+from shlex import quote
 
 import msgspec
 
@@ -326,7 +327,7 @@ def expand_folders(paths: Sequence[str], runtimes: Sequence[str]) -> list[str]:
             raise ModelNotFound(
                 f"{path} contains no artifact that can run",
                 f"it contains {held}" if held else "it contains no artifact record",
-                f"create one with edgewright compile MODEL -o {path}",
+                f"create one with edgewright compile MODEL -o {quote(str(path))}",
             )
         found += fitting
     return found

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 
 from edgewright.errors import InputError, ModelNotFound, ModelUnreadable
-from edgewright.formats.artifacts import is_file_name, is_inside, read_artifact, read_record, record_path
-from edgewright.formats.files import check_files, join_hashes
+from edgewright.formats.artifacts import find_record, is_file_name, is_inside, read_artifact, read_record, record_path
+from edgewright.formats.files import check_files, join_hashes, read_model
 from edgewright.schema.artifact import MAX_SIZES, SET_SCHEMA, SET_SUFFIX, Artifact, ArtifactSet, SetEntry
 from edgewright.schema.model import Model, Signature, TensorSpec
 from edgewright.system.files import read_regular, write_atomically
@@ -56,6 +56,16 @@ def list_artifacts(path: Path, shapes: Mapping[str, Sequence[int]] = {}) -> list
             "resize or pad the inputs to one of these, or compile the model for this size too",
         )
     return [path.with_name(entry.main) for entry in fitting if _read_entry(path, found, entry)]
+
+
+def list_files(path: Path) -> list[Path]:
+    """Return all files of a model, an artifact or a set, with their records. Raises as `read_model` does."""
+    found = [path]
+    for main in list_artifacts(path) if is_set(path) else [path]:
+        record = find_record(main)
+        names = record.files if record else read_model(main).data_files
+        found += [main, *([record_path(main)] if record else []), *(main.parent / name for name in names)]
+    return found
 
 
 def _show_shapes(shapes: Mapping[str, Sequence[int]]) -> str:

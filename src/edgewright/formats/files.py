@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from hashlib import file_digest, sha256
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
@@ -49,7 +50,7 @@ def sniff(path: Path) -> str:
         raise ModelUnreadable(
             f"{path} is Python code, not a model file",
             "a torch module has to be compiled first",
-            f"edgewright compile {name} --shape NAME=SIZES, then give one of the artifacts",
+            f"edgewright compile {quote(name)} --shape NAME=SIZES, then give one of the artifacts",
         )
     head = read_head(path)
     if path.name.endswith(SET_SUFFIX):

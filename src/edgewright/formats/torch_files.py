@@ -2,6 +2,7 @@
 
 import pickletools
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 from zipfile import BadZipFile, ZipFile
 
@@ -70,8 +71,8 @@ def make_torch_error(path: Path) -> ModelUnreadable | None:
             return ModelUnreadable(
                 f"{path} has weights, but no model",
                 "torch.save wrote a state_dict or a checkpoint, which does not contain the operators of the model",
-                f"compile the Python file that builds the module: edgewright compile FILE.py:FACTORY --weights {name} "
-                "--shape NAME=SIZES",
+                "compile the Python file that builds the module: edgewright compile FILE.py:FACTORY "
+                f"--weights {quote(name)} --shape NAME=SIZES",
             )
         case "module":
             return ModelUnreadable(
@@ -85,6 +86,6 @@ def make_torch_error(path: Path) -> ModelUnreadable | None:
             return ModelUnreadable(
                 f"{path} cannot be used here",
                 f"it is {title}, which has to be compiled first",
-                f"edgewright compile {name} --shape NAME=SIZES, then give one of the artifacts",
+                f"edgewright compile {quote(name)} --shape NAME=SIZES, then give one of the artifacts",
             )
     return None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,15 @@ def test_runtimes_run_ids_and_files_complete(call: Call, folder: Path) -> None:
     assert complete(folder, "runs", "show", run["id"][:4]) == [f"plain,{run['id']}"]
     assert complete(folder, "compare", "m") == ["file,m"]
     assert complete(folder, "quantize", "d") == ["file,d"]
+
+
+def test_the_next_command_is_quoted_for_the_shell(call: Call, folder: Path) -> None:
+    name = "$(touch pwned).onnx"
+    shutil.copy(get_digits_folder() / "digits.onnx", folder / name)
+    result = call("init", name)
+    assert f"Next: edgewright compile '{name}'\n" in result.out + result.err
+    assert call("compile", name, "--runtime", "onnxruntime", "--no-check").code == 0
+    assert call().rows()[1]["command"] == f"edgewright compile '{name}'"
 
 
 def test_without_arguments_the_next_step_is_shown(call: Call, folder: Path) -> None:

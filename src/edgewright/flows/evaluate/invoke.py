@@ -1,13 +1,14 @@
 """Single inference on the user's inputs, by the names and layouts of the source."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
 
 from edgewright.bench.feeds import read_feeds, read_shapes, write_feeds
 from edgewright.devices.protocol import Device
-from edgewright.errors import OutputError
+from edgewright.errors import OutputError, UsageError
 from edgewright.flows.candidates import check_reads, check_runs_here, choose_runtime
 from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.artifact_sets import choose_artifact, is_set
@@ -51,12 +52,26 @@ def invoke(
 
 def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
     """Write an .npz atomically; OutputError if it cannot be written."""
-    check_output_path(path)
+    _check_output_path(path)
     with replace_atomically(path, follow=True) as part:
         write_feeds(part, outputs)
 
 
-def check_output_path(path: Path) -> None:
+def check_output_paths(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raise OutputError for a path at which no file can be created, UsageError for an input or a repeated output."""
+    for i, path in enumerate(outputs):
+        _check_output_path(path)
+        if any(_is_same(path, one) for one in inputs):
+            raise UsageError(f"{path} would be overwritten", "it is an input of this command", "give another file name")
+        if any(_is_same(path, one) for one in outputs[:i]):
+            raise UsageError(f"{path} is given for two outputs", "one would overwrite the other", "give two file names")
+
+
+def _is_same(a: Path, b: Path) -> bool:
+    return realpath(a) == realpath(b) or (a.exists() and b.exists() and a.samefile(b))
+
+
+def _check_output_path(path: Path) -> None:
     """Raise OutputError for a path at which no file can be created."""
     if path.is_dir() or not path.name:
         raise OutputError(f"cannot write {path}", "the path is a folder", "give a file name")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from math import isfinite
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import Struct
 
 from edgewright.bench.statistics import Interval, make_exact
 from edgewright.errors import ConfigError, EdgewrightError, UsageError
+from edgewright.flows.gate.figures import LARGEST, SMALLEST, TIMED
 from edgewright.flows.stored_model import fetch_model
 from edgewright.formats.artifacts import is_file_name
 from edgewright.formats.files import read_model
@@ -22,6 +24,7 @@ SCHEMA = "edgewright.baseline/1"
 MAX_BYTES = 1 << 20
 MAX_FETCHED = 5  # runs that are tried for the bytes of a model
 DIGITS = 6
+FIGURES = ("bytes", *TIMED, "metric")
 
 
 class GateOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -89,7 +92,7 @@ class Baseline(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def read_baseline(path: Path) -> Baseline:
     """Return the content of a baseline file. Raises UsageError without a file, ConfigError for an invalid one."""
-    write = f"edgewright gate MODEL --baseline {path} --write"
+    write = f"edgewright gate MODEL --baseline {quote(str(path))} --write"
     try:
         data = read_regular(path, MAX_BYTES)
     except FileNotFoundError:
@@ -110,16 +113,18 @@ def read_baseline(path: Path) -> Baseline:
 
 def _find_problem(name: str, figure: BaselineFigure) -> str:
     """Return the first error of a figure; empty without one."""
-    known = [one for one in (figure.low, figure.high) if one is not None]
-    if not all(map(isfinite, (figure.value, figure.confidence, *known))):
-        return f"{name[:80]} is not finite"
-    if name != "metric" and min(figure.value, *known, figure.value) <= 0:
-        return f"{name[:80]} is not positive"
-    return (
-        ""
-        if min(known, default=figure.value) <= figure.value <= max(known, default=figure.value)
-        else (f"{name[:80]} is outside of its interval")
-    )
+    if name not in FIGURES:
+        return f"{name[:80]!r} is none of the figures {', '.join(FIGURES)}"
+    known = [one for one in (figure.low, figure.value, figure.high) if one is not None]
+    if not all(map(isfinite, (figure.confidence, *known))):
+        return f"{name} is not finite"
+    if not 0 <= figure.confidence <= 1:
+        return f"the confidence of {name} is not between 0 and 1"
+    if name != "metric" and min(known) <= 0:
+        return f"{name} is not positive"
+    if max(map(abs, known)) > LARGEST or (name != "metric" and min(known) < SMALLEST):
+        return f"{name} is not between {SMALLEST} and {LARGEST}"
+    return "" if known == sorted(known) else f"{name} is outside of its interval"
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:

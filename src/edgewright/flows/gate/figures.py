@@ -14,6 +14,7 @@ from edgewright.schema.run import Run
 TIMED = {"latency": "latency", "p90": "p90", "p95": "p95", "memory": "memory.peak", "energy": "energy"}
 POINTS = 100.0
 EVALUATION_CONFIDENCE = 0.95
+SMALLEST, LARGEST = 1e-100, 1e100  # of values whose ratios are finite
 
 
 def estimate(run: Run, metric: str) -> Interval | None:
@@ -35,7 +36,7 @@ def compare_rounds(a: Run, b: Run, metric: str) -> Interval | None:
 
 def compare_sessions(a: Interval, b: Interval, drift: float = SESSION_DRIFT) -> Interval:
     """Return the ratio b over a of estimates of two sessions; its interval is wider by the drift between sessions."""
-    if any(one is not None and one <= 0 for one in (a.value, a.low, b.value, b.low)):
+    if any(one is not None and not SMALLEST <= one <= LARGEST for one in (a.value, a.low, b.value, b.low)):
         return Interval(value=float("nan"), low=None, high=None, confidence=0.0)
     ratio = map_interval(combine_intervals(map_interval(a, log), map_interval(b, log)), exp)
     low = None if ratio.low is None else ratio.low / (1 + drift)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import msgspec
@@ -245,5 +246,6 @@ def _find_failure(report: GateReport) -> GateFailed | None:
     states = ("missed",) if report.undecided == "pass" else ("missed", "not shown")
     failed = [check for check in report.checks if check.state in states]
     what = f"{report.model} fails {len(failed)} of {len(report.checks)} goal{'s' * (len(report.checks) > 1)}"
-    hint = f"make the model better, or accept its figures: edgewright gate MODEL --baseline {report.baseline} --write"
+    write = f"edgewright gate MODEL --baseline {quote(report.baseline)} --write"
+    hint = f"make the model better, or accept its figures: {write}"
     return GateFailed(what, "\n".join(f"{check.goal} is {describe_check(check)}" for check in failed), hint)

@@ -15,6 +15,7 @@ def init(model: str, force: bool) -> None:
     metric. Check the scaling, resizing and metric: they are assumed.
     """
     from pathlib import Path
+    from shlex import quote
 
     from edgewright.cli.rendering.output import print_line, print_message
     from edgewright.flows.tasks.project import write_project
@@ -24,4 +25,4 @@ def init(model: str, force: bool) -> None:
         print_line(str(path))
     for doubt in project.doubts:
         print_message(f"Check: {doubt}.")
-    print_message(f"Next: edgewright compile {model}")
+    print_message(f"Next: edgewright compile {quote(model)}")
