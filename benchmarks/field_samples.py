@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions
 from PIL import Image, ImageDraw, ImageFont
 
+import edgewright  # noqa: F401 - switches off what ONNX Runtime sends, before it is imported
 from benchmarks import field_metrics
 from benchmarks.measuring import MOBILENET
 
@@ -129,6 +129,8 @@ def write_samples(kind: str, model: Path, count: int, folder: Path) -> tuple[Pat
 
     Samples in which the float model finds nothing are left out. Raises LookupError where the data is absent.
     """
+    from onnxruntime import InferenceSession, SessionOptions  # after edgewright, which switches its telemetry off
+
     samples, options = KINDS[kind], SessionOptions()
     options.intra_op_num_threads = 1
     session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
