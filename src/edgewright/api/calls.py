@@ -11,7 +11,7 @@ from edgewright.api.progress import CallProgress, CancelWatch
 from edgewright.api.results.base import Result
 from edgewright.api.sources import write_inputs, write_model
 from edgewright.api.user_store import open_user_store
-from edgewright.errors import Cancelled, EdgewrightError
+from edgewright.errors import EdgewrightError
 from edgewright.flows.device_names import open_device
 from edgewright.flows.workspace import Workspace
 from edgewright.system.temporary import TemporaryFolder
@@ -28,10 +28,10 @@ class ApiCall:
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        self._on_run, self._cancel = options.get("on_run"), options.get("cancel")
+        self._on_run, cancel = options.get("on_run"), options.get("cancel")
         self._folder = TemporaryFolder()
-        self.progress = CallProgress(options.get("progress"), self._cancel)
-        self._watch = CancelWatch(self._cancel)
+        self.progress = CallProgress(options.get("progress"), cancel)
+        self._watch = CancelWatch(cancel)
         self.given = read_options({name: value for name, value in options.items() if name not in CALL_OPTIONS})
 
     def __enter__(self) -> Self:
@@ -40,12 +40,11 @@ class ApiCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.end()
-        self._folder.close()
-        self.progress.end()
-        is_cancelled = self._cancel is not None and self._cancel.is_set()
-        if is_cancelled and isinstance(error, KeyboardInterrupt | Cancelled):
-            raise Cancelled("the call was cancelled", "the event that was given as `cancel` is set") from None
+        try:
+            self._watch.end()
+        finally:
+            self._folder.close()
+            self.progress.end()
 
     def write_models(self, models: Any, *, as_onnx: bool = True) -> list[str]:
         """Return the paths of the models; those in memory, and inputs in memory, are written to temporary files.
@@ -70,11 +69,19 @@ class ApiCall:
     def finish(self, result: ResultT, error: EdgewrightError | None) -> ResultT:
         """Pass the stored runs to `on_run`, and return the result, or raise its error with the result attached."""
         if self._on_run is not None:
-            paths = [Path(one.path) for one in result.artifacts if one.path]
             with closing(open_user_store()) as store:
                 for run_id in result.run_ids:
-                    self._on_run(store.load(run_id), paths)
+                    self._on_run(store.load(run_id), _list_files(result, run_id))
         if error is not None:
             error.result = result
             raise error
         return result
+
+
+def _list_files(result: Result, run_id: str) -> list[Path]:
+    """Return the files that a run wrote; those without a run of their own are of the command's run."""
+    own = getattr(result.report, "run_id", None)
+    paths = [one.path for one in result.artifacts if (getattr(one, "run_id", None) or own) == run_id]
+    if run_id == own:
+        paths += [getattr(result.report, name, None) for name in ("graph", "recipe")]  # of a quantization
+    return [Path(path) for path in paths if path]

@@ -1,6 +1,6 @@
 """Models in use: `load` keeps a model for many calls."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -100,7 +100,7 @@ class LoadedModel:
                 return self._engine.run(feeds)
             split = {name: np.split(array, parts) for name, array in feeds.items()}
             results = [self._engine.run({name: own[i] for name, own in split.items()}) for i in range(parts)]
-        return {name: np.concatenate([one[name] for one in results]) for name in results[0]}
+        return {name: _join(name, [one[name] for one in results]) for name in results[0]}
 
     def _read_inputs(self, inputs: Any, named: Mapping[str, Any]) -> dict[str, Array]:
         given = dict(inputs or {}) if inputs is None or isinstance(inputs, Mapping) else {"": inputs}
@@ -150,6 +150,14 @@ def _to_input(spec: TensorSpec, value: Any) -> Array:
         what = f"input '{spec.name}' is {spec.dtype}, but the value given is {array.dtype.name}"
         raise InputError(what, "a conversion would lose values", f"convert it with .astype('{spec.dtype}')")
     return array.astype(spec.dtype)
+
+
+def _join(name: str, parts: Sequence[Array]) -> Array:
+    """Return the parts of an output joined on their first axis; InputError if it has none."""
+    if parts[0].ndim == 0:
+        what = f"output '{name}' is a scalar, so the outputs of {len(parts)} runs cannot be joined"
+        raise InputError(what, "they are joined on their first axis", "call the model once for each part")
+    return np.concatenate(parts)
 
 
 def _count_entries(spec: TensorSpec, array: Array) -> int:

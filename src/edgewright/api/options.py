@@ -2,23 +2,26 @@
 
 import functools
 import inspect
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Event
-from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, ParamSpec, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
-from edgewright.errors import UsageError
+from edgewright.errors import Cancelled, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 PlanT = TypeVar("PlanT", bound=Struct)
 AnyPath = str | Path
 Numbers = str | Sequence[int] | None
+MAX_SHOWN = 60  # characters of a wrong value
 # Options whose plan field has another name.
 FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes", "fix": "fixed"}
 
@@ -236,8 +239,11 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            _check_names(function.__name__, [name for name in kwargs if name not in own], known)
-            return function(*args, **kwargs)
+            given = {name: value for name, value in kwargs.items() if name not in own}
+            _check_names(function.__name__, list(given), known)
+            for name, value in given.items():
+                _check_type(function.__name__, name, value, known[name])
+            return _run_cancellable(functools.partial(function, *args, **kwargs), given.get("cancel"))
 
         positional = [one for one in own.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         keywords = [
@@ -251,6 +257,20 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
         return call
 
     return decorate
+
+
+def _run_cancellable(function: Callable[[], R], cancel: Any) -> R:
+    """Return the result; Cancelled if the call was interrupted and the event is set.
+
+    It is raised only after the interrupt and its frames are gone, and with them the call's temporary folder, even if
+    the interrupt came before or after the call's `with` block.
+    """
+    try:
+        return function()
+    except (KeyboardInterrupt, Cancelled):
+        if cancel is None or not cancel.is_set():
+            raise
+    raise Cancelled("the call was cancelled", "the event that was given as `cancel` is set")
 
 
 def _get_default(value: Any) -> Any:
@@ -267,6 +287,28 @@ def _check_names(function: str, given: Sequence[str], known: Mapping[str, Any]) 
                 f"its keywords are {', '.join(sorted(known))}",
                 f"use {near[0]}=" if near else f"help(edgewright.{function}) shows all keywords",
             )
+
+
+def _check_type(function: str, name: str, value: Any, hint: Any) -> None:
+    """Raise UsageError for a value that is not of the keyword's type; None is the default of every keyword."""
+    if value is None or _has_type(value, hint):
+        return
+    shown = textwrap.shorten(repr(value), MAX_SHOWN)
+    why = f"its type is {inspect.formatannotation(hint)}"
+    raise UsageError(f"{name}={shown} has the wrong type", why, f"help(edgewright.{function}) shows the types")
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+    """Return whether a value has a type of the keywords; of the items only those of sequences are checked."""
+    kind, items = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_has_type(value, one) for one in items)
+    if kind is Sequence:  # the command line gives a list for each time that an option is repeated
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_list and all(_has_type(one, items[0]) or _has_type(one, hint) for one in value)
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 
 def read_options(options: Mapping[str, Any]) -> dict[str, Any]:

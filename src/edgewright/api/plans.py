@@ -34,13 +34,20 @@ from edgewright.schema.plan import (
     PrunePlan,
     QuantizePlan,
 )
-from edgewright.schema.vocabulary import PRECISION_ALIASES, QUANTIZED_PRECISIONS, normalize_word
+from edgewright.schema.vocabulary import GRADIENT_CRITERIA, PRECISION_ALIASES, QUANTIZED_PRECISIONS, normalize_word
 from edgewright.tasks.spec.file import read_task
 from edgewright.tasks.spec.functions import is_function, make_code_rejection
 from edgewright.tasks.spec.task import Task
 
 Given = Mapping[str, Any]
 SETTING_NAMES = {"train_precision": "precision", "train_threads": "threads"}
+UNSTRUCTURED_OPTIONS = ("sparsity", "scope", "pattern")
+STRUCTURED_OPTIONS = ("importance", "multiple", "rounds", "round_epochs")
+DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
+PRUNE_TRAINING_OPTIONS = (
+    *TRAINING_SETTINGS, "control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_epochs", "seeds", "held_out",
+)  # fmt: skip
+QAT_OPTIONS = (*(name for name in TRAINING_SETTINGS if name != "seed"), "held_out", "control")
 
 
 def plan_benchmark(models: Sequence[str], given: Given) -> BenchmarkPlan:
@@ -121,10 +128,15 @@ def _read_task(given: Given) -> dict[str, Any]:
 
 
 def _load_task(given: Given) -> Task:
-    return given["task"] if isinstance(given["task"], Task) else read_task(Path(given["task"]))
+    task = given["task"]
+    if not isinstance(task, Task | str):
+        raise UsageError(f"task= is a {type(task).__name__}", "it is a path, or an edgewright.Task", "--task task.toml")
+    return task if isinstance(task, Task) else read_task(Path(task))
 
 
 def plan_quantization(model: str, given: Given) -> QuantizePlan:
+    if not given.get("qat"):
+        _reject_unused(given, QAT_OPTIONS, "without --qat, nothing is trained", "add --qat, or omit the option")
     why = "calibration and evaluation require it"
     _check_present(given, {"task": "--task"}, why, "edgewright task init MODEL -o task.toml, then --task task.toml")
     _check_present(given, {"data": "--data"}, why, "--data DATA: a folder, .zip or .npz, see docs/evaluate.md")
@@ -159,11 +171,33 @@ def _read_precision(given: str) -> str:
 
 
 def plan_pruning(model: str, given: Given) -> PrunePlan:
+    _check_pruning(model, given)
     needed = {"task": "--task", "val": "--val"}
     for name, flag in needed.items():
         _check_present(given, {name: flag}, "the evaluation of the result requires it", f"{flag} …, see docs/prune.md")
     importance = given.get("importance") or ("taylor" if _can_train(model, given) else "l2")
     return make_plan(PrunePlan, given, source=model, importance=importance, **_read_experiment(given))
+
+
+def _check_pruning(model: str, given: Given) -> None:
+    """Raise UsageError for options of another method or source."""
+    if given.get("method", "structured") == "structured":
+        why = "the option is for --method unstructured"
+        _reject_unused(given, UNSTRUCTURED_OPTIONS, why, "add --method unstructured, or use --target-speedup 1.5")
+    else:
+        why = "the option is for --method structured"
+        _reject_unused(given, STRUCTURED_OPTIONS, why, "omit it, or use --method structured")
+    if ".py:" not in model:
+        why = "only a torch source (FILE.py:FACTORY with --weights) can be fine-tuned"
+        _reject_unused(given, ("data", *PRUNE_TRAINING_OPTIONS), why, "omit it to prune without fine-tuning")
+    elif not given.get("data"):
+        _reject_unused(given, PRUNE_TRAINING_OPTIONS, "without --data, nothing is trained", "--data train.zip")
+    if (importance := given.get("importance")) in GRADIENT_CRITERIA and not _can_train(model, given):
+        why = f"{importance} importance requires gradients, and without training there are none"
+        _reject_unused(given, ("importance",), why, "use --importance l2, or a torch source with --data")
+    if not given.get("teach", True):
+        why = "--no-teach disables distillation from the source model"
+        _reject_unused(given, DISTILLATION_OPTIONS, why, "omit --no-teach")
 
 
 def _can_train(model: str, given: Given) -> bool:
@@ -189,8 +223,16 @@ def _check_present(given: Given, needed: Mapping[str, str], why: str, hint: str)
             raise UsageError(f"{flag} is missing", why, hint)
 
 
+def _reject_unused(given: Given, names: Sequence[str], why: str, hint: str) -> None:
+    """Raise UsageError if one of these options was given but has no effect."""
+    for name in given:
+        if name in names:
+            raise UsageError(f"--{name.replace('_', '-')} has no effect here", why, hint)
+
+
 def _list_settings(given: Given) -> dict[str, Any]:
-    return {SETTING_NAMES.get(name, name): given[name] for name in TRAINING_SETTINGS if name in given}
+    named = {"seed": 0, **given}
+    return {SETTING_NAMES.get(name, name): named[name] for name in TRAINING_SETTINGS if name in named}
 
 
 def _read_settings(given: Given) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class CancelWatch:
                 signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
 
     def end(self) -> None:
-        """Stop waiting."""
+        """Stop waiting. Raises KeyboardInterrupt if the interrupt is being sent, so that none comes later."""
+        self._is_done = True
         with self._lock:
-            self._is_done = True
+            pass

@@ -3,7 +3,7 @@
 from contextlib import closing
 from typing import Any, TypedDict, Unpack
 
-from edgewright.api.options import accept
+from edgewright.api.options import accept, convert
 from edgewright.api.results.records import RunResult, RunsResult
 from edgewright.api.user_store import open_user_store
 from edgewright.api.values import Pairs, to_tags
@@ -49,7 +49,9 @@ def list_runs(**options: Unpack[ListOptions]) -> RunsResult:
         'No stored run matches.'
     """
     given: dict[str, Any] = {name: value for name, value in options.items() if name != "tag" and value is not None}
-    wanted = RunFilter(tags=to_tags(options.get("tag")), metrics=("latency.p50", *list_task_metrics()), **given)
+    wanted = RunFilter(
+        tags=convert("tag", options.get("tag"), to_tags), metrics=("latency.p50", *list_task_metrics()), **given
+    )
     with closing(open_user_store()) as store:
         return RunsResult(tuple(store.list_runs(wanted)))
 

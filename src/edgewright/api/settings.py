@@ -22,7 +22,7 @@ def load_store_settings(environ: Mapping[str, str]) -> dict[str, str]:
     path = find_user_config(environ)
     settings = check_store_table(path, read_config_tables(path).get("store", {})) if path.is_file() else {}
     for key in STORE_KEYS:
-        if value := environ.get(f"EDGEWRIGHT_{key.upper()}"):
+        if value := environ.get(f"EDGEWRIGHT_{key.upper()}", "").strip():
             settings[key] = value
     return settings
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from inspect import signature
+from inspect import BoundArguments, Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ def write_model(model: Any, given: dict[str, Any], folder: Path, *, as_onnx: boo
         if "inputs" not in given:
             why = "torch exports a module by running it on example inputs"
             raise UsageError("a torch module needs example inputs", why, "add inputs=(x,), with one tensor per input")
-        examples = _name_examples(model, given["inputs"])
-        given["inputs"] = {name: _to_array(tensor) for name, tensor in examples.items()}
+        examples = _bind_examples(model, given["inputs"])
+        given["inputs"] = {name: _to_array(tensor) for name, tensor in _name_examples(examples).items()}
         given.setdefault("shapes", {name: array.shape for name, array in given["inputs"].items()})
-        path = _export_torch(model, tuple(examples.values()), folder)
+        path = _export_torch(model, examples, folder)
         return _convert_to_onnx(path, given["shapes"], folder) if as_onnx else str(path)
     return str(_write_onnx(model, folder))
 
@@ -67,27 +67,44 @@ def _make_stem(name: str) -> str:
     )
 
 
-def _name_examples(module: Any, inputs: Any) -> dict[str, Any]:
-    """Return the example inputs by the names of the parameters of `forward`."""
-    if isinstance(inputs, Mapping):
-        return dict(inputs)
-    listed = inputs if isinstance(inputs, Sequence) else [inputs]
-    return dict(zip(signature(module.forward).parameters, listed, strict=False))
+def _bind_examples(module: Any, inputs: Any) -> BoundArguments:
+    """Return the example inputs as arguments of `forward`; UsageError if they do not fit its parameters."""
+    expected = signature(module.forward)
+    try:
+        if isinstance(inputs, Mapping):
+            return expected.bind(**inputs)
+        return expected.bind(*(inputs if isinstance(inputs, Sequence) else [inputs]))
+    except TypeError as error:
+        what = f"the example inputs do not fit {type(module).__name__}.forward"
+        raise UsageError(what, str(error), f"its parameters are {', '.join(expected.parameters)}") from None
+
+
+def _name_examples(examples: BoundArguments) -> dict[str, Any]:
+    """Return the example inputs by the names that torch.export gives them, in the order of the parameters."""
+    named: dict[str, Any] = {}
+    for name, value in examples.arguments.items():
+        kind = examples.signature.parameters[name].kind
+        if kind is Parameter.VAR_POSITIONAL:
+            named |= {f"{name}_{i}": one for i, one in enumerate(value)}
+        else:
+            named |= value if kind is Parameter.VAR_KEYWORD else {name: value}
+    return named
 
 
 def _to_array(tensor: Any) -> Any:
     return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
-def _export_torch(module: Any, examples: tuple[Any, ...], folder: Path) -> Path:
+def _export_torch(module: Any, examples: BoundArguments, folder: Path) -> Path:
     """Write the module as a program of torch.export, in evaluation mode."""
     torch = sys.modules["torch"]
     path, was_training = folder / f"{_make_stem(type(module).__name__).lower()}.pt2", module.training
-    tensors = tuple(torch.as_tensor(one) for one in examples)
+    tensors = tuple(torch.as_tensor(one) for one in examples.args)
+    named = {name: torch.as_tensor(one) for name, one in examples.kwargs.items()}
     module.eval()
     try:
         with torch.no_grad():
-            torch.export.save(torch.export.export(module, tensors), path)
+            torch.export.save(torch.export.export(module, tensors, named), path)
     except Exception as error:  # torch has many exception classes
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         what = f"the module {type(module).__name__} cannot be exported"

@@ -1,7 +1,6 @@
 """The user's store."""
 
 import os
-from pathlib import Path
 
 from edgewright.api.settings import load_store_settings
 from edgewright.api.values import check_utf8
@@ -14,6 +13,6 @@ def open_user_store() -> Store:
     """Open the store of the environment variables, of the user's config file, or at the default location."""
     remove_stale_folders_once()
     settings = load_store_settings(os.environ)
-    folder = Path(settings["home"]).expanduser() if "home" in settings else find_home()
+    folder = find_home(settings.get("home", ""))
     check_utf8("the folder of the store", str(folder))
     return open_store(folder, settings.get("database_url"), settings.get("blob_url"))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
+from operator import index
 from typing import Any
 
 from edgewright.errors import UsageError
@@ -137,7 +138,15 @@ def to_words(value: Any) -> list[str]:
 
 def to_shapes(value: Any) -> dict[str, tuple[int, ...]]:
     """Return sizes by the name of the input, each axis with one size."""
-    return {name: tuple(map(int, sizes)) for name, sizes in _to_pairs(value, parse_shape)}
+    return {name: tuple(map(_check_size, sizes)) for name, sizes in _to_pairs(value, parse_shape)}
+
+
+def _check_size(value: Any) -> int:
+    """Return the size of an axis; ValueError below 1, TypeError for what is not an integer."""
+    size = index(value)
+    if size < 1:
+        raise ValueError(f"{size} is not a size of at least 1")
+    return size
 
 
 def _to_fixed(value: Any) -> dict[str, tuple[int | float, ...]]:
@@ -155,7 +164,10 @@ def _list_numbers(value: Any) -> tuple[int | float, ...]:
 def to_shape_choices(value: Any) -> list[tuple[str, Axes]]:
     """Return the alternatives of each axis by the name of the input."""
     pairs = _to_pairs(value, parse_shape_choice)
-    return [(name, tuple((one,) if isinstance(one, int) else tuple(one) for one in sizes)) for name, sizes in pairs]
+    return [
+        (name, tuple(tuple(map(_check_size, one if isinstance(one, Iterable) else (one,))) for one in sizes))
+        for name, sizes in pairs
+    ]
 
 
 def to_tags(value: Any) -> dict[str, str]:

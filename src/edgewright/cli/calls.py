@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from edgewright.cli.registry import list_options
 from edgewright.cli.rendering.output import show_progress
@@ -22,9 +23,14 @@ OUTPUT_OPTIONS = ("json", "dry_run", "html")
 
 
 def make_keywords(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of the running command as keywords of the API."""
-    options = list_options(click.get_current_context().command)
-    return {key: given[str(option.name)] for key, option in options.items() if key not in OUTPUT_OPTIONS}
+    """Return the options that the user set, or the command changed, as keywords of the API, which has the defaults."""
+    context, keywords = click.get_current_context(), {}
+    for key, option in list_options(context.command).items():
+        name = str(option.name)
+        is_default = context.get_parameter_source(name) is ParameterSource.DEFAULT
+        if key not in OUTPUT_OPTIONS and not (is_default and given[name] == context.params[name]):
+            keywords[key] = given[name]
+    return keywords
 
 
 def read_given(given: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgewright.api.values import TRAINING_SETTINGS as TRAINING_SETTINGS
 from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.code import allow_code
 from edgewright.cli.parse import PATH, SHAPE
 from edgewright.cli.rendering.output import print_json, print_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from msgspec import Struct
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     Command = Callable[..., None]
     PlanT = TypeVar("PlanT", bound=Struct)
     ResultT = TypeVar("ResultT", bound=Result)
-
-DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
 
 
 def _combine(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -127,18 +124,6 @@ def run_training(
     write_html(result, given["html"])
     if error is not None:
         raise error
-
-
-def reject_unused_options(words: Sequence[str], why: str, hint: str) -> None:
-    """Raise UsageError if one of these options was given but has no effect."""
-    from click.core import ParameterSource
-
-    from edgewright.errors import UsageError
-
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if parameter.name in words and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"{parameter.opts[0]} has no effect here", why, hint)
 
 
 def show_differences(result: ExperimentResult) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 import platformdirs
 
 
-def find_home() -> Path:
-    """Return `EDGEWRIGHT_HOME`, or `edgewright` in the platform's folder for the user's data. It need not exist."""
-    chosen = os.environ.get("EDGEWRIGHT_HOME", "").strip()
+def find_home(configured: str = "") -> Path:
+    """Return `EDGEWRIGHT_HOME`, else the configured folder, else `edgewright` in the platform's folder for user data.
+
+    The folder is absolute; it need not exist. A blank name counts as none.
+    """
+    chosen = os.environ.get("EDGEWRIGHT_HOME", "").strip() or configured.strip()
     if chosen:
         return Path(chosen).expanduser().absolute()
     return platformdirs.user_data_path("edgewright", appauthor=False)

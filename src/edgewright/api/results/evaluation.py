@@ -6,6 +6,7 @@ from typing import Any
 from edgewright.api.results.base import Result, Table
 from edgewright.api.results.measurement import StoredRunsResult, name_difference
 from edgewright.flows.evaluate.report import EvaluationReport, EvaluationRow, PairedRow
+from edgewright.schema.metrics import is_share
 from edgewright.schema.units import UNKNOWN, show_number, show_share
 
 HEADERS = (
@@ -74,7 +75,7 @@ def _format_metric(row: EvaluationRow, value: float) -> str:
 
 
 def _is_share(row: EvaluationRow) -> bool:
-    return row.metric is not None and row.metric.low >= 0 and row.metric.high <= 1
+    return row.metric is not None and is_share(row.metric.name)
 
 
 def _describe_row(row: EvaluationRow) -> str:

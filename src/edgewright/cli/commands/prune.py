@@ -11,26 +11,20 @@ from edgewright.cli.code import check_code
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_message, print_table, show_table
 from edgewright.cli.training import (
-    DISTILLATION_OPTIONS,
-    TRAINING_SETTINGS,
     add_distillation_options,
     add_result_options,
     add_seed_options,
     add_training_options,
     print_plan,
-    reject_unused_options,
     run_training,
     show_differences,
 )
-from edgewright.schema.vocabulary import GRADIENT_CRITERIA, ImportanceCriterion
+from edgewright.schema.vocabulary import ImportanceCriterion
 
 if TYPE_CHECKING:
     from edgewright.api.results.training import PruneResult
 
 MAX_FIXED = 5
-UNSTRUCTURED_OPTIONS = ("sparsity", "scope", "pattern")
-STRUCTURED_OPTIONS = ("importance", "multiple", "rounds", "round_epochs")
-TRAINING_OPTIONS = ("control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_epochs", "seeds", "held_out")
 
 
 @click.command()
@@ -92,39 +86,11 @@ def prune(**given: Any) -> None:
     from edgewright.api.train import prune as run
     from edgewright.flows.prune.check import check_plan
 
-    _check_options(given)
     check_code(given)
     if given["dry_run"]:
         print_plan(plan_pruning(given["model"], read_given(given)), check_plan)
         return
     run_training(run, _show, given, given["model"])
-
-
-def _check_options(given: dict[str, Any]) -> None:
-    """Raise UsageError for options of another method or source."""
-    if given["method"] == "structured":
-        why = "the option is for --method unstructured"
-        reject_unused_options(UNSTRUCTURED_OPTIONS, why, "add --method unstructured, or use --target-speedup 1.5")
-    else:
-        reject_unused_options(
-            STRUCTURED_OPTIONS, "the option is for --method structured", "omit it, or use --method structured"
-        )
-    if ".py:" not in given["model"]:
-        why = "only a torch source (FILE.py:FACTORY with --weights) can be fine-tuned"
-        reject_unused_options(
-            (*TRAINING_SETTINGS, "data", *TRAINING_OPTIONS), why, "omit it to prune without fine-tuning"
-        )
-    elif not given["data"]:
-        reject_unused_options(
-            (*TRAINING_SETTINGS, *TRAINING_OPTIONS), "without --data, nothing is trained", "--data train.zip"
-        )
-    if given["importance"] in GRADIENT_CRITERIA and not (".py:" in given["model"] and given["data"]):
-        why = f"{given['importance']} importance requires gradients, and without training there are none"
-        reject_unused_options(("importance",), why, "use --importance l2, or a torch source with --data")
-    if not given["teach"]:
-        reject_unused_options(
-            DISTILLATION_OPTIONS, "--no-teach disables distillation from the source model", "omit --no-teach"
-        )
 
 
 def _show(result: PruneResult) -> None:

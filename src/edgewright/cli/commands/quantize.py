@@ -11,10 +11,8 @@ from edgewright.cli.code import allow_code, check_code
 from edgewright.cli.parse import FIXED, PATH, SHAPE, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_table
 from edgewright.cli.training import (
-    TRAINING_SETTINGS,
     add_training_options,
     check_html_folder,
-    reject_unused_options,
     write_html,
 )
 from edgewright.schema.vocabulary import QUANTIZED_PRECISIONS
@@ -94,9 +92,6 @@ def quantize(**given: Any) -> None:
     from edgewright.api.convert import quantize as run
     from edgewright.api.plans import plan_quantization
 
-    if not given["qat"]:
-        named = [word for word in (*TRAINING_SETTINGS, "held_out", "control") if word != "seed"]
-        reject_unused_options(named, "without --qat, nothing is trained", "add --qat, or omit the option")
     check_code(given)
     shown, given["report"] = given["report"], given["report"] or given["html"] is not None
     if given["dry_run"]:

@@ -29,11 +29,8 @@ def doctor(as_json: bool) -> None:
     from edgewright.runtimes.environments import FOLDER
     from edgewright.store.location import find_home
 
-    configured = load_store_settings(os.environ).get("home")
-    environments = find_home() / FOLDER
-    diagnosis = diagnose(
-        Path("/"), os.environ, Path(configured).expanduser() if configured else find_home(), environments
-    )
+    home = find_home(load_store_settings(os.environ).get("home", ""))
+    diagnosis = diagnose(Path("/"), os.environ, home, find_home() / FOLDER)
     if as_json:
         print_json(diagnosis)
     else:
