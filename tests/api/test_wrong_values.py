@@ -1,0 +1,49 @@
+"""Values of a wrong type, options without effect, and a cancel event that is set before the call."""
+
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+import edgewright
+from edgewright.errors import Cancelled, UsageError
+from edgewright.store.location import find_home
+from tests.api.conftest import DIGITS
+
+MODEL = str(DIGITS / "digits.onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"threads": "2"}, "threads"),
+        ({"seconds": "x"}, "seconds"),
+        ({"shape": {"image": (0, 1, 8, 8)}}, "0 is not a size"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named(folder: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        edgewright.benchmark("m.pretend", **options)
+
+
+def test_an_option_without_effect_is_an_error(folder: Path) -> None:
+    data = str(DIGITS / "heldout.npz")
+    with pytest.raises(UsageError, match="no effect"):
+        edgewright.quantize(MODEL, task=str(DIGITS / "task.toml"), data=data, output="q", epochs=5)
+    assert list(folder.glob("q")) == []
+
+
+def test_an_event_that_is_set_already_cancels(folder: Path) -> None:
+    event = Event()
+    event.set()
+    with pytest.raises(Cancelled):
+        edgewright.compile(MODEL, runtime="onnxruntime", output="c", cancel=event)
+
+
+def test_a_blank_home_counts_as_unset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_HOME", " ")
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    assert find_home().is_absolute()
+    assert edgewright.list_runs(limit=1) is not None
+    assert not Path(" ").exists()
