@@ -150,7 +150,7 @@ def test_quantize_and_evaluate_from_the_form(digits: Pages, tmp_path: Path) -> N
             ("eval_data", known["heldout.npz"]), ("samples", "32"), ("runtime", "onnxruntime"),
         ],
     )  # fmt: skip
-    assert job["shown"].startswith("edgewright quantize digits.onnx -o artifacts --task task.toml --data calib.npz")
+    assert job["shown"].startswith("edgewright quantize digits.onnx -o artifacts --report --task task.toml ")
     quantized = next(run for run in map(digits.store.load, job["run_ids"]) if run.kind == "quantize")
     assert quantized.state == "done"
     assert digits.get(f"/runs/{quantized.id}").status == 200

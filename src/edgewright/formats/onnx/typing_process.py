@@ -176,7 +176,7 @@ def _read_defaults(node: Any, opsets: Mapping[str, int]) -> dict[str, Any]:
         return {}
     try:
         schema = defs.get_schema(node.op_type, opsets.get("", opsets.get("ai.onnx", 1)))
-    except defs.SchemaError:  # the operator is newer than the model's opset
+    except (defs.SchemaError, TypeError):  # the operator is newer than the opset, or the opset is no 32-bit number
         return {}
     defaults = {name: one.default_value for name, one in schema.attributes.items()}
     return {name: read_value(one) for name, one in defaults.items() if one.name and one.type != TENSOR}
