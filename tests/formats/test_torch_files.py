@@ -1,4 +1,4 @@
-"""Files of torch that are damaged or of another kind, told apart without torch."""
+"""Files of torch that are damaged or of another kind, recognized without torch."""
 
 from pathlib import Path
 from zipfile import ZipFile

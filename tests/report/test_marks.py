@@ -51,7 +51,7 @@ def test_mark(
     ("verdict", "expected"), [("slower", "slower"), ("faster", "faster"), ("inconclusive", ""), ("no difference", "")]
 )
 def test_the_latency_has_the_mark_of_its_verdict(verdict: Verdict, expected: str) -> None:
-    """The verdict is paired by round: intervals that overlap can be told apart, and the other way round."""
+    """The verdict is paired by round: it can differ from what the intervals alone show, both ways."""
     apart, near = make_metric("latency.p50", 200.0, 210.0), make_metric("latency.p50", 100.0, 220.0)
     reference = make_metric("latency.p50", 100.0, 110.0)
     assert choose_mark(apart, reference, make_pair(verdict=verdict)) == expected
