@@ -7,9 +7,10 @@ import pytest
 from onnx import TensorProto
 
 from tests.models.onnx_files import constant, node, normal_feed, value, weights, write_onnx
-from tests.runtimes.mnn.test_compiler import run_both, sqnr_db
 
-pytest.importorskip("MNN", reason="MNN is not installed")
+pytest.importorskip("MNN", reason="MNN is not installed")  # before the module below, which needs it
+
+from tests.runtimes.mnn.test_compiler import run_both, sqnr_db
 
 
 def test_what_a_node_implies_is_written_out(tmp_path: Path) -> None:

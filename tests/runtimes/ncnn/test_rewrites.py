@@ -10,10 +10,17 @@ from onnx import TensorProto
 
 from edgewright.runtimes.contract import NotConvertible
 from tests.models.onnx_files import constant, node, value, weights, write_onnx
-from tests.runtimes.ncnn.test_compiler import compile_model, feeds_of, run_artifact, run_source, sqnr_db
 
-pytest.importorskip("ncnn", reason="ncnn is not installed")
+pytest.importorskip("ncnn", reason="ncnn is not installed")  # before the module below, which needs both
 pytest.importorskip("pnnx", reason="pnnx is not installed")
+
+from tests.runtimes.ncnn.test_compiler import (
+    compile_model,
+    feeds_of,
+    run_artifact,
+    run_source,
+    sqnr_db,
+)
 
 
 def check(path: Path, feeds: dict[str, NDArray[Any]] | None = None) -> None:
