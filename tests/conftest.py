@@ -16,8 +16,8 @@ SOURCE = str(ROOT / "src")
 # Marks by folder or file below tests/. `make test-fast` leaves out all but the pure packages.
 MARKS: dict[str, tuple[str, ...]] = {
     "process": (
-        "cli", "devices", "flows", "fuzz", "runtimes", "store", "system", "web",
-        "bench/test_measure.py", "formats/onnx/test_typed.py", "formats/test_bounds.py",
+        "api", "cli", "devices", "flows", "fuzz", "runtimes", "store", "system", "web",
+        "bench/test_measure.py", "formats/onnx/normalize", "formats/onnx/test_typed.py", "formats/test_bounds.py",
         "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
     ),
     "training": ("flows/distill", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment", "training"),
