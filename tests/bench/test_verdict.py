@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgewright.bench.verdict import SESSION_DRIFT, compare_paired, compare_sessions, decide_verdict
+from edgewright.bench.statistics import Interval, make_exact
+from edgewright.bench.verdict import (
+    SESSION_DRIFT,
+    Difference,
+    compare_paired,
+    compare_sessions,
+    decide_verdict,
+    find_difference,
+)
 from edgewright.schema.vocabulary import Verdict
 
 Floats = NDArray[np.float64]
@@ -52,6 +60,33 @@ def test_too_few_processes_give_no_verdict(n: int) -> None:
 
 def test_six_processes_give_one() -> None:
     assert compare_paired("a", "b", [[100.0]] * 6, [[200.0]] * 6, 0.02).verdict == "slower"
+
+
+def make_interval(low: float, high: float, confidence: float = 0.96) -> Interval:
+    return Interval(value=(low + high) / 2, low=low, high=high, confidence=confidence)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "drift", "expected"),
+    [
+        (make_interval(100, 110), make_interval(90, 95), 0.0, "lower"),
+        (make_interval(100, 110), make_interval(112, 115), 0.0, "higher"),
+        (make_interval(100, 110), make_interval(112, 115), SESSION_DRIFT, ""),
+        (make_interval(100, 110), make_interval(120, 122), SESSION_DRIFT, "higher"),
+        (make_interval(100, 110), make_interval(105, 120), 0.0, ""),
+        (make_interval(100, 110), make_interval(120, 122, 0.5), 0.0, "unsure"),
+        # Metrics may be zero or negative: the difference counts.
+        (make_interval(-0.01, 0.01), make_interval(0.2, 0.3), 0.0, "higher"),
+        (make_interval(0.2, 0.3), make_interval(0.0, 0.1), 0.0, "lower"),
+        (make_exact(80.0), make_exact(81.0), 0.0, "higher"),
+        (make_exact(80.0), make_exact(80.0), 0.0, ""),
+        (make_exact(80.0), Interval(value=90.0, low=None, high=None, confidence=0.0), 0.0, ""),
+    ],
+)
+def test_a_difference_of_intervals(a: Interval, b: Interval, drift: float, expected: Difference) -> None:
+    assert find_difference(a, b, drift) == expected
+    other: dict[Difference, Difference] = {"higher": "lower", "lower": "higher"}
+    assert find_difference(b, a, drift) == other.get(expected, expected)
 
 
 def test_no_samples_give_no_ratio() -> None:

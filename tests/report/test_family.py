@@ -5,6 +5,7 @@ import pytest
 from edgewright.bench.trust import judge_trust
 from edgewright.report.family import Family, Matrix, make_matrix
 from edgewright.schema.run import Metric
+from edgewright.schema.vocabulary import Verdict
 from edgewright.store.runs.browse import ModelRow
 from edgewright.store.runs.queries import RunSummary
 
@@ -74,6 +75,18 @@ def test_what_is_not_told_apart_shares_a_rank() -> None:
     assert [cell.rank for cell in matrix.cells] == [1, 1, 3]
     assert "No difference is shown to ncnn fp32." in matrix.answer
     assert "MNN fp32 is 1.9× slower." in matrix.answer
+
+
+@pytest.mark.parametrize(("pair", "verdict"), [(("1", "2"), "slower"), (("2", "1"), "faster")])
+def test_a_paired_verdict_counts_more_than_the_intervals(pair: tuple[str, str], verdict: Verdict) -> None:
+    """Rounds are paired, so that a verdict may be sure where the intervals overlap."""
+    runs = [make_run(name, runtime, us, session="s", half=0.05) for name, runtime, us in
+            (("1", "litert", 100.0), ("2", "ncnn", 104.0))]  # fmt: skip
+    models = {SOURCE: make_model(SOURCE, "net.onnx", "fp32")}
+    matrix = make_matrix(Family(models, SOURCE, runs, {}, {pair: verdict}))
+    assert [cell.rank for cell in matrix.cells] == [1, 2]
+    (first, second) = (Family(models, SOURCE, runs, {}, {pair: "no difference"}), Family(models, SOURCE, runs, {}))
+    assert [[cell.rank for cell in make_matrix(one).cells] for one in (first, second)] == [[1, 1], [1, 1]]
 
 
 def test_too_few_processes_tell_nothing_apart() -> None:

@@ -59,7 +59,6 @@ def benchmark(models: Any = (), **options: Unpack[BenchmarkOptions]) -> Benchmar
         return call.finish(result, error or _find_fallback_error(outcome.runs, call.given))
 
 
-THRESHOLD = 0.02
 INVOCATION_SCHEMA = "edgewright.invocation/1"
 
 
@@ -94,7 +93,7 @@ def compare(*items: Any, **options: Unpack[CompareOptions]) -> CompareResult:
         runs = _load_runs(items) if _are_ids(items) else _measure_all(items, options)
         if are_evaluations(runs):
             return call.finish(CompareResult(runs, evaluations=compare_evaluations(runs)), None)
-        comparisons = compare_runs(list(runs), call.given.get("threshold", THRESHOLD))
+        comparisons = compare_runs(runs, call.given.get("threshold"))
         return call.finish(CompareResult(runs, comparisons), None)
 
 

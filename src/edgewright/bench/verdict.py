@@ -1,4 +1,4 @@
-"""Comparison of two runs and its verdict.
+"""Comparison of two runs and its verdict: the only rule by which one is called faster, slower, better or worse.
 
 The ratio is time of b over time of a, computed from one median per process, on a logarithmic scale:
 
@@ -11,13 +11,17 @@ The ratio is time of b over time of a, computed from one median per process, on 
 A verdict requires that the interval excludes 1 (or that drift), and that the ratio differs from 1 by more than the
 threshold. The verdict is `no difference` only if the whole interval lies within the threshold, otherwise
 `inconclusive`.
+
+A figure of which only an interval is known is compared by `find_difference`: both intervals must have `MIN_CONFIDENCE`,
+and that of the ratio must exclude 1, between sessions by more than `SESSION_DRIFT`.
 """
 
 from collections.abc import Sequence
 from math import exp, log
 from statistics import median
+from typing import Literal
 
-from edgewright.bench.statistics import Interval, paired_interval, shift_interval
+from edgewright.bench.statistics import Interval, combine_intervals, map_interval, paired_interval, shift_interval
 from edgewright.schema.run import Comparison
 from edgewright.schema.vocabulary import Verdict
 
@@ -26,7 +30,10 @@ MIN_CONFIDENCE = 0.95
 SESSION_DRIFT = 0.05
 MAX_LOGARITHM = 700.0
 
+SMALLEST, LARGEST = 1e-100, 1e100  # of values whose ratios are finite
+
 Processes = Sequence[Sequence[float]]
+Difference = Literal["higher", "lower", "unsure", ""]
 
 
 def compare_paired(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
@@ -82,3 +89,30 @@ def decide_verdict(
     if low >= 1 / (1 + threshold) and high <= 1 + threshold:
         return "no difference"
     return "inconclusive"
+
+
+def estimate_ratio(a: Interval, b: Interval, drift: float = SESSION_DRIFT) -> Interval:
+    """Return the ratio b over a of two independent estimates; its interval is wider by the drift between sessions."""
+    if any(one is not None and not SMALLEST <= one <= LARGEST for one in (a.value, a.low, b.value, b.low)):
+        return Interval(value=float("nan"), low=None, high=None, confidence=0.0)
+    ratio = map_interval(combine_intervals(map_interval(a, log), map_interval(b, log)), exp)
+    low = None if ratio.low is None else ratio.low / (1 + drift)
+    high = None if ratio.high is None else ratio.high * (1 + drift)
+    return Interval(value=ratio.value, low=low, high=high, confidence=ratio.confidence)
+
+
+def find_difference(a: Interval, b: Interval, drift: float = 0.0) -> Difference:
+    """Return whether b is shown to be higher or lower than a; `unsure` if only the confidence is missing.
+
+    Args:
+        drift: relative difference between two sessions that is not shown: `SESSION_DRIFT`, or 0 for figures of one
+            session and for those that do not depend on the session.
+    """
+    found, equal = estimate_ratio(a, b, drift), 1.0
+    if found.low is None:  # a value that is not positive has no ratio
+        found, equal = combine_intervals(a, b), 0.0
+    if found.low is None or found.high is None or found.low <= equal <= found.high:
+        return ""
+    if found.confidence < MIN_CONFIDENCE:
+        return "unsure"
+    return "higher" if found.low > equal else "lower"

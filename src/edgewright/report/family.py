@@ -1,16 +1,20 @@
 """A family of models (a source and all that was made of it) as a matrix of runtime and precision, and what to ship."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from edgewright.bench.statistics import Interval
 from edgewright.bench.trust import TrustLevel
+from edgewright.bench.verdict import MIN_CONFIDENCE, find_difference
 from edgewright.report.numbers import format_value, get_unit
 from edgewright.runtimes.table import TABLE
 from edgewright.schema.metrics import METRICS, get_metric_info
 from edgewright.schema.run import Metric
+from edgewright.schema.vocabulary import Verdict
 from edgewright.store.runs.browse import ModelRow
 from edgewright.store.runs.queries import RunSummary
 
@@ -65,12 +69,14 @@ class Family(NamedTuple):
         models: by id; `source` is the id of the float model that all others were made of.
         benchmarks: of one device, the newest first.
         qualities: metrics by model and runtime.
+        verdicts: of the runs of one session, by reference and compared run (`flows.benchmark.comparison`).
     """
 
     models: Mapping[str, ModelRow]
     source: str
     benchmarks: Sequence[RunSummary]
     qualities: Mapping[CellKey, Mapping[str, Metric]]
+    verdicts: Mapping[tuple[str, str], Verdict] = MappingProxyType({})
 
 
 def make_matrix(family: Family, quality: str = "") -> Matrix:
@@ -91,8 +97,8 @@ def make_matrix(family: Family, quality: str = "") -> Matrix:
     keys = dict.fromkeys([*newest, *(key for key in family.qualities if key[0] in family.models)])
     name = quality or _choose_quality([family.qualities.get(key, {}) for key in keys])
     cells = [_make_cell(family, key, chosen.get(key) or newest.get(key), session, name) for key in keys]
-    ranked = _sort_cells(_rank_cells(cells))
-    return Matrix(answer=_make_answer(ranked, name), session=session, quality=name, cells=tuple(ranked))
+    ranked = _sort_cells(_rank_cells(cells, family))
+    return Matrix(answer=_make_answer(ranked, name, family), session=session, quality=name, cells=tuple(ranked))
 
 
 def _choose_quality(known: Iterable[Mapping[str, Metric]]) -> str:
@@ -133,24 +139,34 @@ def _make_cell(family: Family, key: CellKey, run: RunSummary | None, session: st
 
 
 def _find_loss(metric: Metric | None, source: Metric | None) -> bool | None:
-    """Return whether the metric is shown to be worse than the source's: both intervals lie apart."""
+    """Return whether the metric is shown to be worse than the source's."""
     if metric is None or source is None or None in (metric.low, metric.high, source.low, source.high):
         return None
-    if get_metric_info(metric.name).better == "higher":
-        return (metric.high or 0.0) < (source.low or 0.0)
-    return (metric.low or 0.0) > (source.high or 0.0)
+    first, second = (
+        Interval(value=one.value or 0.0, low=one.low, high=one.high, confidence=MIN_CONFIDENCE)
+        for one in (source, metric)
+    )
+    return find_difference(first, second) == ("lower" if get_metric_info(metric.name).better == "higher" else "higher")
 
 
-def _is_shown_faster(one: Cell, other: Cell) -> bool:
-    """Return whether one cell of the session is shown to be faster than another: both intervals hold and lie apart."""
-    known = one.spread is not None and other.spread is not None
-    return known and (one.p50_high or 0.0) < (other.p50_low or 0.0)
+def _is_shown_faster(one: Cell, other: Cell, family: Family) -> bool:
+    """Return whether one cell of the session is shown to be faster: by their paired verdict, else by the intervals."""
+    if verdict := family.verdicts.get((other.run_id or "", one.run_id or "")):
+        return verdict == "faster"
+    if verdict := family.verdicts.get((one.run_id or "", other.run_id or "")):
+        return verdict == "slower"
+    return find_difference(_read_latency(other), _read_latency(one)) == "lower"
 
 
-def _rank_cells(cells: Sequence[Cell]) -> list[Cell]:
+def _read_latency(cell: Cell) -> Interval:
+    confidence = 0.0 if cell.spread is None else MIN_CONFIDENCE
+    return Interval(value=cell.p50_us or 0.0, low=cell.p50_low, high=cell.p50_high, confidence=confidence)
+
+
+def _rank_cells(cells: Sequence[Cell], family: Family) -> list[Cell]:
     fresh = [cell for cell in cells if not cell.stale and cell.p50_us is not None]
     return [
-        msgspec.structs.replace(cell, rank=1 + sum(_is_shown_faster(other, cell) for other in fresh))
+        msgspec.structs.replace(cell, rank=1 + sum(_is_shown_faster(other, cell, family) for other in fresh))
         if cell in fresh
         else cell
         for cell in cells
@@ -170,7 +186,7 @@ def _describe_cell(cell: Cell) -> str:
     return f"{title} {cell.precision}".strip()
 
 
-def _make_answer(cells: Sequence[Cell], quality: str) -> str:
+def _make_answer(cells: Sequence[Cell], quality: str, family: Family) -> str:
     """Return what to ship: the fastest cell of the session whose quality is not shown to be worse than the source's."""
     fresh = [cell for cell in cells if cell.rank is not None]
     if not fresh:
@@ -182,8 +198,8 @@ def _make_answer(cells: Sequence[Cell], quality: str) -> str:
     first = f"Ship {_describe_cell(best)}: {_describe_latency(best)}, {_describe_quality(best)}, " + format_value(
         best.bytes, "bytes"
     )
-    tied = [cell for cell in without_loss[1:] if not _is_shown_faster(best, cell)]
-    slower = [cell for cell in without_loss[1:] if _is_shown_faster(best, cell)]
+    tied = [cell for cell in without_loss[1:] if not _is_shown_faster(best, cell, family)]
+    slower = [cell for cell in without_loss[1:] if _is_shown_faster(best, cell, family)]
     rest = [f"No difference is shown to {_join(_describe_cell(cell) for cell in tied)}."] if tied else []
     if slower:
         one = slower[0]

@@ -4,7 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgewright.bench.verdict import MIN_CONFIDENCE, SESSION_DRIFT
+from edgewright.bench.statistics import Interval, make_exact
+from edgewright.bench.verdict import MIN_CONFIDENCE, SESSION_DRIFT, find_difference
 from edgewright.schema.metrics import get_metric_info
 from edgewright.schema.ranks import compute_binomial_coverage, compute_binomial_cut
 from edgewright.schema.run import Comparison, Metric
@@ -30,9 +31,8 @@ class Pair(Struct, frozen=True, kw_only=True):
 def choose_mark(metric: Metric | None, reference: Metric | None, pair: Pair) -> Mark:
     """Return `faster` or `slower` (better or worse) if the difference from the reference is shown.
 
-    A median latency has the mark of its verdict. Other figures have one if both intervals have 95 % confidence and do
-    not overlap, in different sessions by more than 5 % (`SESSION_DRIFT`). `unsure` if only the confidence is missing.
-    Figures that compare with another run's outputs (agreement, SQNR) have none.
+    A median latency has the mark of its verdict, other figures that of `bench.verdict.find_difference`; `unsure` if
+    only the confidence is missing. Figures that compare with another run's outputs (agreement, SQNR) have none.
     """
     if metric is None or reference is None or metric is reference:
         return ""
@@ -40,29 +40,23 @@ def choose_mark(metric: Metric | None, reference: Metric | None, pair: Pair) -> 
     if metric.name == "latency.p50":
         verdict = pair.verdict.verdict if pair.verdict else ""
         return verdict if verdict == "faster" or verdict == "slower" else ""
-    if not info.better or info.basis == "outputs":
+    if not info.better or info.basis == "outputs" or metric.value is None or reference.value is None:
         return ""
-    bounds = _get_bounds(metric), _get_bounds(reference)
-    if bounds[0] is None or bounds[1] is None:
-        return ""
-    drift = 1.0 if pair.one_session or info.basis or metric.name in EXACT else 1 + SESSION_DRIFT
-    below, above = bounds[0][1] * drift < bounds[1][0], bounds[0][0] > bounds[1][1] * drift
-    if not (below or above):
-        return ""
-    if min(_get_confidence(one, pair) for one in (metric, reference)) < MIN_CONFIDENCE:
-        return "unsure"
-    return "faster" if below == (info.better == "lower") else "slower"
+    drift = 0.0 if pair.one_session or info.basis or metric.name in EXACT else SESSION_DRIFT
+    found = find_difference(_read_interval(reference, pair), _read_interval(metric, pair), drift)
+    return found if found in ("unsure", "") else "faster" if found == info.better else "slower"
 
 
-def _get_bounds(metric: Metric) -> tuple[float, float] | None:
-    if metric.name in EXACT and metric.value is not None:
-        return metric.value, metric.value
-    return None if metric.low is None or metric.high is None else (metric.low, metric.high)
+def _read_interval(metric: Metric, pair: Pair) -> Interval:
+    value = metric.value or 0.0
+    if metric.name in EXACT:
+        return make_exact(value)
+    return Interval(value=value, low=metric.low, high=metric.high, confidence=_get_confidence(metric, pair))
 
 
 def _get_confidence(metric: Metric, pair: Pair) -> float:
     """Return the confidence of the interval: of a task's metric 95 %, of a figure per process that of its number."""
-    if metric.name in EXACT or get_metric_info(metric.name).basis:
+    if get_metric_info(metric.name).basis:
         return MIN_CONFIDENCE
     if metric.name.endswith(".p50"):
         return pair.confidence.get(metric.name, 0.0)

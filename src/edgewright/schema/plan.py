@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from edgewright.schema.vocabulary import ImportanceCriterion, Precision, TransferLoss
 
+THRESHOLD = 0.02  # smallest relative difference of times that is reported as one
 TIMEOUT_S = 120.0  # longest time without a message from a worker
 
 
@@ -62,7 +63,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     timeout_s: float = TIMEOUT_S
     layers: bool = True
     layer_runs: int = 30
-    threshold: float = 0.02
+    threshold: float = THRESHOLD
     power_w: float | None = None
 
 

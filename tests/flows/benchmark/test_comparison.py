@@ -133,3 +133,12 @@ def test_evaluations_of_something_else(a: dict[str, Any], b: dict[str, Any], wor
     with pytest.raises(UsageError) as caught:
         compare_evaluations([make_evaluated(name, **{"values": {0: 1.0}, **one}) for name, one in (("a", a), ("b", b))])
     assert words in f"{caught.value.what}: {caught.value.why}"
+
+
+def test_the_threshold_of_the_session_is_kept() -> None:
+    """A comparison of stored runs repeats the verdict that `benchmark --threshold 0.1` printed."""
+    plan = {"threshold": 0.1}
+    a, b = run_of("a", STEADY, plan=plan), run_of("b", SLOWER, parent="a", plan=plan)
+    assert compare_runs([a, b])[0].verdict == "no difference"
+    assert compare_runs([a, b], 0.02)[0].verdict == "slower"
+    assert compare_runs([run_of("a", STEADY, plan={"threshold": "?"}), b])[0].verdict == "slower"

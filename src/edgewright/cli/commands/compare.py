@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("items", nargs=-1, required=True, metavar="A B...")
-@click.option("--threshold", default=0.02, help="Smallest relative difference that is reported as one.")
+@click.option(
+    "--threshold",
+    type=float,
+    help="Smallest relative difference that is reported as one. Default: that of the session of both, else 0.02.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compare/1).")
-def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
+def compare(items: tuple[str, ...], threshold: float | None, as_json: bool) -> None:
     """Compare runs, or measure models now and compare them.
 
     A and B are run ids (the unique beginning or a unique piece is enough) or model files. Each is compared with the

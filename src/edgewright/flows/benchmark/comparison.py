@@ -10,19 +10,18 @@ from edgewright.bench.verdict import compare_paired, compare_sessions
 from edgewright.errors import UsageError
 from edgewright.flows.candidates import check_number
 from edgewright.schema.metrics import METRICS
+from edgewright.schema.plan import THRESHOLD
 from edgewright.schema.run import Comparison, Run
 from edgewright.tasks.metrics.intervals import compare_paired_means, mcnemar
 
 
-def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
-    """Compare every run with the first.
-
-    Runs of one session are paired process by process. Other runs are not paired and need a larger difference for a
-    verdict.
+def compare_runs(runs: Sequence[Run], threshold: float | None = None) -> tuple[Comparison, ...]:
+    """Compare every run with the first, see `compare_pair`.
 
     Raises UsageError for a run without samples, or a threshold out of bounds.
     """
-    check_number("threshold", threshold)
+    if threshold is not None:
+        check_number("threshold", threshold)
     for run in runs:
         if not read_chunk_medians(run):
             raise UsageError(
@@ -31,8 +30,21 @@ def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
     return tuple(compare_pair(runs[0], run, threshold) for run in runs[1:])
 
 
-def compare_pair(a: Run, b: Run, threshold: float) -> Comparison:
-    compare = compare_paired if get_session_id(a) == get_session_id(b) and a.id != b.id else compare_sessions
+def compare_pair(a: Run, b: Run, threshold: float | None = None) -> Comparison:
+    """Compare two benchmarks; every page, command and report has its verdict from here.
+
+    Runs of one session are paired process by process. Other runs are not paired and need a larger difference for a
+    verdict.
+
+    Args:
+        threshold: the smallest relative difference that is reported as one; by default that of their session, so that
+            its verdict is repeated, else `THRESHOLD`.
+    """
+    is_paired = get_session_id(a) == get_session_id(b) and a.id != b.id
+    if threshold is None:
+        stored = a.plan.get("threshold") if is_paired else None
+        threshold = stored if isinstance(stored, float) else THRESHOLD
+    compare = compare_paired if is_paired else compare_sessions
     return compare(a.id, b.id, read_chunk_medians(a), read_chunk_medians(b), threshold)
 
 

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.bench.statistics import Interval, make_exact
+from edgewright.bench.verdict import LARGEST, SMALLEST
 from edgewright.errors import ConfigError, EdgewrightError, UsageError
-from edgewright.flows.gate.figures import LARGEST, SMALLEST, TIMED
+from edgewright.flows.gate.figures import TIMED
 from edgewright.flows.stored_model import fetch_model
 from edgewright.formats.artifacts import is_file_name
 from edgewright.formats.files import read_model

@@ -4,14 +4,13 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from edgewright.bench.statistics import Interval, combine_intervals, make_exact
-from edgewright.bench.verdict import MIN_CONFIDENCE
+from edgewright.bench.verdict import MIN_CONFIDENCE, estimate_ratio
 from edgewright.errors import UsageError
 from edgewright.flows.evaluate.report import EvaluationRow
 from edgewright.flows.gate.baseline import Baseline, BaselineFigure, make_figure
 from edgewright.flows.gate.figures import (
     TIMED,
     compare_rounds,
-    compare_sessions,
     compute_drop,
     estimate,
     read_metric,
@@ -147,7 +146,7 @@ def _find_timed(goal: Goal, found: GateMeasurement) -> GoalValue:
         return GoalValue(None, "", f"the baseline has no {goal.metric}")
     if found.device != found.baseline.device:
         return GoalValue(None, "", "the baseline is of another device, and its model is not at hand")
-    return GoalValue(compare_sessions(old.to_interval(), now), "sessions")
+    return GoalValue(estimate_ratio(old.to_interval(), now), "sessions")
 
 
 def _find_metric(goal: Goal, found: GateMeasurement) -> GoalValue:
@@ -155,7 +154,7 @@ def _find_metric(goal: Goal, found: GateMeasurement) -> GoalValue:
     if now is None or not goal.is_relative:
         return GoalValue(now, "samples")
     old, reason = _find_old_metric(found)
-    return GoalValue(compare_sessions(old, now, drift=0.0) if old else None, "samples", reason)
+    return GoalValue(estimate_ratio(old, now, drift=0.0) if old else None, "samples", reason)
 
 
 def _find_drop(found: GateMeasurement) -> GoalValue:

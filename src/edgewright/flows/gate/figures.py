@@ -2,9 +2,9 @@
 
 from math import exp, log
 
-from edgewright.bench.statistics import Interval, combine_intervals, map_interval, median_interval, paired_interval
+from edgewright.bench.statistics import Interval, map_interval, median_interval, paired_interval
 from edgewright.bench.summary import read_process_values
-from edgewright.bench.verdict import CONFIDENCE, SESSION_DRIFT
+from edgewright.bench.verdict import CONFIDENCE
 from edgewright.flows.benchmark.comparison import compare_pair
 from edgewright.flows.evaluate.report import EvaluationRow
 from edgewright.schema.metrics import is_share
@@ -14,7 +14,6 @@ from edgewright.schema.run import Run
 TIMED = {"latency": "latency", "p90": "p90", "p95": "p95", "memory": "memory.peak", "energy": "energy"}
 POINTS = 100.0
 EVALUATION_CONFIDENCE = 0.95
-SMALLEST, LARGEST = 1e-100, 1e100  # of values whose ratios are finite
 
 
 def estimate(run: Run, metric: str) -> Interval | None:
@@ -32,16 +31,6 @@ def compare_rounds(a: Run, b: Run, metric: str) -> Interval | None:
     if not pairs:
         return None
     return map_interval(paired_interval([log(after / before) for before, after in pairs], CONFIDENCE), exp)
-
-
-def compare_sessions(a: Interval, b: Interval, drift: float = SESSION_DRIFT) -> Interval:
-    """Return the ratio b over a of estimates of two sessions; its interval is wider by the drift between sessions."""
-    if any(one is not None and not SMALLEST <= one <= LARGEST for one in (a.value, a.low, b.value, b.low)):
-        return Interval(value=float("nan"), low=None, high=None, confidence=0.0)
-    ratio = map_interval(combine_intervals(map_interval(a, log), map_interval(b, log)), exp)
-    low = None if ratio.low is None else ratio.low / (1 + drift)
-    high = None if ratio.high is None else ratio.high * (1 + drift)
-    return Interval(value=ratio.value, low=low, high=high, confidence=ratio.confidence)
 
 
 def read_metric(row: EvaluationRow) -> Interval | None:

@@ -30,7 +30,6 @@ from edgewright.web.server.responses import make_csv_response, make_page_respons
 from edgewright.web.server.state import get_app_state
 
 MIN_RUNS, MAX_RUNS = 2, 8
-THRESHOLD = 0.02
 LETTERS = "ABCDEFGH"
 IGNORED_PLAN_KEYS = ("candidates", "inputs")  # paths and hashes, which always differ
 
@@ -137,7 +136,7 @@ def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
     return [
         None,
         *(
-            compare_pair(runs[0], run, THRESHOLD) if known[0] and has else None
+            compare_pair(runs[0], run) if known[0] and has else None
             for run, has in zip(runs[1:], known[1:], strict=True)
         ),
     ]

@@ -6,7 +6,8 @@ from math import isfinite
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgewright.bench.verdict import SESSION_DRIFT
+from edgewright.bench.statistics import Interval
+from edgewright.bench.verdict import MIN_CONFIDENCE, SESSION_DRIFT, find_difference
 from edgewright.schema.run import Layer, Run
 
 SORTS: dict[str, Callable[[Layer], float | str]] = {
@@ -101,8 +102,8 @@ def group_layers(layers: Sequence[Layer], key: str) -> list[LayerGroup]:
 
 
 class LayerCell(Struct, frozen=True, kw_only=True):
-    """Sum of one run's layers in a row. `mark` is `slower` or `faster` than the first run if the two intervals are
-    more than 5 % apart, else empty. `low_us` and `high_us` are None if a layer has no interval."""
+    """Sum of one run's layers in a row. `mark` is `slower` or `faster` than the first run if a difference of
+    more than 5 % is shown, else empty. `low_us` and `high_us` are None if a layer has no interval."""
 
     median_us: float
     low_us: float | None
@@ -184,15 +185,15 @@ def _make_cell(layers: Sequence[Layer]) -> LayerCell | None:
 
 
 def _mark_cell(cell: LayerCell | None, first: LayerCell | None) -> LayerCell | None:
+    """Mark a difference. An interval of one process has no differences between processes: the drift stands for them."""
     if cell is None or first is None or cell is first:
         return cell
-    return replace(cell, mark="slower" if _is_below(first, cell) else "faster" if _is_below(cell, first) else "")
+    found = find_difference(_read_interval(first), _read_interval(cell), SESSION_DRIFT)
+    return replace(cell, mark={"higher": "slower", "lower": "faster"}.get(found, ""))
 
 
-def _is_below(one: LayerCell, other: LayerCell) -> bool:
-    """Return whether the interval of `other` starts above the end of that of `one` by more than `SESSION_DRIFT`. The
-    interval of one process does not include differences between processes."""
-    return None not in (one.high_us, other.low_us) and (one.high_us or 0) * (1 + SESSION_DRIFT) < (other.low_us or 0)
+def _read_interval(cell: LayerCell) -> Interval:
+    return Interval(value=cell.median_us, low=cell.low_us, high=cell.high_us, confidence=MIN_CONFIDENCE)
 
 
 def _sum_known(values: Sequence[float | None]) -> float | None:
