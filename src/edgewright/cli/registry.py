@@ -19,6 +19,8 @@ COMMANDS = {
     "benchmark": "edgewright.cli.commands.benchmark",
     "compare": "edgewright.cli.commands.compare",
     "gate": "edgewright.cli.commands.gate",
+    "policy": "edgewright.cli.commands.field.policy",
+    "heat": "edgewright.cli.commands.field.heat",
     "runs": "edgewright.cli.commands.runs",
     "runtimes": "edgewright.cli.commands.setup.runtimes",
     "ui": "edgewright.cli.commands.ui",

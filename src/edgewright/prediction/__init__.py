@@ -1,0 +1,1 @@
+"""Models of devices: figures that are calculated, not measured. No input or output."""
