@@ -24,10 +24,11 @@ from edgewright.flows.gate.report import (
 )
 from edgewright.formats.artifact_sets import list_files
 from edgewright.formats.artifacts import is_file_name
+from edgewright.schema.plan import OPTION_FIELDS
 from edgewright.web.jobs.choices import check_links
 
-# Fields of `GateOptions` by the names that the API's options have.
-FIELDS = {"shapes": "shape", "timeout_s": "timeout"}
+# Names of options by the fields of plans.
+OPTIONS = {field: option for option, field in OPTION_FIELDS.items()}
 
 
 class GateKeywords(CallOptions, total=False):
@@ -171,7 +172,7 @@ def _check_files(
 
 
 def _make_request(model: str, given: Mapping[str, Any]) -> GateRequest:
-    own = {FIELDS.get(name, name): value for name, value in given.items() if value != ()}
+    own = {OPTIONS.get(name, name): value for name, value in given.items() if value != ()}
     options = {name: own[name] for name in GateOptions.__struct_fields__ if name in own}
     if "shape" in options:
         options["shape"] = convert("shape", options["shape"], to_shapes)

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
 from edgewright.errors import Cancelled, UsageError
+from edgewright.schema.plan import OPTION_FIELDS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,8 +23,6 @@ PlanT = TypeVar("PlanT", bound=Struct)
 AnyPath = str | Path
 Numbers = str | Sequence[int] | None
 MAX_SHOWN = 60  # characters of a wrong value
-# Options whose plan field has another name.
-FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes", "fix": "fixed"}
 
 
 class CallOptions(TypedDict, total=False):
@@ -232,7 +231,7 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
     """
     known = get_type_hints(kind)
     fields = {field.name: field.default for field in msgspec.structs.fields(plan)} if plan else {}
-    values = {name: _get_default(fields.get(FIELDS.get(name, name))) for name in known} | defaults
+    values = {name: _get_default(fields.get(OPTION_FIELDS.get(name, name))) for name in known} | defaults
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         own = inspect.signature(function).parameters
@@ -317,7 +316,7 @@ def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises UsageError for a value that an option cannot have.
     """
     return {
-        FIELDS.get(name, name): convert(name, value, functools.partial(convert_value, name))
+        OPTION_FIELDS.get(name, name): convert(name, value, functools.partial(convert_value, name))
         for name, value in options.items()
         if value is not None
     }

@@ -39,7 +39,7 @@ def write_model(model: Any, given: dict[str, Any], folder: Path, *, as_onnx: boo
         examples = _bind_examples(model, given["inputs"])
         given["inputs"] = {name: _to_array(tensor) for name, tensor in _name_examples(examples).items()}
         given.setdefault("shapes", {name: array.shape for name, array in given["inputs"].items()})
-        path = _export_torch(model, examples, folder)
+        path = _save_program(model, examples, folder)
         return _convert_to_onnx(path, given["shapes"], folder) if as_onnx else str(path)
     return str(_write_onnx(model, folder))
 
@@ -95,7 +95,7 @@ def _to_array(tensor: Any) -> Any:
     return tensor.detach().cpu().numpy() if hasattr(tensor, "detach") else np.asarray(tensor)
 
 
-def _export_torch(module: Any, examples: BoundArguments, folder: Path) -> Path:
+def _save_program(module: Any, examples: BoundArguments, folder: Path) -> Path:
     """Write the module as a program of torch.export, in evaluation mode."""
     torch = sys.modules["torch"]
     path, was_training = folder / f"{_make_stem(type(module).__name__).lower()}.pt2", module.training

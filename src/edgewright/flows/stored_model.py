@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from edgewright.errors import ModelError, StoreError
 from edgewright.formats import artifacts
 from edgewright.formats.artifacts import is_file_name, is_inside, parse_record
-from edgewright.formats.files import FORMATS, READABLE, read_model
+from edgewright.formats.files import FORMATS, READABLE, RECORDED, read_model
 from edgewright.schema.artifact import RECORD_ROLE, RECORD_SUFFIX, Artifact
 from edgewright.schema.model import Model
 from edgewright.schema.run import Run, RunOutput
@@ -51,7 +51,7 @@ def get_stored_model(run: Run) -> Model:
     """Return the model of a run. StoreError if there is none, or its format cannot be restored."""
     if run.model is None:
         raise StoreError(f"run {run.id} has no stored model", "it failed before the model was stored")
-    known = (*READABLE, *artifacts.FORMATS) if run.imported is False else IMPORTED_FORMATS
+    known = (*READABLE, *RECORDED) if run.imported is False else IMPORTED_FORMATS
     if run.model.format not in known:
         raise _make_untrusted_error(
             run, f"its model is {run.model.format[:40]}; only {', '.join(known)} can be restored from the store"
@@ -80,7 +80,7 @@ def load_record(outputs: Sequence[RunOutput], store: Store) -> Artifact | None:
 
 def make_file_name(model: Model) -> str:
     """Return a safe file name for a stored model, derived from its recorded name."""
-    if model.format in artifacts.FORMATS:  # made in this store, and its record names its files
+    if model.format in RECORDED:  # made in this store, and its record names its files
         return model.name
     suffix = next(info.suffixes[0] for info in FORMATS if info.name == model.format)
     stem = re.sub(r"[^\w.-]", "_", model.name.removesuffix(suffix)).lstrip(".-")[:MAX_STEM_CHARS]

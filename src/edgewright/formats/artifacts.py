@@ -18,7 +18,6 @@ DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
 # Device names of Windows, with any suffix.
 DEVICE_NAME = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 1024
-FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files with too little information of their own
 
 
 def record_path(main: Path) -> Path:

@@ -16,29 +16,34 @@ HEAD_BYTES = 64
 
 
 class FormatInfo(NamedTuple):
-    """A format: the first bytes of its files, and the suffixes if bytes alone are ambiguous."""
+    """A format: the first bytes of its files, and the suffixes if bytes alone are ambiguous.
+
+    `recorded` formats say too little about the model: the record beside the file has the rest.
+    """
 
     name: str
     title: str
     magic: tuple[tuple[int, bytes], ...]
     suffixes: tuple[str, ...]
+    recorded: bool = False
 
 
 FORMATS = (
     FormatInfo("tflite", "LiteRT (TFLite)", ((4, b"TFL3"),), (".tflite",)),
     FormatInfo("ort", "ONNX Runtime's own format", ((4, b"ORTM"),), (".ort",)),
-    FormatInfo("executorch", "ExecuTorch program", ((4, b"ET12"), (4, b"ET13")), (".pte",)),
+    FormatInfo("executorch", "ExecuTorch program", ((4, b"ET12"), (4, b"ET13")), (".pte",), recorded=True),
     FormatInfo("zip", "PyTorch archive or another zip", ((0, b"PK\x03\x04"),), (".pt", ".pt2", ".pth")),
     FormatInfo("hdf5", "Keras or HDF5", ((0, b"\x89HDF\r\n\x1a\n"),), (".h5", ".keras")),
-    FormatInfo("ncnn", "ncnn parameters", ((0, b"7767517"),), (".param",)),
-    FormatInfo("openvino", "OpenVINO IR", ((0, b"<?xml"),), (".xml",)),
-    FormatInfo("mnn", "MNN", (), (".mnn",)),
-    FormatInfo("coreml", "Core ML", (), (".mlpackage",)),
+    FormatInfo("ncnn", "ncnn parameters", ((0, b"7767517"),), (".param",), recorded=True),
+    FormatInfo("openvino", "OpenVINO IR", ((0, b"<?xml"),), (".xml",), recorded=True),
+    FormatInfo("mnn", "MNN", (), (".mnn",), recorded=True),
+    FormatInfo("coreml", "Core ML", (), (".mlpackage",), recorded=True),
     FormatInfo("pretend", "a placeholder model for tests", ((0, b"pretend"),), (".pretend",)),
     # Protobuf has no magic number: a model begins with its first field, the version of the format.
     FormatInfo("onnx", "ONNX", ((0, b"\x08"),), (".onnx",)),
 )
 READABLE = ("onnx", "tflite", "pretend")
+RECORDED = tuple(info.name for info in FORMATS if info.recorded)
 
 
 def sniff(path: Path) -> str:
@@ -112,7 +117,7 @@ def read_model(path: Path) -> Model:
     if record is not None:
         check_files(path, record)
     match kind:
-        case _ if kind in artifacts.FORMATS:
+        case _ if kind in RECORDED:
             return _read_recorded(path, record, kind)
         case "onnx":
             return _read_onnx(path)
@@ -225,7 +230,7 @@ def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
         from edgewright.formats.tflite import reader
 
         return reader.read_graph(path)
-    record = artifacts.find_record(path) if kind in artifacts.FORMATS else None
+    record = artifacts.find_record(path) if kind in RECORDED else None
     return record.source.graph if record else ()
 
 

@@ -17,6 +17,7 @@ from edgewright.pruning.coupling import FIXED_LABEL, OUT, Axes, Coupling, Labels
 from edgewright.pruning.operators import RULES
 from edgewright.pruning.propagation import LabelPropagation
 from edgewright.pruning.static_graph import StaticGraph
+from edgewright.schema.names import find_free_name
 
 ROLES = ("", OUT, "in", "scale")
 MATRICES = ("Gemm", "MatMul", "Gather")
@@ -179,10 +180,7 @@ def _describe(
         kind = "heads"
     elif all(layer.op in MATRICES for layer in producers):
         kind = "neurons"
-    name, number = producers[0].title, 1
-    while name in taken:
-        number += 1
-        name = f"{producers[0].title}#{number}"
+    name = find_free_name(producers[0].title, taken)
     return PruningGroup(
         name, kind, len(roots), members, tuple(dict.fromkeys(layers)), not coupling.inexact[roots].any()
     )

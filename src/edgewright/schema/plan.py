@@ -10,6 +10,8 @@ from edgewright.schema.vocabulary import ImportanceCriterion, Precision, Transfe
 
 THRESHOLD = 0.02  # smallest relative difference of times that is reported as one
 TIMEOUT_S = 120.0  # longest time without a message from a worker
+# Fields of plans whose option has another name, by option.
+OPTION_FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes", "fix": "fixed"}
 
 
 class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,6 +1,7 @@
 """Results that are artifacts: of `compile` and `quantize`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from edgewright.api.results.base import Result, Table
 from edgewright.flows.compile.flow import CellReport, CompileReport
@@ -17,23 +18,27 @@ QUANTIZE_HEADERS = (
 DROPPABLE = {"compile": ("max abs", "seconds", "cosine"), "quantize": ("interval", "integer share", "size")}
 
 
-class CompileResult(Result):
-    """The artifacts of one model, each compared with its source."""
-
-    report: CompileReport
+class ArtifactsResult(Result):
+    """The artifacts of one model, a row for each."""
 
     @property
-    def rows(self) -> Sequence[CellReport]:
-        return self.report.artifacts
+    def rows(self) -> Sequence[Any]:
+        return tuple(self.report.artifacts)
 
     @property
-    def artifacts(self) -> Sequence[CellReport]:
-        return self.report.artifacts
+    def artifacts(self) -> Sequence[Any]:
+        return self.rows
 
     @property
     def verdict(self) -> str:
-        """Return the state of each artifact: `ok`, `failed`, or `unsupported`."""
+        """Return the state of each artifact: `ok`, `failed`, `unsupported`, or `refused` by a gate."""
         return ", ".join(row.state for row in self.rows)
+
+
+class CompileResult(ArtifactsResult):
+    """The artifacts of one model, each compared with its source."""
+
+    report: CompileReport
 
     @property
     def answer(self) -> str:
@@ -43,23 +48,10 @@ class CompileResult(Result):
         return Table(COMPILE_HEADERS, list(map(_make_cell_row, self.rows)), DROPPABLE["compile"])
 
 
-class QuantizeResult(Result):
+class QuantizeResult(ArtifactsResult):
     """The quantized artifacts of one model, each evaluated and compared with the float model."""
 
     report: QuantizeReport
-
-    @property
-    def rows(self) -> Sequence[QuantizedRow]:
-        return self.report.artifacts
-
-    @property
-    def artifacts(self) -> Sequence[QuantizedRow]:
-        return self.report.artifacts
-
-    @property
-    def verdict(self) -> str:
-        """Return the state of each artifact: `ok`, `failed`, `unsupported`, or `refused` by a gate."""
-        return ", ".join(row.state for row in self.rows)
 
     @property
     def answer(self) -> str:

@@ -11,14 +11,12 @@ from edgewright.flows.candidates import choose_runtime, hash_npz, pair_candidate
 from edgewright.flows.gate.baseline import Baseline, GateOptions, is_reachable, relate_path, resolve_path
 from edgewright.formats.files import hash_file, read_model
 from edgewright.schema.model import Model
-from edgewright.schema.plan import BenchmarkPlan, EvaluatePlan, GatePlan
+from edgewright.schema.plan import OPTION_FIELDS, BenchmarkPlan, EvaluatePlan, GatePlan
 from edgewright.tasks.spec.file import read_task
 from edgewright.tasks.spec.functions import is_function, make_code_rejection
 
 DEFAULT_GOALS = "latency<=1.05x"
 PATHS = ("inputs", "task", "data")
-# Options with another name in the plans.
-FIELDS = {"shape": "shapes", "timeout": "timeout_s"}
 
 
 class GateRequest(NamedTuple):
@@ -126,7 +124,7 @@ def _make_timing(
         inputs=inputs,
         inputs_sha256=hash_npz(inputs),
         layers=False,
-        **{FIELDS.get(name, name): options[name] for name in names if name in options},
+        **{OPTION_FIELDS.get(name, name): options[name] for name in names if name in options},
     )
 
 

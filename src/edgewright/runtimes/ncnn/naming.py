@@ -10,6 +10,7 @@ from edgewright.formats.neighbors import find_producers, find_upstream
 from edgewright.formats.onnx.reader import describe_nodes
 from edgewright.runtimes.ncnn.param import COPIES, ParamRow
 from edgewright.schema.model import GraphNode
+from edgewright.schema.names import find_free_name
 
 LONGEST = 200  # ncnn reads names of up to 255 characters
 SHAPE_OPS = ("Shape", "Size")
@@ -35,12 +36,12 @@ def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str
     names: dict[str, str] = {}
     taken: set[str] = set()
     for blob, tensor in tensors.items():
-        names[blob] = _unique(make_plain_name(tensor), taken)
+        names[blob] = _take_name(make_plain_name(tensor), taken)
     for row in rows:
         for place, top in enumerate(row.tops):
             if top not in names:
                 stem = f"{names[row.bottoms[0]]}_split{place}" if row.op == "Split" else f"ncnn_{top}"
-                names[top] = _unique(stem, taken)
+                names[top] = _take_name(stem, taken)
     return names
 
 
@@ -53,15 +54,12 @@ def name_layers(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[Pa
         heavy = [name for name in nodes if ops[name] in HEAVY]
         same = [name for name in nodes if ops[name] == row.op]
         stem = row.tops[0] if row.op == "Input" else [*same, *heavy, *reversed(nodes), row.name][0]
-        named.append(row._replace(name=_unique(make_plain_name(stem), taken)))
+        named.append(row._replace(name=_take_name(make_plain_name(stem), taken)))
     return named
 
 
-def _unique(stem: str, taken: set[str]) -> str:
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
+def _take_name(stem: str, taken: set[str]) -> str:
+    name = find_free_name(stem, taken, "_")
     taken.add(name)
     return name
 

@@ -3,8 +3,7 @@
 `ov.convert_model` and the tool `ovc` would do the same, and send telemetry; see `library`.
 """
 
-from collections.abc import Container, Mapping
-from itertools import chain, count
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from edgewright.runtimes.openvino.session import OpenvinoSession, read_model, re
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
 from edgewright.schema.artifact import IoMap
 from edgewright.schema.model import Signature
+from edgewright.schema.names import find_free_name
 
 HALF_NOTE = "weights are stored in half precision; the CPU computes in the precision of inference-precision (f32)"
 FLOATS = ("fp32", "fp16")
@@ -106,7 +106,7 @@ def _name_decomposed_nodes(model: Any) -> None:
         own, name = op.get_name(), op.get_friendly_name()
         owners[own] = name if name != own else _find_owner(op, owners)
         if name == own and op.get_type_name() != "Constant":
-            op.set_friendly_name(_free_name(f"{owners[own]}/{op.get_type_name()}", taken))
+            op.set_friendly_name(find_free_name(f"{owners[own]}/{op.get_type_name()}", taken))
             taken.add(op.get_friendly_name())
 
 
@@ -114,11 +114,6 @@ def _find_owner(op: Any, owners: Mapping[str, str]) -> str:
     """Return the alphabetically first one, since OpenVINO reports the readers in no order."""
     readers = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
     return min((owners[reader] for reader in readers), default="")
-
-
-def _free_name(name: str, taken: Container[str]) -> str:
-    """Return the name, with the first unused number appended if the name is used."""
-    return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
 
 
 def _check_loads(core: Any, path: Path, source: Signature) -> IoMap:

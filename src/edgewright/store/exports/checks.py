@@ -14,16 +14,15 @@ from typing import Any
 import msgspec
 
 from edgewright.errors import ModelUnreadable
-from edgewright.formats import artifacts
 from edgewright.formats.artifacts import is_file_name, is_inside, parse_record
-from edgewright.formats.files import READABLE, detect_format, join_hashes, read_head
+from edgewright.formats.files import READABLE, RECORDED, detect_format, join_hashes, read_head
 from edgewright.schema.artifact import RECORD_ROLE, RECORD_SUFFIX, Artifact
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import Run, RunOutput
 from edgewright.store.runs.ids import is_run_id
 from edgewright.store.runs.rows import parse_microseconds
 
-MODEL_FORMATS = (*READABLE, *artifacts.FORMATS)
+MODEL_FORMATS = (*READABLE, *RECORDED)
 OUTPUT_FORMATS = ("onnx", "tflite")  # role of a model that a run made
 UNMARKED_FORMATS = ("onnx", "mnn")  # files of these formats have no signature
 MAX_RECORD_BYTES = 64 << 20

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import count
 from typing import Any
 
 from edgewright.formats.neighbors import select_needed
@@ -15,6 +14,7 @@ from edgewright.formats.onnx.attributes import (
 )
 from edgewright.formats.onnx.fold import ConstantFolder, copy_without_weights
 from edgewright.limits import ResourceBudget
+from edgewright.schema.names import find_free_name
 
 
 def has_branches(graph: Any) -> bool:
@@ -65,7 +65,7 @@ class _Names:
         return {name: self._pick(name) for name in own if self._defined[name] > inner[name]}
 
     def _pick(self, name: str) -> str:
-        new = next(one for one in (f"{name}#{number}" for number in count(2)) if one not in self._defined)
+        new = find_free_name(name, self._defined)
         self._defined[new] += 1
         return new
 
