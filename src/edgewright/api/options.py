@@ -4,7 +4,6 @@ import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from threading import Event
 from types import UnionType
@@ -16,6 +15,7 @@ from msgspec import Struct
 from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
 from edgewright.errors import Cancelled, UsageError
 from edgewright.schema.plan import OPTION_FIELDS
+from edgewright.schema.text import find_close
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -280,11 +280,11 @@ def _check_names(function: str, given: Sequence[str], known: Mapping[str, Any]) 
     """Raise UsageError for a keyword that the function does not have."""
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, 1)
+            near = find_close(name, known)
             raise UsageError(
                 f"{function}() has no keyword '{name}'",
                 f"its keywords are {', '.join(sorted(known))}",
-                f"use {near[0]}=" if near else f"help(edgewright.{function}) shows all keywords",
+                f"use {near}=" if near else f"help(edgewright.{function}) shows all keywords",
             )
 
 

@@ -34,6 +34,7 @@ from edgewright.schema.plan import (
     PrunePlan,
     QuantizePlan,
 )
+from edgewright.schema.text import suggest
 from edgewright.schema.vocabulary import GRADIENT_CRITERIA, PRECISION_ALIASES, QUANTIZED_PRECISIONS, normalize_word
 from edgewright.tasks.spec.file import read_task
 from edgewright.tasks.spec.functions import is_function, make_code_rejection
@@ -163,7 +164,7 @@ def _read_precision(given: str) -> str:
         )
     if word not in QUANTIZED_PRECISIONS:
         raise UsageError(
-            f"unknown precision: {given}",
+            f"unknown precision: {given}{suggest(word, QUANTIZED_PRECISIONS)}",
             f"supported precisions: {', '.join(QUANTIZED_PRECISIONS)}",
             "--precision w8a8",
         )

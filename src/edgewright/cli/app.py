@@ -5,7 +5,6 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -13,16 +12,18 @@ import click
 from edgewright import __version__
 from edgewright.api.values import check_utf8
 from edgewright.cli.completion import add_completion
+from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
-from edgewright.cli.registry import COMMANDS, find_command, normalize_word
+from edgewright.cli.registry import COMMANDS, OTHER_NAMES, find_command, normalize_word
 from edgewright.cli.rendering.output import print_message
 from edgewright.cli.rendering.streams import tolerate_closed_streams
 from edgewright.errors import Cancelled, EdgewrightError, GateFailed, UsageError, find_full_disk_error
+from edgewright.schema.text import find_close, suggest
 
 DEBUG = "EDGEWRIGHT_DEBUG"
 
 
-class LazyGroup(click.Group):
+class LazyGroup(HelpedGroup):
     """Group that imports a command's module only when the command is used, and lists commands in the order of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -75,6 +76,8 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
     arguments = [argument for argument in arguments if argument != "--debug"]  # allowed in any position
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     with tolerate_closed_streams():
         return _run_command(arguments, debug=debug)
 
@@ -130,23 +133,37 @@ def _translate_click_error(error: click.ClickException) -> UsageError:
     """Return click's error as a UsageError."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
-        return UsageError(error.format_message())
+        return UsageError(error.format_message(), "the command line is not complete")
     why = " ".join(context.get_usage().split()).replace("Usage:", "usage:", 1)
     if isinstance(context.command, click.Group):
         known = context.command.list_commands(context)
         why = f"known: {', '.join(known)}"
-        if close := get_close_matches(str(getattr(error, "command_name", "")), known, 1):
-            what = f"{error.message.rstrip('.')}. Did you mean '{close[0]}'?"
-            return UsageError(what, why, f"{context.command_path} {close[0]} --help")
-    return UsageError(error.format_message().rstrip("."), why, f"{context.command_path} --help")
+        given = str(getattr(error, "command_name", ""))
+        if close := find_close(given, [*known, *OTHER_NAMES]):
+            close = OTHER_NAMES.get(close, close)
+            what = f"{error.message.rstrip('.')}. Did you mean '{close}'?"
+            return UsageError(what, why, f"{context.command_path} {close} --help")
+    return UsageError(
+        error.format_message().rstrip(".") + _suggest_choice(error), why, f"{context.command_path} --help"
+    )
+
+
+def _suggest_choice(error: click.ClickException) -> str:
+    """Return a question that names the choice nearest to a wrong one; empty if there is none."""
+    param = error.param if isinstance(error, click.BadParameter) else None
+    if param is None or not isinstance(param.type, click.Choice):
+        return ""
+    given = error.message.partition("' is not one of")[0].removeprefix("'")
+    return suggest(given, [str(choice) for choice in param.type.choices])
 
 
 def _print_error(error: EdgewrightError, *, debug: bool) -> int:
-    """Print an error to stderr in three lines (what, why, try this), and return its exit code."""
+    """Print an error to stderr (what, why if it is known, try this), and return its exit code."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     print_message(f"Error: {error.what}")
-    print_message(f"  Why: {_indent_lines(error.why) or 'The cause is unknown.'}")
+    if error.why.strip():
+        print_message(f"  Why: {_indent_lines(error.why)}")
     print_message(f"  Try: {_indent_lines(error.try_this)}")
     return error.exit_code
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "completion": "edgewright.cli.commands.setup.completion",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark", "distil": "distill"}
+# Names that other tools have for a command; an error suggests the command.
+OTHER_NAMES = {"convert": "compile", "export": "compile", "optimize": "quantize", "run": "invoke", "test": "evaluate"}
 FORMER_NAMES = {"distill": "distil"}  # config tables and variables with these names are still read
 
 

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import RuntimeMissing, UsageError
+from edgewright.schema.text import suggest
 
 FOLDER = "environments"
 LOCKS = Path(__file__).with_name("locks")
@@ -172,7 +173,7 @@ def find_environment(word: str) -> Environment:
     if name in ENVIRONMENTS:
         return ENVIRONMENTS[name]
     raise UsageError(
-        f"unknown environment '{word}'",
+        f"unknown environment '{word}'{suggest(name, ENVIRONMENTS)}",
         f"known: {', '.join(ENVIRONMENTS)}",
         "edgewright runtimes list shows what each is for",
     )

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from edgewright.errors import UsageError
+from edgewright.schema.text import suggest
 from edgewright.schema.vocabulary import Precision, normalize_runtime_name
 
 ENTRY_POINTS = "edgewright.runtimes"
@@ -307,7 +308,7 @@ def find_runtime(word: str) -> RuntimeInfo:
         if info.name == name:
             return info
     raise UsageError(
-        f"unknown runtime '{word}'",
+        f"unknown runtime '{word}'{suggest(name, known_runtimes())}",
         f"known: {', '.join(known_runtimes())}",
         "edgewright doctor shows which runtimes work here",
     )
@@ -354,14 +355,14 @@ def _check_among(owner: str, declared: Sequence[Option], options: dict[str, str]
     for name, value in options.items():
         if name not in known:
             raise UsageError(
-                f"{owner} has no option '{name}'",
+                f"{owner} has no option '{name}'{suggest(name, known)}",
                 f"known: {', '.join(known) or 'none'}",
                 _describe_options(declared),
             )
         values = known[name].values
         if values and value not in values:
             raise UsageError(
-                f"{owner} does not support {name}={value}",
+                f"{owner} does not support {name}={value}{suggest(value, values)}",
                 f"known values: {', '.join(values)}",
                 f"-p {name}={values[0]}",
             )

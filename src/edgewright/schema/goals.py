@@ -10,13 +10,13 @@ limit; if the limit lies inside the interval, the goal is not shown.
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
-from difflib import get_close_matches
 from math import isfinite
 from typing import Literal
 
 from msgspec import Struct
 
 from edgewright.errors import UsageError
+from edgewright.schema.text import find_close
 
 GoalState = Literal["met", "missed", "not shown"]
 TIMES = "x"
@@ -125,6 +125,6 @@ def _make_metric_error(text: str, metric: str, known: Collection[str]) -> UsageE
         what = f"the goal '{text}' has the metric {metric}, which this command cannot produce here"
     else:
         what = f"the goal '{text}' has the unknown metric '{metric}'"
-    close = get_close_matches(metric, known, 1)
-    hint = f"write {close[0]}{text[len(metric) :]}" if close else "use one of these metrics"
+    close = find_close(metric, known)
+    hint = f"write {close}{text[len(metric) :]}" if close else "use one of these metrics"
     return UsageError(what, f"the known metrics are {', '.join(known)}", hint)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from edgewright.cli.app import edgewright
 from edgewright.cli.commands.setup.doctor import make_runtime_row, name_machine
-from edgewright.errors import RuntimeMissing
+from edgewright.errors import RuntimeMissing, StoreError
 from edgewright.flows.doctor.checks import Code, DoctorFinding, read_machine_state, run_checks
 from edgewright.flows.doctor.flow import (
     Diagnosis,
@@ -295,6 +295,15 @@ def test_command_prints_lines_of_four_columns(tmp_path: Path) -> None:
     lines = [line.split("\t") for line in done.stdout.splitlines() if line.strip()]
     assert {len(line) for line in lines} == {4}
     assert {"onnxruntime", "pretend"} <= {line[0] for line in lines}
+
+
+def test_command_fails_when_runs_cannot_be_stored(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    environ = {"EDGEWRIGHT_HOME": str(tmp_path / "file" / "home")}
+    done = CliRunner().invoke(edgewright, ["doctor", "--json"], env=environ)
+    assert isinstance(done.exception, StoreError)
+    assert (done.exception.exit_code, "EDGEWRIGHT_HOME" in done.exception.try_this) == (1, True)
+    assert json.loads(done.stdout)["findings"][0]["code"] == "store-unwritable"
 
 
 def test_command_fails_when_no_runtime_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.calls import call_api
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import FIXED, PATH, SHAPE, WORDS
 from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_table
 
@@ -25,7 +26,7 @@ MAX_FINDINGS = 30
 EVERYWHERE = "all"
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("model", type=PATH, metavar="MODEL")
 @click.option("--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated, or all; default: all.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import AFFINITY, FIXED, PATH, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.rendering.output import print_json
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option(
     "--runtime",

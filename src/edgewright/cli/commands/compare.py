@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.calls import call_api
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from edgewright.schema.run import Run
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("items", nargs=-1, required=True, metavar="A B...")
 @click.option(
     "--threshold",

@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
 from edgewright.cli.code import check_task_folder
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import FIXED, PATH, SHAPE_CHOICE, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MAX_LINES = 6
 
 
-@click.command("compile")
+@click.command("compile", cls=HelpedCommand)
 @click.argument("model", metavar="MODEL")
 @click.option(
     "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated, or all; default: all that are installed."

@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.calls import read_given
 from edgewright.cli.code import check_code
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_message, show_table
 from edgewright.cli.training import (
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from edgewright.api.results.training import DistillResult
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.option("--teacher", metavar="MODEL", help="Teacher: FILE.py:FACTORY, or a model file; required.")
 @click.option("--teacher-weights", type=PATH, help="Weights of a torch teacher.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.code import allow_code, check_code
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import INDICES, PATH, TAG, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MAX_SHOWN = 5
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
 @click.option("--data", metavar="DATA", help="Labeled dataset: folder, .zip, .npz, or FILE.py:function; required.")

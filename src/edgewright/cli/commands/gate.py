@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.code import check_code
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH, SHAPE
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from edgewright.api.gate import GateResult
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("model", type=PATH, metavar="MODEL")
 @click.option("--baseline", type=PATH, metavar="FILE.json", required=True, help="Baseline file.")
 @click.option("--write", is_flag=True, help="Measure the model, and write the baseline file.")

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from edgewright.cli.calls import call_api, make_keywords
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("artifact", type=PATH, metavar="ARTIFACT")
 @click.option(
     "--inputs",

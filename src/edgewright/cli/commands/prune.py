@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.calls import read_given
 from edgewright.cli.code import check_code
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_message, print_table, show_table
 from edgewright.cli.training import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_FIXED = 5
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("model", metavar="MODEL")
 @click.option("--weights", type=PATH, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")

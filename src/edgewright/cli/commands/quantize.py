@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
 from edgewright.cli.code import allow_code, check_code
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import FIXED, PATH, SHAPE, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_table
 from edgewright.cli.training import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_NODES = 10
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("model", metavar="MODEL")
 @click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model; required.")
 @click.option("--data", metavar="DATA", help="Dataset: folder, .zip, .npz, or FILE.py:function; required.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.parse import PATH, TAG
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress, show_table
 from edgewright.schema.vocabulary import RunState
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from edgewright.store.store import Store
 
 
-@click.group()
+@click.group(cls=HelpedGroup)
 def runs() -> None:
     """Manage stored runs: list, show, export, import, rerun, tag, delete."""
 

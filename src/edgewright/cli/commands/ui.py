@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import FilePath
 from edgewright.cli.rendering.output import print_message
 
@@ -17,7 +18,7 @@ PORT = 8420
 ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.option("--port", type=click.IntRange(0, 65_535), default=PORT, help="Port; 0 chooses a free one.")
 @click.option("--host", default="127.0.0.1", help="Address to listen on; all but loopback require a key.")
 @click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: only in a terminal.")

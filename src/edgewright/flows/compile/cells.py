@@ -8,6 +8,7 @@ from edgewright.flows.compile.sources import is_torch
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import RuntimeInfo, find_runtime
 from edgewright.schema.plan import CompileCell
+from edgewright.schema.text import suggest
 from edgewright.schema.vocabulary import PRECISION_ALIASES, QUANTIZED_PRECISIONS, Precision, normalize_word
 
 FLOAT_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")  # precisions to which a float model can be compiled
@@ -38,7 +39,7 @@ def _resolve_precision(word: str, own: Precision) -> Precision:
     hint = f"--precision {known[0]}"
     if name in QUANTIZED_PRECISIONS and own in FLOAT_PRECISIONS:
         hint = f"edgewright quantize MODEL --precision {name} --task task.toml --data DATA"
-    raise UsageError(f"--precision {word} is not supported for this model", why, hint)
+    raise UsageError(f"--precision {word} is not supported for this model{suggest(name, known)}", why, hint)
 
 
 def read_source_precision(source: str) -> Precision:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from edgewright.errors import ConfigError
 from edgewright.formats.toml import TomlError, parse_toml, read_toml
+from edgewright.schema.text import suggest
 from edgewright.tasks.spec.proposal import propose_task
 from edgewright.tasks.spec.task import (
     BUILTIN_METRICS,
@@ -188,7 +189,7 @@ def _find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
     if task.metric not in BUILTIN_METRICS:
         yield (
             "metric",
-            f"there is no metric '{task.metric}'",
+            f"there is no metric '{task.metric}'{suggest(task.metric, BUILTIN_METRICS)}",
             f"choose {', '.join([*BUILTIN_METRICS, 'or FILE.py:function'])}",
         )
     elif not isinstance(task.output, BUILTIN_METRICS[task.metric]):

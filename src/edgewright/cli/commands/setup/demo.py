@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_json, print_message, print_table
 
@@ -34,7 +35,7 @@ DROPPABLE = ("peak memory", "cold start", "p90", "size", "95 % interval")  # whe
 LAYER_WARNINGS = ("layer-sum", "profiling-cost")  # the demo's table shows no layers
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.option(
     "--copy", type=PATH, metavar="DIR", help="Folder for a copy of the demo's files. With it, nothing is run."
 )

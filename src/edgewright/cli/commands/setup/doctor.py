@@ -6,25 +6,27 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.cli.help.pages import HelpedCommand
+
 if TYPE_CHECKING:
     from edgewright.flows.doctor.flow import Diagnosis, EnvironmentState, RuntimeState, TelemetryState
 
 HEADERS = ("name", "state", "detail", "fix")
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.doctor/1).")
 def doctor(as_json: bool) -> None:
     """Check the runtimes, and find what makes measurements on this machine less reliable.
 
-    Nothing is started or changed. The exit code is 5 if no runtime works.
+    Nothing is started or changed. The exit code is 5 if no runtime works, and 1 if runs cannot be stored.
     """
     import os
     from pathlib import Path
 
     from edgewright.api.settings import load_store_settings
     from edgewright.cli.rendering.output import print_json
-    from edgewright.errors import RuntimeMissing
+    from edgewright.errors import RuntimeMissing, StoreError
     from edgewright.flows.doctor.flow import diagnose, has_usable_runtime
     from edgewright.runtimes.environments import FOLDER
     from edgewright.store.location import find_home
@@ -38,6 +40,9 @@ def doctor(as_json: bool) -> None:
     if not has_usable_runtime(diagnosis):
         remedy = next((runtime.remedy for runtime in diagnosis.runtimes if runtime.remedy), "")
         raise RuntimeMissing("no runtime works on this machine", "no runtime has all of its packages installed", remedy)
+    for found in diagnosis.findings:
+        if found.severity == "error":
+            raise StoreError(found.text, "", found.advice)
 
 
 def _print_diagnosis(diagnosis: Diagnosis) -> None:

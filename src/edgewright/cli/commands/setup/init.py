@@ -2,10 +2,11 @@
 
 import click
 
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.argument("model", type=PATH, metavar="MODEL")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 def init(model: str, force: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 HEADERS = ("name", "runtime", "state", "size", "purpose", "path")
 
 
-@click.group()
+@click.group(cls=HelpedGroup)
 def runtimes() -> None:
     """Manage isolated environments of runtimes and converters: list, setup, remove."""
 

@@ -1,0 +1,1 @@
+"""Help texts: options in sections, examples, and the manual page."""

@@ -1,0 +1,72 @@
+"""The sections of options in help texts, and examples of each command."""
+
+SECTIONS = {
+    "Input": (
+        "task data eval_data val samples held_out leave_out indices inputs shape fix seed weights teacher "
+        "teacher_weights student student_weights baseline plan allow_code"
+    ),
+    "Pruning": (
+        "method importance target_speedup target_bytes target_macs sparsity scope pattern multiple rounds round_epochs"
+    ),
+    "Training": (
+        "qat epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip train_precision "
+        "patience checkpoint_s train_threads control seeds"
+    ),
+    "Distillation": "teach temperature alpha views transfer transfer_weight",
+    "Measurement": (
+        "measure on threads affinity option runs seconds processes interleave warmup_seconds timeout layers layer_runs "
+        "power_w"
+    ),
+    "Goals": "max_drop force goal undecided write fail_on_fallback threshold",
+    "Output": "output report html junit summary tag dry_run json",
+}
+SECTION_OF = {key: section for section, keys in SECTIONS.items() for key in keys.split()}
+MIN_OPTIONS = 13  # of a command whose options are in sections
+
+EXAMPLES = {
+    "edgewright": ("edgewright demo", "edgewright init model.onnx", "edgewright compile model.onnx"),
+    "init": ("edgewright init model.onnx", "edgewright init net.py:build"),
+    "analyze": ("edgewright analyze model.onnx", "edgewright analyze model.onnx --runtime litert,ncnn --layers"),
+    "compile": (
+        "edgewright compile model.onnx",
+        "edgewright compile model.onnx --runtime litert --precision fp16 --shape x=1,3,224,224",
+        "edgewright compile net.py:build --weights net.pt --task task.toml",
+    ),
+    "quantize": (
+        "edgewright quantize model.onnx --task task.toml --data images.zip --runtime litert",
+        "edgewright quantize model.onnx --data images.zip --precision auto --max-drop 0.5 --html report.html",
+        "edgewright quantize net.py:build --weights net.pt --qat --data train.zip --eval-data val.zip",
+    ),
+    "prune": (
+        "edgewright prune net.py:build --weights net.pt --data train.zip --val val.zip --target-speedup 1.5",
+        "edgewright prune net.py:build --weights net.pt --data train.zip --val val.zip --target-macs 2x --dry-run",
+    ),
+    "distill": (
+        "edgewright distill --teacher net.py:large --teacher-weights large.pt --student net.py:small "
+        "--data train.zip --val val.zip",
+    ),
+    "invoke": ("edgewright invoke model.tflite --inputs inputs.npz -o outputs.npz",),
+    "task init": ("edgewright task init model.onnx -o task.toml",),
+    "task show": ("edgewright task show task.toml --model model.onnx",),
+    "evaluate": (
+        "edgewright evaluate model.onnx artifacts --task task.toml --data images.zip",
+        "edgewright evaluate model.tflite --data heldout.npz --samples 500",
+    ),
+    "benchmark": (
+        "edgewright benchmark model.onnx model-artifacts",
+        "edgewright benchmark model.onnx --runtime onnxruntime,openvino --threads 2 --json",
+        "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
+    ),
+    "compare": ("edgewright compare 01J8 01J9", "edgewright compare old.onnx new.onnx"),
+    "gate": (
+        "edgewright gate model.onnx --baseline baseline.json --write",
+        'edgewright gate model.onnx --baseline baseline.json --goal "latency<=1.05x, bytes<5MB" --junit gate.xml',
+    ),
+    "runs list": ("edgewright runs list --kind benchmark --limit 10",),
+    "runs export": ("edgewright runs export 01J8 --html report.html", "edgewright runs export 01J8 folder"),
+    "runs rerun": ("edgewright runs rerun 01J8",),
+    "runs tag": ("edgewright runs tag 01J8 branch=main --note baseline",),
+    "runtimes setup": ("edgewright runtimes setup onnx2tf",),
+    "ui": ("edgewright ui",),
+    "completion": ('eval "$(edgewright completion bash)"', "edgewright completion man > edgewright.1"),
+}
