@@ -1,7 +1,6 @@
 """`policy`: show an execution policy, and replay recorded signals with it."""
 
 import itertools
-from difflib import get_close_matches
 from pathlib import Path
 
 from msgspec import Struct
@@ -10,6 +9,7 @@ from edgewright.adaptive.governor import BUILT_IN
 from edgewright.adaptive.policy import Policy, read_policy
 from edgewright.adaptive.trace import ReplayedState, read_trace, replay_trace
 from edgewright.errors import ConfigError, DataError
+from edgewright.schema.text import find_close
 
 LARGEST_FILE = 100_000_000  # a trace with a row a second for years
 
@@ -31,10 +31,8 @@ def find_policy(name: str) -> Policy:
         return BUILT_IN[name]
     path = Path(name)
     if not path.is_file():
-        close = get_close_matches(name, BUILT_IN, 1)
-        hint = (
-            f"did you mean {close[0]}?" if close else "edgewright policy show governor --json > policy.json writes one"
-        )
+        close = find_close(name, BUILT_IN)
+        hint = f"did you mean {close}?" if close else "edgewright policy show governor --json > policy.json writes one"
         raise ConfigError(f"there is no policy {name}", f"built in: {', '.join(BUILT_IN)}; else it is a file", hint)
     return read_policy(_read(path), name)
 

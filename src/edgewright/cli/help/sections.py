@@ -57,6 +57,8 @@ EXAMPLES = {
         "edgewright benchmark model.onnx --runtime onnxruntime,openvino --threads 2 --json",
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
     ),
+    "heat": ("edgewright heat --minutes 30 --load 0.5",),
+    "policy show": ("edgewright policy show governor",),
     "compare": ("edgewright compare 01J8 01J9", "edgewright compare old.onnx new.onnx"),
     "gate": (
         "edgewright gate model.onnx --baseline baseline.json --write",

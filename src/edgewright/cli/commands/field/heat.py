@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table
 
 if TYPE_CHECKING:
     from edgewright.flows.heat import HeatReport
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.option(
     "--model",
     type=click.Choice(["two-node", "linear"]),

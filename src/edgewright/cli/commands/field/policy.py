@@ -2,11 +2,12 @@
 
 import click
 
+from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_json, print_line, print_table
 
 
-@click.group()
+@click.group(cls=HelpedGroup)
 def policy() -> None:
     """Show execution policies, and try them on recorded signals: show, replay."""
 
