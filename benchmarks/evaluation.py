@@ -61,7 +61,7 @@ def run_ours(count: int) -> dict[str, float]:
     """Evaluate with Edgewright."""
     import msgspec
 
-    from edgewright.flows.device_names import open_device
+    from edgewright.flows.devices.names import open_device
     from edgewright.flows.evaluate.flow import evaluate
     from edgewright.flows.workspace import Workspace
     from edgewright.schema.plan import Candidate, EvaluatePlan

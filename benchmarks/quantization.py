@@ -34,7 +34,7 @@ from benchmarks.session_turns import take_turns
 from benchmarks.turns import Share
 from edgewright.errors import EdgewrightError
 from edgewright.flows.compile.flow import CompileReport, compile_all
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.flows.evaluate.flow import evaluate
 from edgewright.flows.evaluate.report import EvaluationReport
 from edgewright.flows.quantize.flow import quantize

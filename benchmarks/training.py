@@ -24,7 +24,7 @@ from benchmarks.measuring import MOBILENET, describe_machine
 from benchmarks.torch_pruning_once import Job as PeerJob
 from benchmarks.torch_pruning_once import PeerResult
 from edgewright.flows.compile.sources import prepare_source
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.flows.distill.flow import distill
 from edgewright.flows.distill.report import DistillReport
 from edgewright.flows.experiment.control import EvaluationContext, compare_speed, evaluate_networks

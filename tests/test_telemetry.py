@@ -56,7 +56,7 @@ def test_a_worker_of_onnxruntime_writes_no_identifier_and_starts_no_thread(
         session = SessionRequest(model=str(write_conv_net(tmp_path / "m.onnx")))
         worker.ask(Open(session=session, feeds=feeds), Opened)
         worker.ask(TimeRuns(runs=3, seconds=10.0), Times)
-        threads = [path.read_text().strip() for path in Path(f"/proc/{worker._process.pid}/task").glob("*/comm")]
+        threads = [path.read_text().strip() for path in Path(f"/proc/{worker.hello.pid}/task").glob("*/comm")]
         worker.leave()
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == []
     assert len(threads) <= 2  # its own, and one that ends it with its parent

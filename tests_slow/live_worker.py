@@ -58,7 +58,7 @@ def main(runtime: str, source: str, artifact: str, seconds: float) -> None:
 
 
 def count_threads(worker: Connection) -> int:
-    return len(list(Path(f"/proc/{worker._process.pid}/task").iterdir()))
+    return len(list(Path(f"/proc/{worker.hello.pid}/task").iterdir()))
 
 
 def plan_session(artifact: str) -> tuple[SessionRequest, str]:

@@ -15,6 +15,8 @@
     ├── RuntimeMissing                    5   the runtime is not installed
     ├── OutputError                       1   the results cannot be written to their destination
     ├── DeviceUnreachable                 4   the device cannot be reached
+    │   ├── DeviceUnauthorized            4   it answers, but does not let us in, or it is not the one that was added
+    │   └── DeviceBusy                    4   another command measures on it
     ├── WorkerError                       1   the process that runs the model failed
     │   ├── WorkerCrashed                 1   it was killed by a signal or exited early
     │   └── WorkerTimeout               124   it gave no answer within the time limit
@@ -178,6 +180,18 @@ class DeviceUnreachable(EdgewrightError):
 
     exit_code = 4
     default_hint = "check that the device is on and connected"
+
+
+class DeviceUnauthorized(DeviceUnreachable):
+    """The device answers, but does not accept the key, or its own key is not the known one."""
+
+    default_hint = "edgewright devices check NAME shows what is missing"
+
+
+class DeviceBusy(DeviceUnreachable):
+    """Another command of Edgewright uses the device, which would distort both measurements."""
+
+    default_hint = "wait until the other command has ended"
 
 
 class WorkerError(EdgewrightError):

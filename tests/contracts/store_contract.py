@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgewright.errors import RunNotFound, StoreError, UsageError
+from edgewright.schema.devices import RegisteredDevice
 from edgewright.schema.run import Metric, RunOutput, Series
 from edgewright.store.exports.paths import strip_folders
 from edgewright.store.runs.ids import new_run_id
@@ -39,6 +40,23 @@ class StoreContract:
     @pytest.fixture
     def store(self, open_again: OpenAgain) -> Store:
         return open_again()
+
+    # Registered devices
+
+    def test_registered_devices(self, store: Store, open_again: OpenAgain) -> None:
+        pi = RegisteredDevice(name="pi", kind="ssh", address="ssh://pi", credential="/k", added_at="2026-01-01")
+        web = RegisteredDevice(name="web", kind="browser", added_at="2026-01-02")
+        store.add_device(web)
+        store.add_device(pi)
+        assert open_again().list_registered_devices() == [pi, web]
+        with pytest.raises(UsageError, match="exists already"):
+            store.add_device(replace(web, name="pi"))
+        seen = replace(pi, facts={"memory": 8, "clusters": [{"cpus": [0, 1]}]}, seen_at="2026-01-03")
+        store.update_device(seen)
+        assert store.list_registered_devices() == [seen, web]
+        assert store.forget_device("web")
+        assert not store.forget_device("web")
+        assert store.list_registered_devices() == [seen]
 
     # Runs
 

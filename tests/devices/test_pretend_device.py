@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edgewright.devices.pretend import PretendDevice
+from edgewright.devices.pretend import Phase, PretendDevice
 from edgewright.devices.protocol import Device
 from edgewright.errors import DeviceUnreachable
+from edgewright.runtimes.wire import CommandDone, Invoke, Open, Opened, SessionRequest, TimeRuns, Times
 from tests.contracts.device_contract import DeviceContract
+from tests.runtimes.workers import is_running
 
 
 class TestPretendDevice(DeviceContract):
@@ -50,3 +53,33 @@ def test_pushing_copies_onto_the_device(tmp_path: Path) -> None:
     path.unlink()
     assert remote.read_bytes() == b"model"
     device.close()
+
+
+@pytest.mark.parametrize("phase", ["connect", "push", "start", "load", "measuring", "result"])
+def test_it_is_lost_in_a_phase(phase: Phase, tmp_path: Path) -> None:
+    """Everything before that phase works, and no worker is left."""
+    path, feeds = tmp_path / "m.bin", tmp_path / "feeds.npz"
+    path.write_bytes(b"model")
+    np.savez(feeds, x=np.ones(3))
+    pids: list[int] = []
+    reached: list[str] = []
+
+    def use() -> None:
+        device = PretendDevice(lost_in=phase)
+        reached.append("push")
+        remote, remote_feeds = device.push(path, "a" * 64), device.push(feeds, "b" * 64)
+        reached.append("start")
+        with device.start_worker("pretend", (), 60, tmp_path / "log") as worker:
+            pids.append(worker.hello.pid)
+            reached.append("load")
+            request = SessionRequest(model=remote, options={"latency-us": "10"})
+            worker.ask(Open(session=request, feeds=remote_feeds), Opened)
+            reached.append("measuring")
+            worker.ask(TimeRuns(runs=1, seconds=1), Times)
+            reached.append("result")
+            worker.ask(Invoke(feeds=remote_feeds, outputs=f"{device.workspace()}/out.npz"), CommandDone)
+
+    with pytest.raises(DeviceUnreachable):
+        use()
+    assert reached[-1:] == ([phase] if phase != "connect" else [])
+    assert not any(is_running(pid) for pid in pids)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgewright.devices.protocol import Device
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.flows.experiment import control
 from edgewright.store.store import Store, open_store
 

@@ -12,7 +12,7 @@ from edgewright.api.results.base import Result
 from edgewright.api.sources import write_inputs, write_model
 from edgewright.api.user_store import open_user_store
 from edgewright.errors import EdgewrightError
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.flows.workspace import Workspace
 from edgewright.system.temporary import TemporaryFolder
 
@@ -63,7 +63,10 @@ class ApiCall:
     @contextmanager
     def open_workspace(self, device: str = "local") -> Iterator[Workspace]:
         """Open the device of that name and the user's store."""
-        with closing(open_device(device)) as opened, closing(open_user_store()) as store:
+        with (
+            closing(open_user_store()) as store,
+            closing(open_device(device, store, self.progress)) as opened,
+        ):
             yield Workspace(opened, store, self.progress)
 
     def finish(self, result: ResultT, error: EdgewrightError | None) -> ResultT:

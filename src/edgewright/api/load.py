@@ -24,7 +24,7 @@ from edgewright.flows.candidates import (
     read_source_signature,
     split_options,
 )
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.flows.evaluate.inference import MAX_LOADED, RunnerSettings, make_runner
 from edgewright.formats.artifact_sets import choose_artifact, is_set, list_artifacts
 from edgewright.formats.artifacts import find_record

@@ -17,7 +17,7 @@ from edgewright.flows.benchmark.flow import benchmark as run_benchmark
 from edgewright.flows.benchmark.gates import check_fallback_shares
 from edgewright.flows.benchmark.report import make_report
 from edgewright.flows.candidates import check_number, choose_runtime, split_options
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.flows.evaluate.flow import evaluate as run_evaluation
 from edgewright.flows.evaluate.invoke import check_output_paths, choose_file, save_outputs
 from edgewright.flows.evaluate.invoke import invoke as run_once

@@ -7,7 +7,7 @@ from edgewright.api.options import accept, convert
 from edgewright.api.results.records import RunResult, RunsResult
 from edgewright.api.user_store import open_user_store
 from edgewright.api.values import Pairs, to_tags
-from edgewright.flows.device_names import DEVICES, open_device
+from edgewright.flows.devices.names import DEVICES, open_device
 from edgewright.flows.lineage import trace_lineage
 from edgewright.schema.metrics import list_task_metrics
 from edgewright.schema.run import DeviceRecord

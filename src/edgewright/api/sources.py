@@ -12,7 +12,7 @@ import numpy as np
 from edgewright.bench.feeds import write_feeds
 from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.flows.compile.sources import prepare_source
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.schema.plan import CompilePlan
 
 MODEL_KINDS = "a model is a path, an onnx.ModelProto, or a torch.nn.Module with inputs="

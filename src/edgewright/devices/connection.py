@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from edgewright.devices.channel import Channel, ProcessChannel
 from edgewright.errors import (
     EdgewrightError,
     InputError,
@@ -36,17 +36,14 @@ from edgewright.system.memory_limit import (
     CONVERTER_SPARE_BYTES,
     MODEL_COPIES,
     SPARE_BYTES,
-    THREAD_BYTES,
     is_allocation_failure,
-    limit_process,
-    supports_limit,
 )
 from edgewright.system.starter import start_process
 
 TAIL_LINES = 12
 TAIL_BYTES = 8192
 SHUTDOWN_SECONDS = 5.0
-READ_BYTES = 1 << 20
+MAX_LINE_BYTES = 256 << 20  # an answer with a million samples has 25 MB; a worker without end must not fill our memory
 
 COMMAND_DESCRIPTIONS: dict[type[wire.Command], str] = {
     wire.Open: "opening the model",
@@ -74,8 +71,8 @@ class Connection:
         start_us: time from the start of the process to its greeting, for interpreter and import.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], runtime: str, log: Path, timeout_s: float) -> None:
-        self._process = process
+    def __init__(self, channel: Channel, runtime: str, log: Path, timeout_s: float) -> None:
+        self._channel = channel
         self._runtime = runtime
         self._log = log
         self._timeout_s = timeout_s
@@ -85,12 +82,6 @@ class Connection:
         self._buffer = bytearray()
         self._next_id = 1
         self._decode = msgspec.json.Decoder(wire.Answer).decode
-        self._selector = selectors.DefaultSelector()
-        if process.stdout is None or process.stdin is None:
-            raise WorkerError("the worker was started without pipes")
-        self._stdin, self._stdout = process.stdin, process.stdout
-        os.set_blocking(self._stdout.fileno(), False)
-        self._selector.register(self._stdout, selectors.EVENT_READ)
         self.hello: wire.Hello
         self.start_us = 0.0
 
@@ -101,6 +92,10 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+
+    def wrap_channel(self, wrap: Callable[[Channel], Channel]) -> None:
+        """Replace the channel by one around it."""
+        self._channel = wrap(self._channel)
 
     def read_greeting(self, began_ns: int) -> None:
         """Wait for the greeting; RuntimeMissing where the runtime cannot be imported."""
@@ -154,13 +149,11 @@ class Connection:
                 self._model = Path(request.source), request.shapes
             case _:
                 return
-        allowed += THREAD_BYTES * (os.cpu_count() or 1)
-        limit_process(self._process.pid, allowed + self._budget.memory_bytes)
+        self._channel.limit_memory(allowed + self._budget.memory_bytes)
 
     def _memory_error(self, why: str) -> EdgewrightError:
-        """Return the error of a failed allocation, with the need of the model where our own limit caused it.
-        needs."""
-        if not supports_limit() or not isfinite(self._budget.memory_bytes):
+        """Return the error of a failed allocation, with the need of the model where our own limit caused it."""
+        if not self._channel.limits_memory or not isfinite(self._budget.memory_bytes):
             return WorkerError(f"the {self._runtime} worker ran out of memory", why, "use a smaller model or batch")
         error = self._budget.memory_error(f"{self._model[0].name} in {self._runtime}")
         error.why = "\n".join(filter(None, (error.why, why)))
@@ -171,7 +164,7 @@ class Connection:
 
         Not every library reports a failed allocation.
         """
-        if not supports_limit():
+        if not self._channel.limits_memory:
             return None
         try:
             check_file_memory(*self._model, self._budget)
@@ -182,25 +175,16 @@ class Connection:
 
     def end(self) -> None:
         """End the worker and its child processes."""
-        if self._process.poll() is None:  # the id of a process that was waited for may belong to another by now
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(BrokenPipeError):  # unsent data is not needed any more
-            self._stdin.close()
-        self._process.wait()
-        self._selector.close()
-        self._stdout.close()
+        self._channel.end()
 
     def leave(self) -> None:
         """Ask the worker to leave and wait a moment for it."""
         self.ask(wire.Close(), wire.CommandDone)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(SHUTDOWN_SECONDS)
+        self._channel.wait(SHUTDOWN_SECONDS)
 
     def _send(self, line: bytes) -> None:
         try:
-            self._stdin.write(line)
-            self._stdin.flush()
+            self._channel.send(line)
         except BrokenPipeError:
             raise self._make_crash_error("before the next command") from None
 
@@ -209,9 +193,10 @@ class Connection:
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+            chunk = self._channel.receive(max(0.0, deadline - time.monotonic()))
+            if chunk is None:
                 raise self._late(activity, limited=allowed_s < self._timeout_s)
-            self._read_more(activity)
+            self._keep(chunk, activity)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
@@ -224,11 +209,16 @@ class Connection:
             self._tail() or "it wrote nothing to stderr",
         )
 
-    def _read_more(self, activity: str) -> None:
-        chunk = os.read(self._stdout.fileno(), READ_BYTES)
+    def _keep(self, chunk: bytes, activity: str) -> None:
+        """Add what the worker sent to the buffer; WorkerCrashed at its end, WorkerError for a message without end."""
         if not chunk:
             raise self._make_crash_error(f"while {activity}")
         self._buffer += chunk
+        if len(self._buffer) > MAX_LINE_BYTES:
+            raise WorkerError(
+                f"the {self._runtime} worker sent too much while {activity}",
+                f"one message has more than {MAX_LINE_BYTES >> 20} MiB",
+            )
 
     def _parse(self, line: bytes, kind: Any) -> Any:
         """Return the line as a message of this kind; an unreadable line is the worker's failure."""
@@ -240,9 +230,8 @@ class Connection:
             ) from None
 
     def _make_crash_error(self, moment: str) -> EdgewrightError:
-        try:
-            code = self._process.wait(SHUTDOWN_SECONDS)
-        except subprocess.TimeoutExpired:
+        code = self._channel.wait(SHUTDOWN_SECONDS)
+        if code is None:
             return WorkerCrashed(f"the {self._runtime} worker closed its channel {moment}", self._tail())
         tail = self._tail()
         if is_allocation_failure(tail):
@@ -338,10 +327,20 @@ def start_worker(
                 env={**os.environ, **variables},
             )
         )
-    connection = Connection(process, runtime, log, timeout_s)
-    try:
-        if affinity:  # before the process imports anything, so that its threads inherit it
+    channel = ProcessChannel(process)
+    if affinity:  # before the process imports anything, so that its threads inherit it
+        try:
             os.sched_setaffinity(process.pid, affinity)
+        except BaseException:
+            channel.end()
+            raise
+    return greet_worker(channel, runtime, timeout_s, log, began_ns)
+
+
+def greet_worker(channel: Channel, runtime: str, timeout_s: float, log: Path, began_ns: int) -> Connection:
+    """Return the connection to a worker that was started at `began_ns`, after its greeting."""
+    connection = Connection(channel, runtime, log, timeout_s)
+    try:
         connection.read_greeting(began_ns)
     except BaseException:
         connection.end()

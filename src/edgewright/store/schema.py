@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 REVISION = REVISIONS[-1]
 
 metadata = MetaData(
@@ -68,6 +68,19 @@ device = Table(
     Column("address", Text, nullable=False),
     Column("facts", Text, nullable=False),
     Column("seen_at", Text, nullable=False),
+)
+# Devices that the user added; `device` has those of runs.
+registered_device = Table(
+    "registered_device",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("credential", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    Column("added_at", Text, nullable=False),
+    Column("seen_at", Text),
 )
 run = Table(
     "run",

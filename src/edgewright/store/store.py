@@ -42,11 +42,11 @@ from edgewright.errors import ImportRejected, StoreError, StoreFull, StoreLocked
 from edgewright.schema.run import Run, RunOutput
 from edgewright.store.blobs import Blobs, check_sha256, hash_stream
 from edgewright.store.database import BUSY_TIMEOUT_S, open_database
+from edgewright.store.device_registry import DeviceRegistry
 from edgewright.store.exports.folder import read_folder, write_folder
 from edgewright.store.exports.paths import TEXT_ROLES, strip_folders
 from edgewright.store.exports.portable import make_storable, to_json
 from edgewright.store.failures import translate_errors
-from edgewright.store.reader import RunReader
 from edgewright.store.recording import Recording, RunStart, utc_now
 from edgewright.store.recovery.presence import Presence
 from edgewright.store.recovery.unsaved import (
@@ -100,7 +100,7 @@ def open_store(
 
 
 @dataclass(frozen=True)
-class Store(RunReader):
+class Store(DeviceRegistry):
     """An open store, from `open_store`. The module's docstring states its guarantees."""
 
     home: Path

@@ -7,7 +7,7 @@ from edgewright.devices.local import LocalDevice
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import DeviceUnreachable, GateFailed
 from edgewright.flows.benchmark.gates import check_fallback_shares
-from edgewright.flows.device_names import open_device
+from edgewright.flows.devices.names import open_device
 from edgewright.schema.run import Metric, Run
 
 

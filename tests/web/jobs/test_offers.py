@@ -14,7 +14,7 @@ import pytest
 
 from edgewright.errors import UsageError
 from edgewright.flows.demo.flow import get_digits_folder
-from edgewright.flows.device_names import DEVICES, open_device
+from edgewright.flows.devices.names import DEVICES, open_device
 from edgewright.schema.run import DeviceRecord
 from edgewright.store.store import Store
 from edgewright.web.jobs import choices

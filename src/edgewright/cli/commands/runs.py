@@ -146,7 +146,7 @@ def rerun(run_id: str, device: str | None, output: str, as_json: bool) -> None:
     from edgewright.flows.benchmark.report import make_report
     from edgewright.flows.benchmark.rerun import load_recorded_plan
     from edgewright.flows.benchmark.rerun import rerun as repeat
-    from edgewright.flows.device_names import open_device
+    from edgewright.flows.devices.names import open_device
     from edgewright.flows.workspace import Workspace
 
     with closing(open_user_store()) as store:

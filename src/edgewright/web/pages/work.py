@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, StoreError, UsageError
 from edgewright.flows.benchmark.rerun import load_recorded_plan
-from edgewright.flows.device_names import DEVICES
+from edgewright.flows.devices.names import DEVICES
 from edgewright.flows.stored_model import fetch_model, get_stored_model
 from edgewright.formats.files import sniff
 from edgewright.schema.run import Run

@@ -1,0 +1,1 @@
+"""Devices: add, list, set up, check, remove, and the choice by `--on`."""
