@@ -4,7 +4,7 @@ import pytest
 
 from edgewright.errors import DeviceUnreachable, UsageError
 from edgewright.schema.devices import check_device_name
-from edgewright.schema.selection import Condition, SelectableDevice, Selection, choose_devices, parse_selection
+from edgewright.schema.selection import FactCondition, SelectableDevice, Selection, choose_devices, parse_selection
 
 PHONE = SelectableDevice("pixel", {"soc": "Tensor G3", "android": "14", "memory": 8_000_000_000})
 BOARD = SelectableDevice("pi", {"soc": "BCM2712", "memory": 4_000_000_000, "features": ["asimddp", "fphp"]})
@@ -64,7 +64,7 @@ def test_unknown_devices_and_facts() -> None:
 
 def test_a_selection_is_read_as_written() -> None:
     assert parse_selection("android>=14 and SoC = Tensor G3") == (
-        Selection(conditions=(Condition("android", ">=", "14"), Condition("soc", "=", "Tensor G3"))),
+        Selection(conditions=(FactCondition("android", ">=", "14"), FactCondition("soc", "=", "Tensor G3"))),
     )
 
 

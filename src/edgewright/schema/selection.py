@@ -33,7 +33,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 _HINT = 'write it like --on pi,web, --on any:2, or --on "android>=14 and memory>=8GB"'
 
 
-class Condition(Struct, frozen=True):
+class FactCondition(Struct, frozen=True):
     """One condition on a fact."""
 
     fact: str
@@ -62,7 +62,7 @@ class Selection(Struct, frozen=True):
 
     name: str = ""
     count: int = 0
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[FactCondition, ...] = ()
 
 
 def parse_selection(text: str) -> tuple[Selection, ...]:
@@ -89,11 +89,11 @@ def _parse_item(item: str) -> Selection:
     return Selection(conditions=tuple(map(_parse_condition, re.split(r"\s+and\s+", item, flags=re.IGNORECASE))))
 
 
-def _parse_condition(text: str) -> Condition:
+def _parse_condition(text: str) -> FactCondition:
     found = _CONDITION.fullmatch(text)
     if found is None or re.match(r"[=<>!]", found[3]):
         raise UsageError(f"the condition {text[:80]!r} of --on cannot be read", "its form is FACT>=VALUE", _HINT)
-    return Condition(found[1].lower(), found[2], found[3].strip("\"'"))
+    return FactCondition(found[1].lower(), found[2], found[3].strip("\"'"))
 
 
 def _parse_number(text: str) -> tuple[float, ...] | None:
@@ -162,7 +162,7 @@ def _take(names: Any, count: int, total: int) -> list[str]:
     return found
 
 
-def _find_matching(conditions: Sequence[Condition], devices: Sequence[SelectableDevice]) -> list[str]:
+def _find_matching(conditions: Sequence[FactCondition], devices: Sequence[SelectableDevice]) -> list[str]:
     known = sorted({fact for one in devices for fact in one.facts})
     for condition in conditions:
         if condition.fact not in known:
