@@ -7,6 +7,7 @@ from edgewright.api.options import accept, convert
 from edgewright.api.results.records import RunResult, RunsResult
 from edgewright.api.user_store import open_user_store
 from edgewright.api.values import Pairs, to_tags
+from edgewright.flows.answers import answer_run
 from edgewright.flows.devices.names import DEVICES, open_device
 from edgewright.flows.lineage import trace_lineage
 from edgewright.schema.metrics import list_task_metrics
@@ -66,7 +67,7 @@ def load_run(run_id: str) -> RunResult:
     """
     with closing(open_user_store()) as store:
         run = store.load(run_id)
-        return RunResult(run, trace_lineage(run, store))
+        return RunResult(run, trace_lineage(run, store), answer_run(run, store).text)
 
 
 def list_devices() -> tuple[DeviceRecord, ...]:

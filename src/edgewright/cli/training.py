@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from msgspec import Struct
 
     from edgewright.api.results.base import Result
-    from edgewright.api.results.training import ExperimentResult
 
     Command = Callable[..., None]
     PlanT = TypeVar("PlanT", bound=Struct)
@@ -124,14 +123,6 @@ def run_training(
     write_html(result, given["html"])
     if error is not None:
         raise error
-
-
-def show_differences(result: ExperimentResult) -> None:
-    """Print the metric differences and the speedup."""
-    from edgewright.api.results.training import describe_differences
-
-    for line in describe_differences(result.network, result.report.against, result.report.speedup):
-        print_message(line)
 
 
 def check_html_folder(html: str | None) -> None:

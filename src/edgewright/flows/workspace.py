@@ -1,12 +1,14 @@
 """Where a plan is carried out: the device, the store of runs, and where progress is reported."""
 
-from typing import NamedTuple, Unpack
+from typing import NamedTuple, Self, Unpack
 
 from msgspec import Struct
 
 from edgewright.bench.session import Progress
 from edgewright.devices.protocol import Device
+from edgewright.schema.run import PART_OF
 from edgewright.store.recording import Recording, RunStart
+from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 
 
@@ -17,15 +19,26 @@ class Workspace(NamedTuple):
         device: that measures, and runs the models.
         store: to which the runs are written.
         progress: called with one line of text at each step.
+        part_of: id of the run that the recorded runs are steps of; empty for runs of their own.
+        outer: the same for the run with the id `part_of`.
     """
 
     device: Device
     store: Store
     progress: Progress
+    part_of: str = ""
+    outer: str = ""
+
+    def with_steps(self) -> Self:
+        """Return a workspace whose runs are steps of the run with the new id `part_of`, which is recorded later."""
+        return self._replace(part_of=new_run_id(), outer=self.part_of)
 
     def recording(self, kind: str, plan: Struct, **start: Unpack[RunStart]) -> Recording:
         """Begin a run on the device. StoreError if it cannot be recorded."""
-        return self.store.recording(kind, plan, **(self.describe_device() | start))
+        described = {} if "device" in start else self.describe_device()
+        whole = self.outer if start.get("id") == self.part_of else self.part_of
+        start["tags"] = start.get("tags", {}) | ({PART_OF: whole} if whole else {})
+        return self.store.recording(kind, plan, **(described | start))
 
     def describe_device(self) -> RunStart:
         """Return the device and its environment, as a run stores them."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 from edgewright.bench.statistics import Interval
 from edgewright.bench.trust import TrustLevel
 from edgewright.bench.verdict import MIN_CONFIDENCE, find_difference
-from edgewright.report.numbers import format_value, get_unit
+from edgewright.report.numbers import format_value, get_unit, join_words, name_metric
 from edgewright.runtimes.table import TABLE
 from edgewright.schema.metrics import METRICS, get_metric_info
 from edgewright.schema.run import Metric
@@ -18,6 +18,8 @@ from edgewright.schema.vocabulary import Verdict
 from edgewright.store.runs.browse import ModelRow
 from edgewright.store.runs.queries import RunSummary
 
+Verdicts = Mapping[tuple[str, str], Verdict]
+NO_VERDICTS: Verdicts = MappingProxyType({})
 CellKey = tuple[str, str]  # model id and runtime
 
 
@@ -76,7 +78,7 @@ class Family(NamedTuple):
     source: str
     benchmarks: Sequence[RunSummary]
     qualities: Mapping[CellKey, Mapping[str, Metric]]
-    verdicts: Mapping[tuple[str, str], Verdict] = MappingProxyType({})
+    verdicts: Verdicts = NO_VERDICTS
 
 
 def make_matrix(family: Family, quality: str = "") -> Matrix:
@@ -97,8 +99,14 @@ def make_matrix(family: Family, quality: str = "") -> Matrix:
     keys = dict.fromkeys([*newest, *(key for key in family.qualities if key[0] in family.models)])
     name = quality or _choose_quality([family.qualities.get(key, {}) for key in keys])
     cells = [_make_cell(family, key, chosen.get(key) or newest.get(key), session, name) for key in keys]
-    ranked = _sort_cells(_rank_cells(cells, family))
-    return Matrix(answer=_make_answer(ranked, name, family), session=session, quality=name, cells=tuple(ranked))
+    answer, ranked = answer_cells(cells, name, family.verdicts)
+    return Matrix(answer=answer, session=session, quality=name, cells=tuple(ranked))
+
+
+def answer_cells(cells: Sequence[Cell], quality: str, verdicts: Verdicts = NO_VERDICTS) -> tuple[str, list[Cell]]:
+    """Return what to ship, and the cells with their ranks: those of the session first, by latency."""
+    ranked = _sort_cells(_rank_cells(cells, verdicts))
+    return _make_answer(ranked, quality, verdicts), ranked
 
 
 def _choose_quality(known: Iterable[Mapping[str, Metric]]) -> str:
@@ -134,11 +142,11 @@ def _make_cell(family: Family, key: CellKey, run: RunSummary | None, session: st
         rank=None,
         stale=own != session,
         quality=found,
-        loses=_find_loss(found, source),
+        loses=find_loss(found, source),
     )
 
 
-def _find_loss(metric: Metric | None, source: Metric | None) -> bool | None:
+def find_loss(metric: Metric | None, source: Metric | None) -> bool | None:
     """Return whether the metric is shown to be worse than the source's."""
     if metric is None or source is None or None in (metric.low, metric.high, source.low, source.high):
         return None
@@ -149,11 +157,11 @@ def _find_loss(metric: Metric | None, source: Metric | None) -> bool | None:
     return find_difference(first, second) == ("lower" if get_metric_info(metric.name).better == "higher" else "higher")
 
 
-def _is_shown_faster(one: Cell, other: Cell, family: Family) -> bool:
+def _is_shown_faster(one: Cell, other: Cell, verdicts: Verdicts) -> bool:
     """Return whether one cell of the session is shown to be faster: by their paired verdict, else by the intervals."""
-    if verdict := family.verdicts.get((other.run_id or "", one.run_id or "")):
+    if verdict := verdicts.get((other.run_id or "", one.run_id or "")):
         return verdict == "faster"
-    if verdict := family.verdicts.get((one.run_id or "", other.run_id or "")):
+    if verdict := verdicts.get((one.run_id or "", other.run_id or "")):
         return verdict == "slower"
     return find_difference(_read_latency(other), _read_latency(one)) == "lower"
 
@@ -163,10 +171,10 @@ def _read_latency(cell: Cell) -> Interval:
     return Interval(value=cell.p50_us or 0.0, low=cell.p50_low, high=cell.p50_high, confidence=confidence)
 
 
-def _rank_cells(cells: Sequence[Cell], family: Family) -> list[Cell]:
+def _rank_cells(cells: Sequence[Cell], verdicts: Verdicts) -> list[Cell]:
     fresh = [cell for cell in cells if not cell.stale and cell.p50_us is not None]
     return [
-        msgspec.structs.replace(cell, rank=1 + sum(_is_shown_faster(other, cell, family) for other in fresh))
+        msgspec.structs.replace(cell, rank=1 + sum(_is_shown_faster(other, cell, verdicts) for other in fresh))
         if cell in fresh
         else cell
         for cell in cells
@@ -186,21 +194,21 @@ def _describe_cell(cell: Cell) -> str:
     return f"{title} {cell.precision}".strip()
 
 
-def _make_answer(cells: Sequence[Cell], quality: str, family: Family) -> str:
+def _make_answer(cells: Sequence[Cell], quality: str, verdicts: Verdicts) -> str:
     """Return what to ship: the fastest cell of the session whose quality is not shown to be worse than the source's."""
     fresh = [cell for cell in cells if cell.rank is not None]
     if not fresh:
         return "Nothing of this family has been measured: benchmark its files together."
     without_loss = [cell for cell in fresh if not cell.loses]
     if not without_loss:
-        return f"Nothing to ship: every measured file has a worse {_get_title(quality)} than the source."
+        return f"Nothing to ship: every measured file has a worse {name_metric(quality)} than the source."
     best = without_loss[0]
     first = f"Ship {_describe_cell(best)}: {_describe_latency(best)}, {_describe_quality(best)}, " + format_value(
         best.bytes, "bytes"
     )
-    tied = [cell for cell in without_loss[1:] if not _is_shown_faster(best, cell, family)]
-    slower = [cell for cell in without_loss[1:] if _is_shown_faster(best, cell, family)]
-    rest = [f"No difference is shown to {_join(_describe_cell(cell) for cell in tied)}."] if tied else []
+    tied = [cell for cell in without_loss[1:] if not _is_shown_faster(best, cell, verdicts)]
+    slower = [cell for cell in without_loss[1:] if _is_shown_faster(best, cell, verdicts)]
+    rest = [f"No difference is shown to {join_words(_describe_cell(cell) for cell in tied)}."] if tied else []
     if slower:
         one = slower[0]
         rest.append(f"{_describe_cell(one)} is {(one.p50_us or 0.0) / (best.p50_us or 1.0):.2g}× slower.")
@@ -215,15 +223,6 @@ def _describe_latency(cell: Cell) -> str:
 def _describe_quality(cell: Cell) -> str:
     if cell.quality is None:
         return "quality not evaluated"
-    shown = f"{format_value(cell.quality.value, get_unit(cell.quality))} {_get_title(cell.quality.name)}"
+    shown = f"{format_value(cell.quality.value, get_unit(cell.quality))} {name_metric(cell.quality.name)}"
     return f"{shown} ({'no loss shown' if cell.loses is False else 'not compared with the source'})"
 
-
-def _get_title(quality: str) -> str:
-    title = get_metric_info(quality).title or quality
-    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
-
-
-def _join(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last

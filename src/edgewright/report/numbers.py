@@ -1,14 +1,14 @@
 """Formats of numbers, names and times on pages: short, with the exact value in a tooltip."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from math import isfinite
 from typing import Any
 
 from markupsafe import Markup
 
-from edgewright.schema.metrics import ACCURACIES, is_share
+from edgewright.schema.metrics import ACCURACIES, get_metric_info, is_share
 from edgewright.schema.run import Metric
 from edgewright.schema.text import REPLACEMENT, printable
 from edgewright.schema.units import UNKNOWN, format_digits, show_bytes, show_range, show_share, show_us
@@ -147,3 +147,15 @@ def count_seconds(begin: str, end: str | None) -> float | None:
 
 def pluralize(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def name_metric(name: str) -> str:
+    """Return a metric's title as it stands within a sentence: `top-1 accuracy`, `SQNR to reference`."""
+    title = get_metric_info(name).title or name
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return `a, b and c`; empty without words."""
+    *most, last = [*words] or [""]
+    return f"{', '.join(most)} and {last}" if most else last

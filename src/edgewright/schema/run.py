@@ -7,8 +7,10 @@ from msgspec import Struct
 from edgewright.schema.model import Model
 from edgewright.schema.vocabulary import Evidence, RunState, Unit, Verdict
 
+# Id of the run that a run is a step of: the compilations, evaluations and benchmarks of a quantization, for instance.
+PART_OF = "part-of"
 # Tags that Edgewright sets; all others are the user's.
-RESERVED_TAGS = ("energy-source", "energy-evidence", "layers-via")
+RESERVED_TAGS = ("energy-source", "energy-evidence", "layers-via", PART_OF)
 
 
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

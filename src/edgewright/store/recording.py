@@ -25,8 +25,9 @@ def utc_now() -> str:
 
 
 class RunStart(TypedDict, total=False):
-    """Fields of a run that are known when it starts."""
+    """Fields of a run that are known when it starts; `id` is a new one by default."""
 
+    id: str
     model: Model | None
     device: DeviceRecord
     environment: dict[str, Any]
@@ -56,10 +57,10 @@ class Recording:
 
     def __init__(self, store: "Store", kind: str, plan: Struct, start: RunStart) -> None:
         self._store = store
-        start = {"started_at": utc_now(), **start}
+        start = {"id": new_run_id(), "started_at": utc_now(), **start}
         if "plan_hash" not in start:
             start["plan_hash"] = hash_plan(plan)
-        self.run = Run(id=new_run_id(), kind=kind, state="running", plan=msgspec.to_builtins(plan), **start)
+        self.run = Run(kind=kind, state="running", plan=msgspec.to_builtins(plan), **start)
         self._outputs: list[RunOutput] = []
         self._results: RunResults = {}
         self._error = ""

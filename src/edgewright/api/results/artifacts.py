@@ -55,7 +55,7 @@ class QuantizeResult(ArtifactsResult):
 
     @property
     def answer(self) -> str:
-        return "; ".join(map(_describe_quantized, self.rows)) + "."
+        return self.report.answer
 
     def table(self) -> Table:
         return Table(QUANTIZE_HEADERS, list(map(_make_quantized_row, self.rows)), DROPPABLE["quantize"])
@@ -88,20 +88,6 @@ def _make_cell_row(cell: CellReport) -> tuple[str, ...]:
         figures = (f"{n.cosine:.6f}", f"{n.sqnr_db:.1f} dB", f"{n.max_abs:.2g}", agreement)
     size = UNKNOWN if cell.bytes is None else show_bytes(cell.bytes)
     return (cell.runtime, cell.precision, state, size, f"{cell.seconds:.1f}", *figures, cell.path or UNKNOWN)
-
-
-def _describe_quantized(row: QuantizedRow) -> str:
-    name, metric = f"{row.runtime} {row.precision}", row.metric
-    if row.state != "ok":
-        return f"{name}: {row.state}, {next(iter(row.reason.splitlines()), '')}"
-    parts = []
-    if metric is not None:
-        parts.append(f"{metric.name} {show_number(metric.value)} (float {show_number(metric.reference)})")
-    if row.bytes_ratio:
-        parts.append(f"{row.bytes_ratio:.2f}× smaller")
-    if row.speedup is not None:
-        parts.append(f"speedup {row.speedup.ratio:.2f}× ({row.speedup.verdict})")
-    return f"{name}: {', '.join(parts) or 'written'}"
 
 
 def _make_quantized_row(row: QuantizedRow) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class EvaluateResult(StoredRunsResult):
 
     @property
     def answer(self) -> str:
-        return "; ".join(map(_describe_row, self.rows)) + "."
+        return self.report.answer
 
     def table(self) -> Table:
         headers = [self.report.metric if header == "metric" else header for header in HEADERS]
@@ -76,16 +76,6 @@ def _format_metric(row: EvaluationRow, value: float) -> str:
 
 def _is_share(row: EvaluationRow) -> bool:
     return row.metric is not None and is_share(row.metric.name)
-
-
-def _describe_row(row: EvaluationRow) -> str:
-    name, metric = f"{row.model} in {row.runtime}", row.metric
-    if metric is None:
-        return f"{name}: {row.error or row.state}"
-    interval = f"95 % interval {_format_metric(row, metric.low)}–{_format_metric(row, metric.high)}"
-    text = f"{name}: {metric.name} {_format_metric(row, metric.value)} ({interval}, {row.evaluated} samples)"
-    difference = "" if row.paired is None else f", {_format_difference(row.paired, share=_is_share(row))} to the first"
-    return f"{text}{difference}"
 
 
 def _make_row(row: EvaluationRow) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from edgewright.api.results.base import Result, Table
 from edgewright.api.results.measurement import StoredRunsResult
+from edgewright.flows.benchmark.report import make_row
 from edgewright.flows.lineage import Lineage
 from edgewright.schema.metrics import list_task_metrics
 from edgewright.schema.run import RESERVED_TAGS, Metric, Run
@@ -64,8 +65,10 @@ class RunResult(StoredRunsResult):
         lineage: models that it was made from, and those that were made from its outputs.
     """
 
-    def __init__(self, run: Run, lineage: Lineage) -> None:
-        super().__init__({"schema": RUN_SCHEMA, "run": run, "lineage": lineage}, [run])
+    def __init__(self, run: Run, lineage: Lineage, answer: str) -> None:
+        row = make_row(run)
+        known = {"answer": answer, "trust": row.trust, "trust_causes": row.trust_causes}
+        super().__init__({"schema": RUN_SCHEMA, **known, "run": run, "lineage": lineage}, [run])
         self.lineage = lineage
 
     @property
@@ -83,9 +86,7 @@ class RunResult(StoredRunsResult):
 
     @property
     def answer(self) -> str:
-        run = self.run
-        subject = " in ".join(filter(None, (run.model.name if run.model else "", run.runtime)))
-        return f"Run {run.id} ({run.kind}, {run.state}) of {subject or 'no model'} has {len(run.metrics)} metrics."
+        return str(self.report["answer"])
 
     def table(self) -> Table:
         return Table(("figure", "value", "low", "high", "n"), list(map(make_metric_row, self.run.metrics)))

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 from edgewright.api.results.base import Result, Table
 from edgewright.flows.distill.report import DistillReport
-from edgewright.flows.experiment.report import MetricDelta, NetworkReport
+from edgewright.flows.experiment.report import NetworkReport
 from edgewright.flows.prune.report import PruneReport
-from edgewright.flows.quantize.report import Speedup
 from edgewright.schema.units import show_bytes
 
 HEADERS = (
@@ -50,8 +49,8 @@ class ExperimentResult(Result):
 
     @property
     def answer(self) -> str:
-        """Return the differences of the metric, and the speedup."""
-        return " ".join(describe_differences(self.network, self.report.against, self.report.speedup))
+        """Return what changed: the metric, the size and the speed; and the gate."""
+        return self.report.answer
 
     def table(self) -> Table:
         return Table(HEADERS, list(map(_make_row, self.rows)), DROPPABLE)
@@ -80,21 +79,6 @@ class DistillResult(ExperimentResult):
 
     report: DistillReport
     network = "student"
-
-
-def describe_differences(name: str, against: Sequence[MetricDelta], speedup: Speedup | None) -> list[str]:
-    """Return the metric differences and the speedup, one line each."""
-    lines = []
-    for one in against:
-        interval = ""
-        if one.low is not None and one.high is not None:
-            over = f"{one.n} seeds" if one.over == "seeds" else "the samples of one seed"
-            interval = f" (95 % CI over {over}: {one.low:+.2f} to {one.high:+.2f})"
-        lines.append(f"{name} vs. {one.against}:  {one.value:+.2f} {one.unit}{interval}")
-    if speedup is not None:
-        interval = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low and speedup.high else ""
-        lines.append(f"Speedup: {speedup.ratio:.2f} ×{interval}, {speedup.verdict}")
-    return lines
 
 
 def _make_row(network: NetworkReport) -> tuple[str, ...]:

@@ -39,6 +39,7 @@ def compare(items: tuple[str, ...], threshold: float | None, as_json: bool) -> N
     if as_json:
         print_json(result.to_dict())
     else:
+        print_message(result.answer)
         show_table(result.table())
         if not result.evaluations:
             _show_differences(result.runs)

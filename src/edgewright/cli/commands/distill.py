@@ -18,7 +18,6 @@ from edgewright.cli.training import (
     add_training_options,
     print_plan,
     run_training,
-    show_differences,
 )
 from edgewright.schema.vocabulary import TransferLoss
 
@@ -71,8 +70,8 @@ def distill(**given: Any) -> None:
 
 def _show(result: DistillResult) -> None:
     report = result.report
+    print_message(result.answer)
     show_table(result.table())
-    show_differences(result)
     for note in report.notes:
         print_message(note)
     if report.model:

@@ -18,7 +18,6 @@ from edgewright.cli.training import (
     add_training_options,
     print_plan,
     run_training,
-    show_differences,
 )
 from edgewright.schema.vocabulary import ImportanceCriterion
 
@@ -96,11 +95,11 @@ def prune(**given: Any) -> None:
 
 def _show(result: PruneResult) -> None:
     report = result.report
+    print_message(result.answer)
     show_table(result.table())
     if report.widths:
         rows = [(row.name, row.kind, str(row.before), str(row.after), f"{len(row.layers)}") for row in report.widths]
         print_table(("group", "kind", "before", "after", "layers"), rows, "Pruned groups")
-    show_differences(result)
     for name, reason in list(report.fixed.items())[:MAX_FIXED]:
         print_message(f"Not pruned: {name}: {reason}")
     if (more := len(report.fixed) - MAX_FIXED) > 0:

@@ -111,6 +111,7 @@ def quantize(**given: Any) -> None:
 
 def _show(result: QuantizeResult, *, sites: bool) -> None:
     report = result.report
+    print_message(result.answer)
     show_table(result.table())
     for row in report.artifacts:
         if row.reason:

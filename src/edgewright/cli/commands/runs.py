@@ -59,6 +59,7 @@ def show(run_id: str, as_json: bool) -> None:
     if as_json:
         print_json(result.report)
         return
+    print_message(result.answer)
     show_run(result.run, result.lineage)
 
 

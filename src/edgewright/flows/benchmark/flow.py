@@ -209,7 +209,7 @@ class BenchmarkSession:
                 "runtime": candidate.runtime,
                 "tags": dict(tags),
             }
-            run = self._workspace.store.recording("benchmark", own, **start)
+            run = self._workspace.recording("benchmark", own, **start)
             self._runs.append(run)
             _save_files(run, self._plan)
 

@@ -178,7 +178,7 @@ def _get_stem(job: CompileJob) -> str:
 
 def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, size: str) -> CompileJob:
     """Prepare the source and run it once for all cells."""
-    device, _, progress = workspace
+    device, progress = workspace.device, workspace.progress
     progress(f"{Path(plan.source).name}: reading")
     prepared = prepare_source(plan, work, device)
     if plan.check:

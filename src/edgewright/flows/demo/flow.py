@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from edgewright.bench.trust import MIN_CONFIDENCE
 from edgewright.errors import EdgewrightError, RuntimeMissing, UsageError
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
@@ -20,9 +21,10 @@ from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.quantize.report import QuantizedRow
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
+from edgewright.report.family import Cell, answer_cells, find_loss
 from edgewright.runtimes.table import TABLE, make_install_command
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
-from edgewright.schema.units import show_share, show_us
+from edgewright.schema.run import Metric
 from edgewright.system.files import make_output_error, write_atomically
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.metrics.metrics import Score
@@ -127,6 +129,7 @@ def run_demo(workspace: Workspace) -> tuple[DemoReport, EdgewrightError | None]:
         RuntimeMissing: no runtime works.
         EdgewrightError: an evaluation failed.
     """
+    workspace = workspace.with_steps()
     with TemporaryFolder() as folder:
         candidates, left_out = _compile_demo(folder, workspace)
         evaluated = evaluate(make_evaluation_plan(candidates), workspace, {"demo": "digits"})
@@ -139,15 +142,40 @@ def run_demo(workspace: Workspace) -> tuple[DemoReport, EdgewrightError | None]:
 
 
 def _make_answer(rows: Sequence[BenchmarkRow], scores: Sequence[Score]) -> str:
-    """Return the fastest artifact whose accuracy is not shown to be lower than that of the first."""
-    pairs = zip(rows, scores, strict=False)
-    kept = [(row.latency_us.p50, row, score) for row, score in pairs if row.latency_us and score.high >= scores[0].low]
-    if not kept:
-        return "No artifact was measured."
-    p50, row, score = min(kept, key=lambda one: one[0] or float("inf"))
-    words = "" if row.trust == "high" else f" ({'; '.join(row.trust_causes)})"
-    accuracy = f"accuracy {show_share(score.value)} (no loss shown)"
-    return f"Ship {row.runtime} {row.precision}: {show_us(p50)}{words}, {accuracy}."
+    """Return what to ship, as the model's page does; the first artifact is the source."""
+    qualities = [
+        Metric(name=one.name, unit="1", value=one.value, low=one.low, high=one.high, n=one.n) for one in scores
+    ]
+    cells = [
+        _make_cell(row, quality, qualities[0])
+        for row, quality in zip(rows, qualities, strict=False)
+        if row.latency_us is not None
+    ]
+    return answer_cells(cells, qualities[0].name if qualities else "")[0]
+
+
+def _make_cell(row: BenchmarkRow, quality: Metric, source: Metric) -> Cell:
+    timing = row.latency_us
+    known = timing is not None and (timing.p50_confidence or 0.0) >= MIN_CONFIDENCE
+    return Cell(
+        model_id=row.model_sha256,
+        model=row.model,
+        runtime=row.runtime,
+        precision=row.precision,
+        bytes=int(row.memory_bytes.file or 0),
+        run_id=row.run_id,
+        p50_us=timing.p50 if timing else None,
+        p50_low=timing.p50_low if timing else None,
+        p50_high=timing.p50_high if timing else None,
+        trust=row.trust,
+        trust_causes=row.trust_causes,
+        spread=0.0 if known else None,
+        session="",
+        rank=None,
+        stale=False,
+        quality=quality,
+        loses=find_loss(quality, source),
+    )
 
 
 def copy_demo_files(folder: Path) -> tuple[Path, ...]:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from edgewright.bench.session import Progress
 from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
 from edgewright.flows.candidates import check_number, check_runs_here, read_models, read_source_signature
+from edgewright.flows.evaluate.answer import make_answer
 from edgewright.flows.evaluate.chunks import Chunk, ChunkPrefetcher
 from edgewright.flows.evaluate.inference import Runner, SizedRunner, make_runner
 from edgewright.flows.evaluate.report import (
@@ -151,7 +152,7 @@ class EvaluationSession:
                 "runtime": candidate.runtime,
                 "tags": dict(tags),
             }
-            run = self._workspace.store.recording("evaluate", own, **start)
+            run = self._workspace.recording("evaluate", own, **start)
             runner = make_runner(
                 model,
                 candidate.runtime,
@@ -301,4 +302,5 @@ class EvaluationSession:
             ),
             notes=self._data.notes,
             results=tuple(rows),
+            answer=make_answer(rows),
         )

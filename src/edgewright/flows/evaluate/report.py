@@ -85,7 +85,8 @@ class EvaluationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class EvaluationReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON of `edgewright evaluate --json`.
 
-    `samples` is the number requested; `skipped` of them could not be read. `seconds` is the duration of the evaluation.
+    `answer` is the result in one line (`flows.evaluate.answer`). `samples` is the number requested; `skipped` of them
+    could not be read. `seconds` is the duration of the evaluation.
     """
 
     schema: str = SCHEMA
@@ -99,6 +100,7 @@ class EvaluationReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     skipped: tuple[SkippedRow, ...]
     notes: tuple[str, ...]
     results: tuple[EvaluationRow, ...]
+    answer: str = ""
 
 
 def make_metric_row(score: Score, *, higher: bool) -> MetricRow:

@@ -39,7 +39,7 @@ def record_training(report: Report, training: TrainingRun, workspace: Workspace)
     """Store the run, and set the id in the returned report and in the report file."""
     kind, plan = training.kind, training.plan
     with workspace.recording(
-        kind, plan, started_at=training.started, model=training.model, runtime=plan.runtime
+        kind, plan, id=workspace.part_of, started_at=training.started, model=training.model, runtime=plan.runtime
     ) as run:
         if report.model is not None:
             path = Path(report.model)

@@ -114,6 +114,7 @@ class ExperimentReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         widths: of structured pruning, or of a student made by `auto:Nx`.
         curves: of the first seed, by network.
         state: `ok`, or `refused` with the `reason`.
+        answer: what changed, in one line (`flows.experiment.answer`).
     """
 
     runtime: str
@@ -133,6 +134,7 @@ class ExperimentReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     reason: str = ""
     seconds: float = 0.0
     run_id: str | None = None
+    answer: str = ""
 
 
 class Measured(TypedDict):

@@ -9,6 +9,7 @@ import msgspec
 
 from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
 from edgewright.flows.compile.publication import copy_atomically, raise_output_errors
+from edgewright.flows.experiment.answer import make_outcome
 from edgewright.flows.experiment.control import (
     compare_speed,
     convert_all_for_runtime,
@@ -155,7 +156,8 @@ def conclude(
 ) -> tuple[Report, EdgewrightError | None]:  # fmt: skip
     """Publish the result unless its gate failed, record it, and return the report and the first error."""
     report, error = judged
-    report = msgspec.structs.replace(report, seconds=monotonic() - began)
+    answer = make_outcome(report).answer
+    report = msgspec.structs.replace(report, seconds=monotonic() - began, answer=answer)
     if error is None:
         report = publisher(report)
     unsaved: StoreError | None = None

@@ -115,7 +115,7 @@ def prepare_experiment(
             raise UsageError("--data and --val are the same dataset", why, "split the dataset into two")
     key = compute_key(plan, content, trained, settings, load_folder_key(workspace.store.home))
     context = EvaluationContext(
-        plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, workspace, code=plan.code
+        plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, workspace.with_steps(), code=plan.code
     )
     return Experiment(
         task, settings, shapes, out / f".edgewright-{verb}-{key}", None, (trained, val_fingerprint), context

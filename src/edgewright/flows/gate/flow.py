@@ -61,7 +61,7 @@ def check_gate(plan: GatePlan, workspace: Workspace, notes: Sequence[str] = ()) 
         ConfigError: the baseline is not valid, was changed since the plan was made, or belongs to another device.
         EdgewrightError: a measurement failed.
     """
-    started = utc_now()
+    started, workspace = utc_now(), workspace.with_steps()
     path = Path(plan.baseline)
     baseline = read_baseline(path)
     if plan.baseline_sha256 not in ("", hash_file(path)):
@@ -232,7 +232,7 @@ def _record(plan: GatePlan, model: Model, report: GateReport, started: str, work
     )
     tags = {"gate": "passed" if report.passed else "failed"}
     with workspace.recording(
-        "gate", plan, started_at=started, model=model, runtime=report.runtime, tags=tags
+        "gate", plan, id=workspace.part_of, started_at=started, model=model, runtime=report.runtime, tags=tags
     ) as run:  # fmt: skip
         run.add(metrics=metrics)
     report = msgspec.structs.replace(report, run_id=run.id)

@@ -212,6 +212,7 @@ def add_measurements(
         metric=compare_metric(seen, reference),
         agreement=seen.agreement.value if seen.agreement else None,
         sqnr_db=seen.sqnr_db,
+        paired=seen.paired,
         speedup=speed.speedup if speed else None,
         int8_share=speed.int8_share if speed else None,
     )

@@ -38,6 +38,7 @@ from edgewright.flows.quantize.acceptance import (
     evaluate_accuracy,
     measure_speed,
 )
+from edgewright.flows.quantize.answer import make_outcome
 from edgewright.flows.quantize.attempts import NEXT, Attempt, list_next_setups, make_unsupported, merge_attempts
 from edgewright.flows.quantize.calibration import cache_calibration_data, choose_calibration_samples, read_input_shapes
 from edgewright.flows.quantize.finetuning import (
@@ -98,6 +99,7 @@ def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[Quant
     failed artifact is not published. Raises errors that affect all artifacts, if possible before calibration.
     """
     started, began = utc_now(), monotonic()
+    workspace = workspace.with_steps()
     with open_work_folder(out) as work:
         settings = check_finetuning(plan) if plan.qat is not None else None
         setup = _prepare_quantization(plan, work, workspace)
@@ -123,7 +125,8 @@ def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[Quant
                 except ModelNotConvertible as rejected:
                     attempts.append(make_unsupported(following, attempts[0], rejected))
         chosen, report, error = merge_attempts(plan.runtimes, attempts)
-        report = msgspec.structs.replace(report, seconds=monotonic() - began)
+        answer = make_outcome(report).answer
+        report = msgspec.structs.replace(report, seconds=monotonic() - began, answer=answer)
         try:
             report = _record_run(report, chosen, attempts, started, workspace)
         except StoreError as unsaved:  # the artifacts are published: a store error does not lose them
@@ -159,7 +162,7 @@ def _attempt(setup: QuantizeSetup, settings: Settings | None, folders: WorkFolde
 def _prepare_quantization(plan: QuantizePlan, work: Path, workspace: Workspace) -> QuantizeSetup:
     """Read and check everything, and cache the calibration samples."""
     _check_plan(plan)
-    device, _, progress = workspace
+    device, progress = workspace.device, workspace.progress
     locks = device.environment().get("locks", {})
     for info in map(find_runtime, plan.runtimes):
         check_runs_here(info)
@@ -372,7 +375,8 @@ def _record_run(
     setup, quantized = attempts[0].setup, chosen.quantized
     metrics, series = [Metric(name="quantize.seconds", unit="s", value=report.seconds)], []
     with workspace.recording(
-        "quantize", setup.plan, started_at=started, model=setup.prepared.as_given(setup.plan.source),
+        "quantize", setup.plan, id=workspace.part_of, started_at=started,
+        model=setup.prepared.as_given(setup.plan.source),
     ) as run:  # fmt: skip
         if quantized is not None and report.graph is not None:
             path = Path(report.graph)
@@ -384,6 +388,7 @@ def _record_run(
             if other is not chosen and other.report.graph is not None:
                 path = Path(other.report.graph)
                 run.put_file(path, role=f"model:{path.stem}", model_id=read_model(path).sha256)
+        run.put_bytes(msgspec.json.encode(msgspec.structs.replace(report, quantization=None)), role="quantize")
         if report.quantization is not None:
             run.put_bytes(msgspec.json.encode(report.quantization), role="quantization")
             final, n = report.quantization.final, report.quantization.checked_on

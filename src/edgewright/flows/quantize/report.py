@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from edgewright.flows.compile.cells import supports_integer_io
 from edgewright.flows.compile.flow import CellReport
-from edgewright.flows.evaluate.report import EvaluationRow, MetricRow
+from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
 from edgewright.quantization.job import QuantizationReport
 from edgewright.schema.vocabulary import Precision
 from edgewright.training.job import Curve
@@ -58,6 +58,7 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             unknown.
         state: `refused` if its results do not pass the gate; `slower` if it was measured to be slower than the
             runtime's float artifact: it is published only with `--force`.
+        paired: its metric minus that of the source, on the same samples.
         notes: of its converter, and why it has float inputs and outputs if integers were requested.
     """
 
@@ -76,6 +77,7 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reason: str
     notes: tuple[str, ...] = ()
     run_id: str | None = None
+    paired: PairedRow | None = None
 
 
 class TriedPrecision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,6 +124,7 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         quantization: treatment and cost of each operator and tensor, before fine-tuning; None for fp16.
         tuning: result of `--qat`.
         tried: every precision that was tried, by runtime, in order; more than one with `auto`.
+        answer: what changed, in one line (`flows.quantize.answer`).
     """
 
     schema: str = SCHEMA
@@ -140,6 +143,7 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tuning: FinetuneReport | None = None
     tried: tuple[TriedPrecision, ...] = ()
     run_id: str | None = None
+    answer: str = ""
 
 
 def list_protected(report: QuantizationReport | None) -> tuple[ProtectedOperator, ...]:

@@ -84,6 +84,7 @@ def _show(demo: DemoReport) -> None:
         _make_demo_row(score, row, verdicts.get(row.run_id, "reference") if row.state == "done" else row.state)
         for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
     ]
+    print_message(demo.answer)
     print_table(
         HEADERS,
         rows,
@@ -91,7 +92,6 @@ def _show(demo: DemoReport) -> None:
         piped_only=(ACCURACY_INTERVAL,),
         droppable=DROPPABLE,
     )
-    print_message(demo.answer)
     for text in demo.left_out:
         print_message(f"Left out: {text}.")
     print_warnings(demo.benchmark.runs, hidden=LAYER_WARNINGS)
