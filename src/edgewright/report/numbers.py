@@ -150,7 +150,7 @@ def pluralize(count: int, word: str) -> str:
 
 
 def name_metric(name: str) -> str:
-    """Return a metric's title as it stands within a sentence: `top-1 accuracy`, `SQNR to reference`."""
+    """Return a metric's title within a sentence: `top-1 accuracy`, `SQNR to reference`."""
     title = get_metric_info(name).title or name
     return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 

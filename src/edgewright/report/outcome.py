@@ -24,7 +24,7 @@ SPEEDS = {
     "faster": "{ratio}× faster in {runtime}",
     "slower": "{ratio}× slower in {runtime}",
     "no difference": "as fast in {runtime}",
-    "inconclusive": "speed in {runtime} not told apart ({ratio}×)",
+    "inconclusive": "speed in {runtime} inconclusive ({ratio}×)",
 }
 SPEED_MARKS: dict[str, Mark] = {"faster": "better", "slower": "worse"}
 IN_RUNTIMES = "{text} in {runtimes}"

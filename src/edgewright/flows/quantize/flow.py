@@ -1,6 +1,5 @@
 """Quantization for all runtimes: calibrate, round, compile, evaluate on held-out data, publish."""
 
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
@@ -27,7 +26,6 @@ from edgewright.flows.compile.sources import (
     prepare_source,
     resize_signature,
 )
-from edgewright.flows.experiment.report import make_curve_pair
 from edgewright.flows.interrupts import offer_resume
 from edgewright.flows.quantize.acceptance import (
     QuantizeSetup,
@@ -50,6 +48,7 @@ from edgewright.flows.quantize.finetuning import (
 )
 from edgewright.flows.quantize.job import QuantizerOutput, run_quantizer
 from edgewright.flows.quantize.precision import choose_precision
+from edgewright.flows.quantize.records import record_quantization
 from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, list_notes, list_protected
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record
@@ -60,7 +59,6 @@ from edgewright.quantization.job import QuantizationForm, QuantizationJob
 from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.plan import CompilePlan, QuantizePlan
-from edgewright.schema.run import Metric
 from edgewright.store.recording import utc_now
 from edgewright.store.secret import load_folder_key
 from edgewright.system.files import write_atomically
@@ -128,7 +126,7 @@ def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[Quant
         answer = make_outcome(report).answer
         report = msgspec.structs.replace(report, seconds=monotonic() - began, answer=answer)
         try:
-            report = _record_run(report, chosen, attempts, started, workspace)
+            report = record_quantization(report, chosen, attempts, started, workspace)
         except StoreError as unsaved:  # the artifacts are published: a store error does not lose them
             error = error or unsaved
         for memory in memories:
@@ -362,43 +360,3 @@ def _evaluate_artifacts(
         ),
         error,
     )
-
-
-def _record_run(
-    report: QuantizeReport,
-    chosen: Attempt,
-    attempts: Sequence[Attempt],
-    started: str,
-    workspace: Workspace,
-) -> QuantizeReport:
-    """Record the run: the source as its model; graph, recipe and report as its outputs, and the graphs of others."""
-    setup, quantized = attempts[0].setup, chosen.quantized
-    metrics, series = [Metric(name="quantize.seconds", unit="s", value=report.seconds)], []
-    with workspace.recording(
-        "quantize", setup.plan, id=workspace.part_of, started_at=started,
-        model=setup.prepared.as_given(setup.plan.source),
-    ) as run:  # fmt: skip
-        if quantized is not None and report.graph is not None:
-            path = Path(report.graph)
-            graph = run.put_file(path, role="model", model_id=read_model(path).sha256)
-            if (plain := read_model(quantized.model).sha256) != graph.model_id:
-                run.put_file(quantized.model, role="model:plain", model_id=plain)
-            run.put_bytes(quantized.recipe.encode(), role="recipe")
-        for other in attempts:
-            if other is not chosen and other.report.graph is not None:
-                path = Path(other.report.graph)
-                run.put_file(path, role=f"model:{path.stem}", model_id=read_model(path).sha256)
-        run.put_bytes(msgspec.json.encode(msgspec.structs.replace(report, quantization=None)), role="quantize")
-        if report.quantization is not None:
-            run.put_bytes(msgspec.json.encode(report.quantization), role="quantization")
-            final, n = report.quantization.final, report.quantization.checked_on
-            metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
-        if (tuned := report.tuning) is not None:
-            for name, one in (("before", tuned.before), ("after", tuned.after)):
-                title = f"tuning.{name}.{one.name}"
-                metrics.append(Metric(name=title, unit="1", value=one.value, low=one.low, high=one.high, n=one.n))
-            series = [one for curve in tuned.curves for one in make_curve_pair(f"tuning.{curve.name}", curve)]
-        run.add(metrics=tuple(metrics), series=tuple(series))
-        if not any(row.path for row in report.artifacts):
-            run.fail(next((row.reason for row in report.artifacts if row.reason), "no artifact was created"))
-    return msgspec.structs.replace(report, run_id=run.id)
