@@ -70,7 +70,9 @@ def test_other_runs_and_damaged_reports_have_an_answer(store: Store) -> None:
     run = make_run(samples=0, layers=0)
     compiled = msgspec.structs.replace(
         run, kind="compile", runtime="litert",
-        metrics=(Metric(name="artifact.bytes", unit="B", value=900.0), Metric(name="numerics.sqnr", unit="dB", value=99.0)),
+        metrics=(
+            Metric(name="artifact.bytes", unit="B", value=900.0), Metric(name="numerics.sqnr", unit="dB", value=99.0),
+        ),
         outputs=(RunOutput(role="artifact:a.tflite", sha256="c" * 64, bytes=900),),
     )  # fmt: skip
     assert answer_run(compiled, store).text == "a.tflite for LiteRT: 900 B, SQNR 99.0 dB to the source."

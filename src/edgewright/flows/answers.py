@@ -93,7 +93,7 @@ def _summarize_evaluation(run: Run, store: Store) -> Outcome | None:
         name=metric.name, value=metric.value, low=metric.low, high=metric.high, n=metric.n,
         better=get_metric_info(metric.name).better or "higher",
     )  # fmt: skip
-    return summarize_evaluation(EvaluationSummary(row, _make_pair(metrics), name_reference(run, store)))
+    return summarize_evaluation(EvaluationSummary(row, _make_pair(metrics), _name_reference(run, store)))
 
 
 def _make_pair(metrics: dict[str, Metric]) -> PairedRow | None:
@@ -103,7 +103,7 @@ def _make_pair(metrics: dict[str, Metric]) -> PairedRow | None:
     return PairedRow(difference=one.value, low=one.low, high=one.high, p=(p and p.value) or 0.0, test="")
 
 
-def name_reference(run: Run, store: Store) -> str:
+def _name_reference(run: Run, store: Store) -> str:
     """Return the name of the model that an evaluation is compared with: that of the session's first run."""
     rows = store.list_runs(RunFilter(ids=(run.parent_id,), metrics=())) if run.parent_id else []
     return next((row.model_name for row in rows if row.model_name), "the first model")

@@ -225,4 +225,3 @@ def _describe_quality(cell: Cell) -> str:
         return "quality not evaluated"
     shown = f"{format_value(cell.quality.value, get_unit(cell.quality))} {name_metric(cell.quality.name)}"
     return f"{shown} ({'no loss shown' if cell.loses is False else 'not compared with the source'})"
-

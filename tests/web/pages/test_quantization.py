@@ -9,6 +9,7 @@ from edgewright.flows.evaluate.report import MetricRow
 from edgewright.flows.quantize.report import FinetuneReport, MetricWithReference, QuantizedRow, QuantizeReport, Speedup
 from edgewright.quantization.job import FidelityReport, QuantizationReport, TensorReport, WeightNodeReport
 from edgewright.report.charts.quantization import OperatorNoise, draw_operator_bars, draw_value_histogram
+from edgewright.schema.run import PART_OF
 from edgewright.web.pages.quantization import REPORT_ROLE, make_quantization_context, render_quantization
 from tests.web.conftest import Pages
 from tests.web.records import SCRIPT, make_run
@@ -162,6 +163,26 @@ def test_the_page_of_a_run_shows_it(pages: Pages) -> None:
     assert "bar clipped" in page.text
     assert "<script>alert" not in page.text
     assert "Quantization error" in pages.get(f"/runs/{run_id}/report.html").text
+
+
+def test_the_page_of_a_run_says_what_quantization_cost(pages: Pages) -> None:
+    run = msgspec.structs.replace(make_run(samples=0, layers=0), kind="quantize", series=(), metrics=())
+    output = pages.store.put_bytes(run.id, msgspec.json.encode(make_whole(quantization=False)), role="quantize")
+    step = msgspec.structs.replace(make_run(), tags={PART_OF: run.id})
+    pages.store.record([msgspec.structs.replace(run, outputs=(output,)), step])
+    page = pages.get(f"/runs/{run.id}").text
+    answer = pages.get(f"/runs/{run.id}.json").json()["answer"]
+    assert "2.38× smaller (118 kB → 49.5 kB) · 2.14× faster in LiteRT" in answer
+    assert page.index("2.38× smaller") < page.index(">Before and after<") < page.index(f'href="/runs/{step.id}"')
+    assert "No layer times" not in page
+
+
+def test_figures_of_the_choice_and_of_the_result_have_their_own_words() -> None:
+    """Predictions on validation samples are not the agreement on held-out data, operators not a share of a profile."""
+    page = render_quantization(make_whole())
+    assert "Expected while choosing, on 25 validation samples: SQNR" in page
+    assert "in the graph, 3 of 5 operators have integer inputs" in page
+    assert "in integer arithmetic, by the runtime's profile" in page
 
 
 def test_a_report_that_is_none_costs_nothing_else(pages: Pages) -> None:

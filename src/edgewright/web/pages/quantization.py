@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from edgewright.flows.answers import load_report
+from edgewright.flows.quantize.answer import make_outcome
 from edgewright.flows.quantize.report import QuantizeReport
 from edgewright.quantization.job import QuantizationReport, TensorReport, WeightNodeReport
 from edgewright.report.charts.quantization import OperatorNoise, draw_operator_bars, draw_value_histogram
@@ -28,6 +30,7 @@ def render_quantization(report: QuantizeReport) -> str:
         report, source=PurePath(report.source).name
     )  # without local folders, because reports are shared
     context = {"page": "runs", "style": style, "csrf": "", "json_address": "", "report": named}
+    context["outcome"] = make_outcome(report)
     tuned = report.tuning is not None
     found = make_quantization_context(report.quantization, tuned=tuned) if report.quantization else None
     return render("quantization_report.html", SingleFileLinks(), {**context, "quantization": found})
@@ -83,3 +86,9 @@ def load_quantization(run: Run, store: Store) -> dict[str, Any] | None:
             return make_quantization_context(msgspec.json.decode(file.read(), type=QuantizationReport), tuned=tuned)
     except Exception:  # a missing or invalid report must not break the page
         return None
+
+
+def load_artifacts(run: Run, store: Store) -> QuantizeReport | None:
+    """Return the report with the artifacts of a `quantize` run, without the quantization error; None without one."""
+    report = load_report(run, store)
+    return report if isinstance(report, QuantizeReport) else None

@@ -7,17 +7,19 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from edgewright.errors import RunNotFound, StoreError, UsageError
+from edgewright.flows.answers import answer_run
 from edgewright.flows.benchmark.report import make_row
 from edgewright.flows.stored_model import get_stored_model, load_record
 from edgewright.report.charts.timeline import draw_timeline, make_spans
 from edgewright.report.numbers import count_seconds
 from edgewright.schema.artifact import Artifact
-from edgewright.schema.run import RESERVED_TAGS, Run, RunOutput
+from edgewright.schema.metrics import list_task_metrics
+from edgewright.schema.run import PART_OF, RESERVED_TAGS, Run, RunOutput
 from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web.pages import figures, traces
 from edgewright.web.pages.layers import GROUPS, LayerView, filter_layers, group_layers, parse_layer_view, sum_median_us
-from edgewright.web.pages.quantization import load_quantization
+from edgewright.web.pages.quantization import load_artifacts, load_quantization
 from edgewright.web.pages.training import load_training
 from edgewright.web.server.access import get_form
 from edgewright.web.server.links import add_query
@@ -33,6 +35,8 @@ from edgewright.web.server.state import get_app_state
 
 MAX_TAGS = 12
 MAX_SIBLINGS = 50
+MAX_STEPS = 60
+STEP_METRICS = ("latency.p50", "latency.p50_confidence", *list_task_metrics())
 MAX_SAMPLES = 20_000  # in the plot; drawing a million samples would take seconds
 MAX_RECORD_BYTES = 8 << 20
 
@@ -62,6 +66,7 @@ def find_run(request: Request) -> Run:
 def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
     """Return the page's data for JSON; samples have their own address."""
     return {
+        "answer": answer_run(run, store).text,
         "run": make_row(run),
         "kind": run.kind,
         "started_at": run.started_at,
@@ -87,6 +92,9 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
     return {
         "run": run,
         "row": make_row(run),
+        "answer": (answer := answer_run(run, store)).text,
+        "outcome": answer.outcome,
+        "steps": store.list_runs(RunFilter(tags={PART_OF: run.id}, limit=MAX_STEPS, metrics=STEP_METRICS)),
         "figures": figures.list_figures(run),
         "seconds": count_seconds(run.started_at, run.finished_at),
         "tags": own[:MAX_TAGS],
@@ -115,6 +123,7 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "can_repeat": run.kind == "benchmark" and bool(run.plan) and _has_model(run),
         "numerics": load_shown_record(run, store),
         "quantization": load_quantization(run, store) if run.kind == "quantize" else None,
+        "artifacts": load_artifacts(run, store),
         "training": load_training(run, store),
     }
 

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from edgewright.flows.answers import load_report
 from edgewright.flows.distill.report import DistillReport
+from edgewright.flows.experiment.answer import make_outcome
 from edgewright.flows.prune.report import PruneReport, list_targets
 from edgewright.report.charts.curves import draw_curves
 from edgewright.schema.plan import PrunePlan
@@ -18,13 +20,12 @@ from edgewright.web.server.links import SingleFileLinks
 from edgewright.web.server.responses import render
 
 TrainingReport = PruneReport | DistillReport
-REPORT_TYPES: dict[str, type[TrainingReport]] = {"prune": PruneReport, "distil": DistillReport}
 METHOD_TITLES = {
     "structured": "structured: channels, neurons and heads are removed",
     "unstructured": "unstructured: single weights are set to zero",
 }
 HELD_OUT = "held-out."
-MAX_BYTES, MAX_WIDTHS = 8 << 20, 500
+MAX_WIDTHS = 500
 
 
 def render_training(report: TrainingReport) -> str:
@@ -36,6 +37,7 @@ def render_training(report: TrainingReport) -> str:
         "csrf": "",
         "json_address": "",
         "training": _make_training_context(report),
+        "outcome": make_outcome(report),
     }
     return render("training_report.html", SingleFileLinks(), context)
 
@@ -96,13 +98,10 @@ def _get_points(curve: Curve) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 def load_training(run: Run, store: Store) -> dict[str, Any] | None:
     """Return the template variables for the stored report of a run; None if it cannot be read."""
-    kind = REPORT_TYPES.get(run.kind)
-    found = next((one for one in run.outputs if one.role == run.kind and one.bytes <= MAX_BYTES), None)
-    if kind is None or found is None:
+    report = load_report(run, store)
+    if not isinstance(report, TrainingReport):
         return None
     try:
-        with store.open_blob(found.sha256) as file:
-            report = msgspec.json.decode(file.read(), type=kind)
         if isinstance(report, PruneReport) and not report.targets:
             targets = list_targets(msgspec.convert(run.plan, PrunePlan))
             report = msgspec.structs.replace(report, targets=targets)
