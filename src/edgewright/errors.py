@@ -21,6 +21,7 @@
     │   ├── WorkerCrashed                 1   it was killed by a signal or exited early
     │   └── WorkerTimeout               124   it gave no answer within the time limit
     ├── TrainingDiverged                  1   the loss of a training is not finite
+    ├── KernelsDiffer                     1   a kernel does not compute what numpy computes
     ├── GateFailed                        3   a gate (fallback, accuracy, budget) was not met
     ├── StoreError                        1   the store cannot be read or written
     │   ├── StoreLocked                   1   another process holds it
@@ -215,6 +216,12 @@ class TrainingDiverged(EdgewrightError):
     """The loss or gradient of a training is not finite; `why` lists the samples of the step."""
 
     default_hint = "lower the learning rate"
+
+
+class KernelsDiffer(EdgewrightError):
+    """A kernel does not compute what numpy computes."""
+
+    default_hint = "set EDGEWRIGHT_KERNELS=numpy, and report the output of edgewright kernels check --json"
 
 
 class GateFailed(EdgewrightError):

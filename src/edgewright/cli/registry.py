@@ -23,6 +23,7 @@ COMMANDS = {
     "heat": "edgewright.cli.commands.field.heat",
     "runs": "edgewright.cli.commands.runs",
     "runtimes": "edgewright.cli.commands.setup.runtimes",
+    "kernels": "edgewright.cli.commands.setup.kernels",
     "ui": "edgewright.cli.commands.ui",
     "completion": "edgewright.cli.commands.setup.completion",
 }

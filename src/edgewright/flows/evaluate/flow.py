@@ -27,6 +27,7 @@ from edgewright.flows.evaluate.report import (
 )
 from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
 from edgewright.flows.workspace import Workspace
+from edgewright.kernels.preprocessing import prepare_with_kernels
 from edgewright.runtimes.table import check_options, find_runtime
 from edgewright.schema.arrays import Array
 from edgewright.schema.model import Model, Signature
@@ -72,7 +73,7 @@ def evaluate(plan: EvaluatePlan, workspace: Workspace, tags: Mapping[str, str] =
         EdgewrightError: before anything ran, or if the dataset fails. An error of one candidate is in the result.
     """
     task, models = _resolve_evaluation(plan)
-    with open_dataset(plan.data, task, plan.code) as data:
+    with open_dataset(plan.data, task, plan.code, prepare_with_kernels) as data:
         indices = choose_samples(plan, data)
         data.check(indices)
         for candidate in plan.candidates:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from edgewright.errors import DataError, EdgewrightError
 from edgewright.tasks.data.entries import LAYOUT, RawSamples, open_folder, open_zip
-from edgewright.tasks.data.feeding import make_feeds, make_next_token_labels, move_label
-from edgewright.tasks.data.images import UnreadableSample
+from edgewright.tasks.data.feeding import Prepare, make_feeds, make_next_token_labels, move_label
+from edgewright.tasks.data.images import UnreadableSample, prepare_image
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.spec.functions import USER_CODE_ERRORS, is_function, load_function
 from edgewright.tasks.spec.task import NextToken, Task
@@ -64,14 +64,14 @@ class Dataset:
         skipped: unreadable samples so far, by index.
     """
 
-    def __init__(self, title: str, task: Task, entries: RawSamples) -> None:
+    def __init__(self, title: str, task: Task, entries: RawSamples, prepare: Prepare) -> None:
         self.title = title
         self.labels_are_slow = entries.labels_are_slow
         self.labeled = entries.labeled or isinstance(task.output, NextToken)
         self.fingerprint = entries.fingerprint
         self.notes = entries.notes
         self.skipped: dict[int, Skipped] = {}
-        self._task, self._entries = task, entries
+        self._task, self._entries, self._prepare = task, entries, prepare
 
     def __len__(self) -> int:
         return len(self._entries.names)
@@ -140,7 +140,7 @@ class Dataset:
             ) from error
 
     def _make_one(self, index: int) -> Sample:
-        feeds, placement = make_feeds(self._entries.fetch(index), self._task)
+        feeds, placement = make_feeds(self._entries.fetch(index), self._task, self._prepare)
         label = move_label(self._entries.label(index), placement, self._task)
         label = make_next_token_labels(feeds, self._task) if label is None else label
         return Sample(index=index, name=self.name(index), feeds=feeds, label=label)
@@ -156,29 +156,30 @@ def _make_skip_error(title: str, failed: Iterable[Skipped], requested: int) -> D
     )
 
 
-def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
+def open_dataset(spec: str, task: Task, code: Collection[str] = (), prepare: Prepare = prepare_image) -> Dataset:
     """Open a dataset by a path or a function.
 
     Args:
         spec: a folder or zip with labels.csv or with one folder for each class, an .npz, or `FILE.py:function` (or
             `module:function`) that returns a sequence of (input, label).
         code: functions that the user allowed to run.
+        prepare: converts images to model inputs, with the results of `prepare_image`.
 
     Raises DataError, and ConfigError for a function that cannot be loaded or is not allowed.
     """
     if is_function(spec) and not Path(spec).exists():
-        return Dataset(spec, task, _require_samples(spec, _open_function(spec, code)))
+        return Dataset(spec, task, _require_samples(spec, _open_function(spec, code)), prepare)
     path = Path(spec)
     if path.is_dir():
-        return Dataset(spec, task, _require_samples(spec, open_folder(path, task)))
+        return Dataset(spec, task, _require_samples(spec, open_folder(path, task)), prepare)
     if not path.is_file():
         raise DataError(f"dataset does not exist: {spec}", "there is no such file or folder", LAYOUT)
     if path.suffix.lower() == ".npz":
         from edgewright.tasks.data.arrays import open_npz
 
-        return Dataset(spec, task, _require_samples(spec, open_npz(path, task)))
+        return Dataset(spec, task, _require_samples(spec, open_npz(path, task)), prepare)
     if path.suffix.lower() == ".zip":
-        return Dataset(spec, task, _require_samples(spec, open_zip(path, task)))
+        return Dataset(spec, task, _require_samples(spec, open_zip(path, task)), prepare)
     raise DataError(
         f"{spec} is not a dataset", f"files with the suffix '{path.suffix}' are not supported", f"{LAYOUT}, or an .npz"
     )

@@ -1,9 +1,11 @@
 """Conversion of raw samples to model inputs."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from edgewright.schema.arrays import Array
 from edgewright.tasks.data.audio import read_audio
@@ -13,18 +15,19 @@ from edgewright.tasks.data.images import (
     UnreadableSample,
     apply_exif_orientation,
     decode,
-    resize_and_crop,
+    prepare_image,
     store_values,
     to_image,
     to_mode,
-    to_tensor,
 )
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.data.resize import Placement
 from edgewright.tasks.spec.task import AudioInput, Boxes, ImageInput, NextToken, Task, TensorInput, TokensInput
 
+Prepare = Callable[[Image.Image, ImageInput], tuple[Array, Placement]]  # as `prepare_image`
 
-def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | None]:
+
+def make_feeds(item: Any, task: Task, prepare: Prepare = prepare_image) -> tuple[dict[str, Array], Placement | None]:
     """Return an array for each input with a batch of 1, and the placement of an image. Raises UnreadableSample."""
     if isinstance(item, Path | str):
         item = read_sample(Path(item))
@@ -37,7 +40,7 @@ def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | Non
         value = given[one.name]
         match one:
             case ImageInput():
-                feeds[one.name], placement = _feed_image(value, one)
+                feeds[one.name], placement = _feed_image(value, one, prepare)
             case TensorInput():
                 feeds[one.name] = _feed_tensor(_as_array(value), one)
             case AudioInput():
@@ -51,7 +54,7 @@ def _as_array(value: Any) -> Array:
     return parse_array(value) if isinstance(value, bytes) else np.asarray(value)
 
 
-def _feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
+def _feed_image(value: Any, spec: ImageInput, prepare: Prepare) -> tuple[Array, Placement | None]:
     """Preprocess an image; a float array of the model's shape is used unchanged."""
     if isinstance(value, bytes):
         image = decode(value, spec)
@@ -61,8 +64,7 @@ def _feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
         image = to_mode(to_image(value), spec)
     else:
         image = to_mode(apply_exif_orientation(value), spec)
-    values, placement = resize_and_crop(image, spec)
-    return to_tensor(values, spec), placement
+    return prepare(image, spec)
 
 
 def _convert_array(value: Array, shape: tuple[int, ...], dtype: str) -> Array:

@@ -189,6 +189,12 @@ def _resize(image: Image.Image, size: tuple[int, int], spec: ImageInput) -> Imag
     return Image.fromarray(sample_neighbors(np.asarray(image), size[1], size[0], cubic=spec.interpolation == "bicubic"))
 
 
+def prepare_image(image: Image.Image, spec: ImageInput) -> tuple[Array, Placement]:
+    """Return the model input of an image in mode RGB or L (for `gray`), and its placement. Raises UnreadableSample."""
+    values, placement = resize_and_crop(image, spec)
+    return to_tensor(values, spec), placement
+
+
 def to_tensor(values: Array, spec: ImageInput) -> Array:
     """Convert uint8 [height, width, channels] to the normalized model input: a batch of 1, its layout and dtype."""
     table = make_value_table(spec)

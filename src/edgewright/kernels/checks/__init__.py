@@ -1,0 +1,1 @@
+"""Checks of every kernel against numpy, on random shapes, strides and alignments and on the extremes."""

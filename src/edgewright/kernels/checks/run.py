@@ -1,0 +1,58 @@
+"""The check of all kernels: kernel × instruction set × shape."""
+
+from collections.abc import Callable, Mapping
+from zlib import crc32
+
+import numpy as np
+from msgspec import Struct
+
+from edgewright.kernels.catalog import KERNELS
+from edgewright.kernels.checks.preprocessing import check_preprocess
+from edgewright.kernels.library import list_usable
+
+Check = Callable[[np.random.Generator, str], str]
+CHECKS: Mapping[str, Check] = {"preprocess": check_preprocess}
+SHAPES = 200
+
+
+class KernelFailure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A case in which a kernel differs from numpy; `shape` counts the random shapes of the kernel from 0."""
+
+    kernel: str
+    isa: str
+    shape: int
+    why: str
+
+
+class KernelCheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Result of `edgewright kernels check`.
+
+    Attributes:
+        checked: number of cases: kernel × instruction set × shape.
+        failed: number of cases that differ from numpy.
+        failures: the first of them.
+    """
+
+    schema: str = "edgewright.kernels-check/1"
+    seed: int
+    checked: int
+    failed: int
+    failures: tuple[KernelFailure, ...] = ()
+
+
+MAX_FAILURES = 20
+
+
+def check_kernels(seed: int = 0, shapes: int = SHAPES) -> KernelCheck:
+    """Compare every variant that runs here with numpy on random shapes; the same seed gives the same cases."""
+    checked, failures = 0, []
+    for kernel in KERNELS:
+        for isa in (one for one in list_usable() if one in kernel.isas):
+            for shape in range(shapes):
+                rng = np.random.default_rng((seed, crc32(kernel.name.encode()), shape))
+                why = CHECKS[kernel.name](rng, isa)
+                checked += 1
+                if why:
+                    failures.append(KernelFailure(kernel=kernel.name, isa=isa, shape=shape, why=why))
+    shown = tuple(failures[:MAX_FAILURES])
+    return KernelCheck(seed=seed, checked=checked, failed=len(failures), failures=shown)

@@ -1,0 +1,174 @@
+"""Image preprocessing of a task by the compiled core; bit-identical to `edgewright.tasks`, which is used without it."""
+
+import ctypes
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL import __version__ as PILLOW_VERSION
+
+from edgewright.errors import DataError
+from edgewright.kernels.library import NUMPY, choose_isa, load_library
+from edgewright.schema.arrays import Array
+from edgewright.tasks.data.images import MAX_PIXELS, UnreadableSample, prepare_image, to_image, to_mode
+from edgewright.tasks.data.resize import Placement, compute_placement
+from edgewright.tasks.spec.file import read_task
+from edgewright.tasks.spec.task import ImageInput, Task
+
+RESIZE_RULES = ("shorter", "exact", "pad", "none")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+COLORS = ("RGB", "BGR", "gray")
+LAYOUTS = ("NCHW", "NHWC")
+TYPES = ("float32", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
+FRAME_RGB, FRAME_GRAY = 0, 3
+PLANS = 8  # kept for frames of the same size
+PILLOW_ORDERS_PASSES = int(PILLOW_VERSION.partition(".")[0]) >= 13
+TALL = 100  # Pillow 12 may resize images above this ratio in another order
+
+
+class Parameters(ctypes.Structure):
+    """`ewp_params` of edgewright_preprocess.h."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "height", "width", "resize", "resize_height", "resize_width", "crop", "interpolation", "antialias",
+                "pad_value", "pad_center", "color", "layout", "dtype", "order",
+            )
+        ),
+        *((name, ctypes.c_double * 3) for name in ("scale", "mean", "std")),
+    )  # fmt: skip
+
+
+class Frame(ctypes.Structure):
+    """`ewp_frame` of edgewright_preprocess.h."""
+
+    _fields_ = (
+        ("format", ctypes.c_int32),
+        ("height", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("plane", ctypes.c_void_p * 3),
+        ("stride", ctypes.c_ssize_t * 3),
+    )
+
+
+def _make_parameters(spec: ImageInput) -> Parameters:
+    """Return the parameter block of the core."""
+    to = spec.resize_to
+    high, wide = (to, to) if isinstance(to, int) else to or (0, 0)
+    return Parameters(
+        *spec.size,
+        RESIZE_RULES.index(spec.resize),
+        high,
+        wide,
+        spec.crop == "center",
+        INTERPOLATIONS.index(spec.interpolation),
+        spec.antialias,
+        spec.pad_value,
+        spec.pad_align == "center",
+        COLORS.index(spec.color),
+        LAYOUTS.index(spec.layout),
+        TYPES.index(spec.dtype),
+        PILLOW_ORDERS_PASSES,
+        *(_spread(one, spec.channels) for one in (spec.scale, spec.mean, spec.std)),
+    )
+
+
+def _spread(value: float | tuple[float, ...], channels: int) -> Any:
+    numbers = value if isinstance(value, tuple) else (value,) * channels
+    return (ctypes.c_double * 3)(*numbers)
+
+
+class _Plan:
+    """A plan of the core for frames of one size; freed with this object."""
+
+    def __init__(self, library: ctypes.CDLL, spec: ImageInput, width: int, height: int) -> None:
+        self._library, self._spec = library, spec
+        self._plan = ctypes.c_void_p()
+        status = library.ewp_new(ctypes.byref(_make_parameters(spec)), width, height, ctypes.byref(self._plan))
+        if status:
+            raise MemoryError(f"the preprocessing core returned {status}")
+
+    def run(self, pixels: Array) -> Array:
+        frame = Frame(FRAME_GRAY if pixels.ndim == 2 else FRAME_RGB, *pixels.shape[:2])
+        frame.plane[0], frame.stride[0] = pixels.ctypes.data, pixels.strides[0]
+        out: Array = np.empty(self._spec.shape, self._spec.dtype)
+        status = self._library.ewp_run(self._plan, ctypes.byref(frame), ctypes.c_void_p(out.ctypes.data))
+        if status:
+            raise ValueError(f"the preprocessing core returned {status}")
+        return out
+
+    def __del__(self) -> None:
+        self._library.ewp_free(self._plan)
+
+
+_plans: OrderedDict[Any, _Plan] = OrderedDict()  # those that no thread uses now
+
+
+def preprocess(frame: Array, task: Task | Path | str, *, exact: bool = True) -> Array:
+    """Return the model input of a frame, as `edgewright evaluate` computes it.
+
+    Args:
+        frame: uint8 [height, width, 3], red, green and blue.
+        task: the task or its file; its first image input is used.
+        exact: equal to the reference bit for bit. False is faster and differs by at most one gray level; it applies to
+            bilinear resizing to float32, all else stays exact.
+
+    Returns:
+        An array with a batch of 1, in the layout and dtype of the task.
+
+    Raises:
+        DataError: the frame is not such an array, or has a size that the task rejects.
+        ConfigError: the task is not valid, or EDGEWRIGHT_KERNELS is not.
+    """
+    spec = _find_image_input(read_task(Path(task)) if isinstance(task, str | Path) else task)
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        kind = f"{frame.dtype} {list(frame.shape)}" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise DataError("the frame cannot be preprocessed", f"it is {kind}", "give a uint8 array [height, width, 3]")
+    try:
+        if (prepared := run_core(frame, spec, choose_isa())) is not None:
+            return prepared
+        return prepare_image(to_mode(to_image(frame), spec), spec)[0]
+    except UnreadableSample as error:
+        raise DataError("the frame cannot be preprocessed", str(error), "change the frame or the task") from None
+
+
+def _find_image_input(task: Task) -> ImageInput:
+    for one in task.inputs:
+        if isinstance(one, ImageInput):
+            return one
+    raise DataError("the task has no image input", "", "give a task with an input of kind 'image'")
+
+
+def prepare_with_kernels(image: Image.Image, spec: ImageInput) -> tuple[Array, Placement]:
+    """Return the model input of an image in mode RGB or L and its placement, as `prepare_image` of tasks does."""
+    placement = compute_placement(image.width, image.height, spec)
+    prepared = run_core(np.asarray(image), spec, choose_isa()) if placement else None
+    if placement is None or prepared is None:
+        return prepare_image(image, spec)
+    return prepared, placement
+
+
+def run_core(pixels: Array, spec: ImageInput, isa: str) -> Array | None:
+    """Return the model input; None for what is left to the reference: numpy, errors, tall images in Pillow 12."""
+    if isa == NUMPY or 0 in pixels.shape:
+        return None
+    height, width = pixels.shape[:2]
+    placement = compute_placement(width, height, spec)
+    if placement is None or max(width * height, placement.resized[0] * placement.resized[1]) > MAX_PIXELS:
+        return None
+    if not PILLOW_ORDERS_PASSES and height > TALL * width:
+        return None
+    library, _ = load_library()
+    assert library is not None  # noqa: S101 - choose_isa returned an instruction set of it
+    rows = pixels if pixels.strides[1:] == ((3, 1) if pixels.ndim == 3 else (1,)) else np.ascontiguousarray(pixels)
+    key = (spec, width, height)
+    plan = _plans.pop(key, None) or _Plan(library, spec, width, height)
+    prepared = plan.run(rows)
+    _plans[key] = plan
+    while len(_plans) > PLANS:
+        _plans.popitem(last=False)
+    return prepared
