@@ -58,6 +58,8 @@ EXAMPLES = {
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
     ),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),
+    "kernels list": ("edgewright kernels list",),
+    "kernels check": ("edgewright kernels check --seed 7",),
     "policy show": ("edgewright policy show governor",),
     "compare": ("edgewright compare 01J8 01J9", "edgewright compare old.onnx new.onnx"),
     "gate": (

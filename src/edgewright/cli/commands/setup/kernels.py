@@ -2,10 +2,11 @@
 
 import click
 
+from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 
-@click.group()
+@click.group(cls=HelpedGroup)
 def kernels() -> None:
     """List and check the kernels for preprocessing, postprocessing and missing operators: list, check."""
 
