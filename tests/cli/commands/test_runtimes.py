@@ -43,7 +43,7 @@ def test_the_list_shows_purpose_and_state(call: Call, own_home: Path) -> None:
     standing = plant(own_home)
     result = call("runtimes", "list")
     rows = {row["name"]: row for row in result.rows()}
-    assert (result.code, list(rows)) == (0, list(ENVIRONMENTS))
+    assert (result.code, list(rows)) == (0, [*ENVIRONMENTS, "web"])
     assert rows["mnn"]["state"] == "ready" and rows["mnn"]["path"] == str(standing.path)
     assert rows["mnn"]["size"] == "188 MB"
     assert rows["onnx2tf"]["state"] == "absent" and rows["onnx2tf"]["size"].startswith("about ")
@@ -55,7 +55,7 @@ def test_the_list_as_json(call: Call, own_home: Path) -> None:
     result = call("runtimes", "list", "--json").json()
     assert result["schema"] == "edgewright.environments/1"
     by_name = {one["name"]: one for one in result["environments"]}
-    assert list(by_name) == list(ENVIRONMENTS)
+    assert list(by_name) == [*ENVIRONMENTS, "web"]
     assert by_name["mnn"]["lock"] == lock_hash("mnn")
     assert (by_name["mnn"]["bytes"], by_name["mnn"]["python"]) == (188_000_000, "3.11.7")
     assert (by_name["ncnn"]["state"], by_name["ncnn"]["bytes"]) == ("absent", None)

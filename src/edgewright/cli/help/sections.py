@@ -70,7 +70,7 @@ EXAMPLES = {
     "runs export": ("edgewright runs export 01J8 --html report.html", "edgewright runs export 01J8 folder"),
     "runs rerun": ("edgewright runs rerun 01J8",),
     "runs tag": ("edgewright runs tag 01J8 branch=main --note baseline",),
-    "runtimes setup": ("edgewright runtimes setup onnx2tf",),
+    "runtimes setup": ("edgewright runtimes setup onnx2tf", "edgewright runtimes setup web"),
     "ui": ("edgewright ui",),
     "completion": ('eval "$(edgewright completion bash)"', "edgewright completion man > edgewright.1"),
 }
