@@ -62,7 +62,8 @@ def main() -> None:
         times = sorted(row["cpu_s"] for row in own)
         print(
             f"{case}: CPU s median {statistics.median(times):.2f} ({times[0]:.2f}–{times[-1]:.2f}), "
-            f"optimal {sum(row['optimal'] for row in own)} of {len(own)}, largest gap {max(row['gap'] for row in own):.1e}, "
+            f"optimal {sum(row['optimal'] for row in own)} of {len(own)}, "
+            f"largest gap {max(row['gap'] for row in own):.1e}, "
             f"greedy {statistics.median(row['greedy'] or 0 for row in own):.3f}×, "
             f"best single unit {statistics.median(row['single'] for row in own):.3f}×"
         )

@@ -52,7 +52,7 @@ class _Program:
 
 
 @dataclass(frozen=True)
-class Placement:
+class FoundPlacement:
     """The best assignment that was found, and what is known about better ones.
 
     Attributes:
@@ -69,7 +69,7 @@ class Placement:
         return self.total_ms - self.bound_ms <= TOLERANCE * max(1.0, self.total_ms)
 
 
-def find_placement(problem: Problem, *, prove: bool = False, seconds: float = 60.0) -> Placement:
+def find_placement(problem: Problem, *, prove: bool = False, seconds: float = 60.0) -> FoundPlacement:
     """Return the assignment with the smallest sum of times.
 
     Args:
@@ -99,10 +99,10 @@ def find_placement(problem: Problem, *, prove: bool = False, seconds: float = 60
     return _finish(problem, shares, max(bound, better))
 
 
-def _finish(problem: Problem, shares: Floats, bound: float) -> Placement:
+def _finish(problem: Problem, shares: Floats, bound: float) -> FoundPlacement:
     placed = tuple(int(one) for one in shares.argmax(axis=1))
     total = problem.compute_total(placed)
-    return Placement(placed, total, min(bound, total))
+    return FoundPlacement(placed, total, min(bound, total))
 
 
 def _is_integral(shares: Floats) -> bool:

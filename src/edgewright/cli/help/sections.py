@@ -57,6 +57,8 @@ EXAMPLES = {
         "edgewright benchmark model.onnx --runtime onnxruntime,openvino --threads 2 --json",
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
     ),
+    "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),
+    "policy replay": ("edgewright policy replay governor trace.csv",),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),
     "kernels list": ("edgewright kernels list",),
     "kernels check": ("edgewright kernels check --seed 7",),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_json, print_line, print_table
 from edgewright.schema.units import UNKNOWN
 
 
-@click.command()
+@click.command(cls=HelpedCommand)
 @click.option("--profile", type=PATH, metavar="COSTS.json", required=True, help="Cost profile (edgewright.costs/1).")
 @click.option("--units", default="", metavar="NAME,…", help="Units to use, separated by commas; default: all.")
 @click.option("--prove", is_flag=True, help="With memory limits: search until the optimum is proven.")
