@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from edgewright.schema.costs import CostEdge, CostLink, CostNode, CostProfile, CostUnit
+from edgewright.placement.costs import CostEdge, CostLink, CostNode, CostProfile, CostUnit
 
 UNITS = ("cpu", "gpu", "npu")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgewright.errors import DataError
+from edgewright.placement.costs import CostProfile, read_costs
 from edgewright.placement.problem import Problem, make_problem, place_greedily
-from edgewright.schema.costs import CostProfile, read_costs
 from tests.placement.random_costs import make_costs
 
 pytest.importorskip("highspy", reason="HiGHS solves the placement")

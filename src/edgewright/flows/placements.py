@@ -7,9 +7,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgewright.errors import DataError
+from edgewright.placement.costs import read_costs
 from edgewright.placement.problem import Problem, make_problem, place_greedily
 from edgewright.placement.solve import find_placement
-from edgewright.schema.costs import read_costs
 
 LARGEST_FILE = 500_000_000
 

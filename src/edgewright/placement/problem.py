@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
-from edgewright.schema.costs import CostProfile
+from edgewright.placement.costs import CostProfile
 
 Floats = NDArray[np.float64]
 Units = Sequence[int]  # the unit of each node
