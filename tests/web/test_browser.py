@@ -103,6 +103,8 @@ def open_page(browser: Any) -> Iterator[Open]:
 def paths(record: Record) -> dict[str, str]:
     compared = f"run={record.first.id}&run={record.second.id}&run={record.third.id}"
     return {
+        "activity": "/activity",
+        "find": "/find?text=net",
         "runs": "/runs",
         "run": f"/runs/{record.first.id}?group=op",
         "compare": f"/compare?{compared}",
@@ -116,7 +118,20 @@ def paths(record: Record) -> dict[str, str]:
     }
 
 
-NAMES = ("runs", "run", "compare", "models", "model", "devices", "work", "compile", "quantize", "login")
+NAMES = (
+    "activity",
+    "find",
+    "runs",
+    "run",
+    "compare",
+    "models",
+    "model",
+    "devices",
+    "work",
+    "compile",
+    "quantize",
+    "login",
+)
 RULES = "{ resultTypes: ['violations'], rules: { 'region': { enabled: true } } }"
 
 
@@ -197,7 +212,7 @@ def test_core_pages_without_script(shared: tuple[Pages, Record], open_page: Open
     pages, record = shared
     page = open_page(pages.port, java_script_enabled=False)
     page.goto(f"{pages.address}/runs")
-    page.fill("input[name=text]", "phone")
+    page.fill("#main input[name=text]", "phone")
     page.click("noscript button")
     assert page.locator("tr[data-run]").count() == 1
     page.click("tr[data-run] th a")
@@ -219,10 +234,11 @@ def test_filter_changes_the_address_and_back_goes_back(shared: tuple[Pages, Reco
     pages, _ = shared
     page = open_page(pages.port)
     page.goto(f"{pages.address}/runs")
+    page.click("summary:has-text('+ Filter')")
     page.select_option("select[name=runtime]", "litert")
     page.wait_for_url("**/runs?runtime=litert")
     sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
-    page.fill("input[name=text]", "nothing has this")
+    page.fill("#main input[name=text]", "nothing has this")
     page.wait_for_selector("text=No run matches")
     page.go_back()
     sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
@@ -242,6 +258,7 @@ def test_a_filter_wins_over_a_refresh_that_is_slower(shared: tuple[Pages, Record
         page.wait_for_selector("tr[data-run] >> nth=4")
         page.evaluate("document.body.dispatchEvent(new Event('runs-changed'))")
     with page.expect_event("requestfailed") as ended:
+        page.click("summary:has-text('+ Filter')")
         page.select_option("select[name=runtime]", "litert")
     assert ended.value.url == f"{pages.address}/runs"
     sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
@@ -264,7 +281,7 @@ def test_keys_choose_and_compare(shared: tuple[Pages, Record], open_page: Open) 
     page.keyboard.press("Escape")
     sync_api.expect(page.locator("dialog[open]")).to_have_count(0)
     page.keyboard.press("t")
-    sync_api.expect(page.locator("html")).to_have_css("background-color", "rgb(18, 20, 22)")
+    sync_api.expect(page.locator("html")).to_have_css("background-color", "rgb(16, 18, 22)")
     page.goto(f"{pages.address}/devices")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
@@ -323,7 +340,7 @@ def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path
     measured(pages.store, tmp_path)
     page = open_page(pages.port, accept_downloads=True)
     page.goto(pages.address)
-    page.click("nav >> text=Jobs")
+    page.click("header >> text=+ New")
     page.check("label:has-text('m.pretend') input")
     page.fill("input[name=processes]", "20")  # enough for another tab to show some of them
     page.fill("input[name=seconds]", "0.05")
@@ -338,7 +355,8 @@ def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path
     page.wait_for_selector("[data-job][data-state=done]")
     page.click("table a:has-text('m.pretend')")
     page.wait_for_selector("text=Median latency")
-    page.click("nav >> text=Runs")
+    page.click("nav >> text=Activity")
+    page.click("text=Flat list of runs")
     boxes = page.locator("tr[data-run] input[name=run]")
     assert boxes.count() == 2
     page.click("[data-all]")

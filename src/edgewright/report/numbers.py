@@ -145,6 +145,15 @@ def count_seconds(begin: str, end: str | None) -> float | None:
         return None
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration as `6 min 11 s`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
 def pluralize(count: int, word: str) -> str:
     return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
 

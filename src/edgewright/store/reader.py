@@ -24,7 +24,15 @@ from edgewright.store.runs.browse import (
     list_running,
     list_runs_with_file,
 )
-from edgewright.store.runs.queries import RunFilter, RunSummary, count_rows, find_run, list_rows
+from edgewright.store.runs.queries import (
+    RunFilter,
+    RunSummary,
+    count_rows,
+    count_sessions,
+    find_run,
+    list_rows,
+    list_sessions,
+)
 from edgewright.store.runs.rows import make_series, read_run
 from edgewright.store.schema import run, series
 
@@ -53,6 +61,16 @@ class RunReader:
                 known = f"it has: {', '.join(names)}" if names else "it has none"
                 raise StoreError(f"run {found} has no series {name[:80]}", known)
             return make_series(row)
+
+    def list_sessions(self, wanted: RunFilter) -> list[str]:
+        """Return the sessions (ids of their first runs) that have a run of the filter, the newest first."""
+        with self.database.reading("the sessions cannot be listed") as connection:
+            return list_sessions(connection, wanted)
+
+    def count_sessions(self, wanted: RunFilter) -> int:
+        """Return the number of sessions that have a run of the filter, without its limit."""
+        with self.database.reading("the sessions cannot be counted") as connection:
+            return count_sessions(connection, wanted)
 
     def list_runs(self, wanted: RunFilter | None = None) -> list[RunSummary]:
         """Return the runs that match the filter, newest first, without samples, layers and plans."""

@@ -16,7 +16,7 @@ from tests.web.conftest import Pages
 from tests.web.records import MODEL_ID, Record, make_evaluation
 
 
-@pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
+@pytest.mark.parametrize("path", ["/activity", "/runs", "/models", "/devices", "/work"])
 def test_page_and_json(pages: Pages, record: Record, path: str) -> None:
     page, json_page = pages.get(path), pages.get(f"{path}.json")
     assert (page.status, json_page.status) == (200, 200)
@@ -26,15 +26,15 @@ def test_page_and_json(pages: Pages, record: Record, path: str) -> None:
     assert json_page.json()["page"] == path.strip("/")
 
 
-@pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
+@pytest.mark.parametrize("path", ["/activity", "/runs", "/models", "/devices", "/work"])
 def test_empty_page_says_what_to_run(pages: Pages, path: str) -> None:
     assert "edgewright " in pages.get(path).text
     assert pages.get(f"{path}.json").status == 200
 
 
-def test_the_root_redirects_to_the_runs(pages: Pages) -> None:
+def test_the_root_redirects_to_the_models(pages: Pages) -> None:
     answer = pages.get("/")
-    assert (answer.status, answer.headers["location"]) == (303, "/runs")
+    assert (answer.status, answer.headers["location"]) == (303, "/models")
 
 
 def test_list_filters_sorts_and_counts(pages: Pages, record: Record) -> None:
@@ -197,7 +197,7 @@ def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, re
     good, bad = make_evaluation(source, "litert", 0.9, "top1"), make_evaluation(made, "litert", 0.5, "top1")
     store.record([good, bad])
     both = pages.get("/runs?kind=evaluate").text
-    assert ">accuracy or top1</th>" in both
+    assert ">accuracy or top1</a>" in both
     assert "<small>top1</small>" in both
     alone = pages.get("/runs?kind=evaluate&text=net.onnx").text
     assert ">top1</th>" in alone

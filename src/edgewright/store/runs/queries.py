@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, func, 
 
 from edgewright.bench.trust import Trust, judge_trust
 from edgewright.errors import RunNotFound, UsageError
+from edgewright.schema.metrics import ACCURACIES
 from edgewright.schema.run import Metric
 from edgewright.schema.vocabulary import RunState, normalize_runtime_name
 from edgewright.store.runs.ids import LENGTH
@@ -19,7 +20,13 @@ _SHA_PREFIX_LENGTH = 6
 _MAX_MATCHES = 5
 _MIN_PIECE_LENGTH = 6
 _MAX_IDS_IN_QUERY = 500
-SortKey = Literal["started", "model", "runtime", "precision", "device", "kind", "state", "p50"]
+_MAX_WORDS = 12
+PART_OF = "part-of"  # tag with the id of the run that a run is a step of
+_WHOLE = select(tag.c.value).where(tag.c.run_id == run.c.id, tag.c.name == PART_OF).correlate(run).scalar_subquery()
+_SESSION = func.coalesce(_WHOLE, run.c.parent_id, run.c.id)
+SortKey = Literal[
+    "started", "model", "runtime", "precision", "device", "kind", "state", "p50", "cold", "memory", "accuracy"
+]
 
 
 class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,12 +38,16 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         device: its id, or its name in any case.
         tags: names and values a run must have, all of them.
         parent: id of a session's first run: that run and the others of the session.
+        sessions: ids of sessions' first runs: those runs and the others of these sessions.
         since: ISO 8601, a day or a moment, UTC unless it says otherwise: runs started then or later.
         until: the same: runs started before then.
-        text: part of the note, error, a tag, model's name, device's name or runtime, in any case; or the id's begin.
+        text: words that the run must have, all of them: each a part of the note, error, a tag, model's name, device's
+            name, runtime, precision or kind, in any case; `name=value` for a tag; or the begin of the id, or a piece
+            of at least six letters.
         limit: maximum number of runs; None for all.
         offset: number of runs to skip.
-        sort: sort key; `p50` is the median latency. Runs without a value come last.
+        sort: sort key; `p50` is the median latency, `cold` the cold start, `memory` the peak, `accuracy` the smallest
+            of the run's accuracies. Runs without a value come last.
         ascending: smallest first.
         without: ids to exclude.
         ids: only these.
@@ -53,6 +64,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state: RunState | None = None
     kind: str | None = None
     parent: str | None = None
+    sessions: tuple[str, ...] = ()
     since: str | None = None
     until: str | None = None
     text: str | None = None
@@ -98,6 +110,11 @@ class RunSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warnings: tuple[str, ...] = ()
     trust: Trust | None = None
 
+    @property
+    def session_id(self) -> str:
+        """Id of the run that this one is a step of, or of the session's first run."""
+        return self.tags.get(PART_OF) or self.parent_id or self.id
+
 
 _NAMES = tuple(name for name in RunSummary.__struct_fields__ if name in run.c)
 _COLUMNS = tuple(run.c[name] for name in _NAMES)
@@ -129,6 +146,19 @@ def count_rows(connection: Connection, wanted: RunFilter) -> int:
     return connection.scalar(select(func.count()).select_from(run).where(*_make_conditions(wanted))) or 0
 
 
+def list_sessions(connection: Connection, wanted: RunFilter) -> list[str]:
+    """Return the sessions (ids of their first runs) that have a run of the filter, the newest first."""
+    query = select(_SESSION).where(*_make_conditions(wanted)).group_by(_SESSION)
+    newest = query.order_by(func.max(run.c.started_us).desc(), _SESSION.desc())
+    return list(connection.scalars(newest.limit(wanted.limit).offset(wanted.offset or None)))
+
+
+def count_sessions(connection: Connection, wanted: RunFilter) -> int:
+    """Return the number of sessions that have a run of the filter, without its limit."""
+    query = select(func.count(_SESSION.distinct())).where(*_make_conditions(wanted))
+    return connection.scalar(query) or 0
+
+
 def _apply_filter(query: Select[Any], wanted: RunFilter) -> Select[Any]:
     ordered = query.where(*_make_conditions(wanted)).order_by(*_make_order(wanted))
     return ordered.limit(wanted.limit).offset(wanted.offset or None)
@@ -143,6 +173,9 @@ def _make_order(wanted: RunFilter) -> Iterator[ColumnElement[Any]]:
         "kind": run.c.kind,
         "state": run.c.state,
         "p50": _select_first_value("latency.p50"),
+        "cold": _select_first_value("cold_start"),
+        "memory": _select_first_value("memory.peak"),
+        "accuracy": _select_first_value(*ACCURACIES),
     }
     if wanted.sort != "started":
         column = columns[wanted.sort]
@@ -153,8 +186,8 @@ def _make_order(wanted: RunFilter) -> Iterator[ColumnElement[Any]]:
         yield from (run.c.started_us.desc(), run.c.id.desc())
 
 
-def _select_first_value(name: str) -> ColumnElement[Any]:
-    same = (metric.c.run_id == run.c.id, metric.c.name == name)
+def _select_first_value(*names: str) -> ColumnElement[Any]:
+    same = (metric.c.run_id == run.c.id, metric.c.name.in_(names))
     return select(func.min(metric.c.value)).where(*same).correlate(run).scalar_subquery()
 
 
@@ -246,8 +279,10 @@ def _make_conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.id.not_in(wanted.without)
     if wanted.parent is not None:
         yield or_(run.c.id == wanted.parent, run.c.parent_id == wanted.parent)
+    if wanted.sessions:
+        yield _SESSION.in_(wanted.sessions)
     if wanted.text is not None:
-        yield _contains(wanted.text)
+        yield from map(_has_word, wanted.text.split()[:_MAX_WORDS])
     yield from _make_time_conditions(wanted.since, wanted.until)
     yield from (_has_tag(name, value) for name, value in wanted.tags.items())
 
@@ -259,13 +294,20 @@ def _is_model(word: str) -> ColumnElement[bool]:
     return or_(same, run.c.model_id.startswith(word.lower())) if is_digits else same
 
 
-def _contains(text: str) -> ColumnElement[bool]:
-    columns = (run.c.note, run.c.error, run.c.model_name, run.c.device_name, run.c.runtime)
-    tagged = (tag.c.run_id == run.c.id, or_(*(c.icontains(text, autoescape=True) for c in (tag.c.name, tag.c.value))))
+def _has_word(word: str) -> ColumnElement[bool]:
+    columns = (
+        *(run.c.note, run.c.error, run.c.model_name, run.c.device_name, run.c.runtime),
+        *(run.c.precision, run.c.kind),
+    )
+    tagged: list[ColumnElement[bool]] = [c.icontains(word, autoescape=True) for c in (tag.c.name, tag.c.value)]
+    name, equals, value = word.partition("=")
+    if equals:
+        tagged.append(and_(func.lower(tag.c.name) == name.lower(), tag.c.value.icontains(value, autoescape=True)))
+    piece = run.c.id.contains if len(word) >= _MIN_PIECE_LENGTH else run.c.id.startswith
     return or_(
-        run.c.id.startswith(text.upper(), autoescape=True),
-        *(column.icontains(text, autoescape=True) for column in columns),
-        select(tag.c.run_id).where(*tagged).exists(),
+        piece(word.upper(), autoescape=True),
+        *(column.icontains(word, autoescape=True) for column in columns),
+        select(tag.c.run_id).where(tag.c.run_id == run.c.id, or_(*tagged)).exists(),
     )
 
 

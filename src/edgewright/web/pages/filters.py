@@ -16,17 +16,23 @@ from edgewright.web.server.links import add_query
 PER_PAGE = 50
 FILTER_FIELDS = ("model", "runtime", "precision", "device", "kind", "state", "tag", "since", "until", "text")
 HEADLINE_METRICS = (*LATENCY_METRICS, "cold_start", "memory.peak", *ACCURACIES, "model.file")
+# Columns of the list that can be hidden; the model's name is always shown.
+COLUMN_KEYS = (
+    "runtime", "precision", "device", "p50", "cold", "memory", "accuracy", "kind", "state", "started", "tags"
+)  # fmt: skip
 MAX_LETTERS = 500
 MAX_PAGE = 1_000_000
 
 
 class ListState(Struct, frozen=True, kw_only=True):
-    """State in an address of the list. Empty fields do not restrict."""
+    """State in an address of a list. Empty fields do not restrict; without `columns`, the default ones are shown."""
 
     words: dict[str, str]
     sort: SortKey = "started"
     ascending: bool = False
     page: int = 1
+    columns: tuple[str, ...] = ()
+    path: str = "/runs"
 
     def filter(self, hidden: tuple[str, ...] = (), limit: int | None = PER_PAGE) -> RunFilter:
         """Return the filter for the store, which raises UsageError for an invalid date."""
@@ -51,15 +57,17 @@ class ListState(Struct, frozen=True, kw_only=True):
         """Return the names and values in the address."""
         return parse_qsl(self.address("").removeprefix("?"))
 
-    def address(self, path: str = "/runs", **other: str) -> str:
+    def address(self, path: str | None = None, **other: str) -> str:
         """Return the address of this state with some fields changed, without fields at their default."""
         fields = {
             **self.words,
             "sort": self.sort,
             "order": "up" if self.ascending else "",
             "page": str(self.page),
+            "columns": " ".join(self.columns),
             **other,
         }
+        path = self.path if path is None else path
         defaults = {"sort": "started", "page": "1"}
         return add_query(path, [(name, value) for name, value in fields.items() if value != defaults.get(name, "")])
 
@@ -76,4 +84,17 @@ def parse_list_state(query: Mapping[str, str] | QueryParams) -> ListState:
     sort: SortKey = next((key for key in get_args(SortKey) if key == requested), "started")
     page = query.get("page", "1")
     number = int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 1
-    return ListState(words=words, sort=sort, ascending=query.get("order") == "up", page=min(max(number, 1), MAX_PAGE))
+    columns = _get_all(query, "columns")
+    return ListState(
+        words=words,
+        sort=sort,
+        ascending=query.get("order") == "up",
+        page=min(max(number, 1), MAX_PAGE),
+        columns=tuple(dict.fromkeys(word for word in columns if word in COLUMN_KEYS)),
+    )
+
+
+def _get_all(query: Mapping[str, str] | QueryParams, name: str) -> list[str]:
+    """Return the words of a field: of each of its values, if it occurs several times."""
+    values = query.getlist(name) if isinstance(query, QueryParams) else [query.get(name, "")]
+    return " ".join(values).split()

@@ -15,11 +15,12 @@ from edgewright.report.numbers import find_accuracy, format_exact, pluralize
 from edgewright.store.runs.browse import FilterChoices
 from edgewright.store.runs.queries import RunSummary, SortKey
 from edgewright.store.store import Store
-from edgewright.web.pages.filters import PER_PAGE, ListState, parse_list_state
+from edgewright.web.lists.views import load_views
+from edgewright.web.pages.filters import COLUMN_KEYS, PER_PAGE, ListState, parse_list_state
 from edgewright.web.server.access import get_form
 from edgewright.web.server.links import add_query
 from edgewright.web.server.responses import make_csv_response, make_page_response, wants_fragment
-from edgewright.web.server.state import get_app_state
+from edgewright.web.server.state import AppState, get_app_state
 
 COLUMNS: tuple[tuple[SortKey, str], ...] = (
     ("model", "Model"),
@@ -27,10 +28,20 @@ COLUMNS: tuple[tuple[SortKey, str], ...] = (
     ("precision", "Precision"),
     ("device", "Device"),
     ("p50", "Median latency"),
+    ("cold", "Cold start"),
+    ("memory", "Peak memory"),
+    ("accuracy", "Accuracy"),
     ("kind", "Kind"),
     ("state", "State"),
     ("started", "Started"),
 )
+MENUS = ("model", "runtime", "precision", "device", "kind", "state", "tag")
+TITLES = {
+    **{name: name.capitalize() for name in MENUS},
+    "since": "From",
+    "until": "Until",
+    "text": "Words",
+}
 WHISKER_PX = 110.0
 RESTORED_PATTERN = re.compile(r"([0-9]{1,7})-([0-9]{1,7})")
 MAX_AT_ONCE = 10_000
@@ -42,23 +53,50 @@ def runs_page(request: Request) -> Response:
     state = parse_list_state(request.query_params)
     wanted = state.filter(app_state.deletions.hidden())
     rows, total = app_state.store.list_runs(wanted), app_state.store.count_runs(wanted)
+    table = make_list_context(rows, total, state) | make_chip_context(app_state, state)
     if wants_fragment(request):
-        return make_page_response(request, "run_rows.html", "runs", dict, make_list_context(rows, total, state))
-    choices = app_state.store.list_choices()
+        return make_page_response(request, "run_rows.html", "runs", dict, table)
+    filters = make_filter_context(app_state.store, state)
     notice = _make_notice(request, app_state.deletions.hidden())
 
     def facts() -> dict[str, Any]:
-        return {"total": total, "page_number": state.page, "per_page": PER_PAGE, "runs": rows, "choices": choices}
+        return {
+            "total": total,
+            "page_number": state.page,
+            "per_page": PER_PAGE,
+            "runs": rows,
+            "choices": filters["known"],
+        }
 
-    context = make_list_context(rows, total, state) | {
-        "choices": _make_choice_menus(choices, state),
-        "notice": notice,
+    context = table | filters | {"notice": notice}
+    return make_page_response(request, "runs.html", "runs", facts, context)
+
+
+def make_filter_context(store: Store, state: ListState) -> dict[str, Any]:
+    """Return the variables of the filters above a list."""
+    known = store.list_choices()
+    return {
+        "known": known,
+        "choices": _make_choice_menus(known, state),
         "words": state.words,
         "sort": state.sort,
         "rising": state.ascending,
-        "at": state.fields(),
+        "query": state.address("", page="1"),
+        "chosen_columns": state.columns,
     }
-    return make_page_response(request, "runs.html", "runs", facts, context)
+
+
+def make_chip_context(app_state: AppState, state: ListState) -> dict[str, Any]:
+    """Return the variables of the chips in a list: set filters with the address without each, columns, saved views."""
+    return {
+        "set_filters": [
+            (TITLES[name], word, state.address(**{name: "", "page": "1"})) for name, word in state.words.items() if word
+        ],
+        "at": state.fields(),
+        "path": state.path,
+        "offered_columns": [(key, title) for key, title in (*COLUMNS, ("tags", "Tags")) if key in COLUMN_KEYS],
+        "views": load_views(app_state.store),
+    }
 
 
 def runs_csv(request: Request) -> Response:
@@ -105,7 +143,7 @@ def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) 
     """Return the variables of the table, for the page and for a report."""
     first = (state.page - 1) * PER_PAGE
     return {
-        **make_table_context(rows),
+        **make_table_context(rows, chosen=state.columns),
         "columns": [(key, title, state.sorted_by(key), _describe_order(state, key)) for key, title in COLUMNS],
         "total": total,
         "first": min(first + 1, total),
@@ -118,12 +156,14 @@ def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) 
     }
 
 
-def make_table_context(rows: Sequence[RunSummary], *, ticks: bool = True) -> dict[str, Any]:
-    """Return the rows with their charts, and which optional columns are shown."""
+def make_table_context(rows: Sequence[RunSummary], *, ticks: bool = True, chosen: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the rows with their charts, and which columns are shown: the chosen ones, or those with content."""
     scale = _make_latency_scale(rows)
+    has_accuracy = any(find_accuracy(row.metrics) for row in rows)
+    empty = {"device": len({row.device_id for row in rows}) < 2, "accuracy": not has_accuracy}
     return {
+        "shown": set(chosen) or {key for key in COLUMN_KEYS if not empty.get(key)},
         "rows": [(row, _draw_row_whisker(row, scale)) for row in rows],
-        "several_devices": len({row.device_id for row in rows}) > 1,
         "accuracies": sorted({found.name for row in rows if (found := find_accuracy(row.metrics))}),
         "ticks": ticks,
     }
@@ -155,23 +195,14 @@ def _draw_row_whisker(row: RunSummary, scale: Scale) -> Markup:
 
 def _make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[str, str, list[tuple[str, int, bool]]]]:
     """Return the drop-down menus: name, title, and (value, number of runs, chosen) of each choice."""
-    titles = {
-        "model": "Model",
-        "runtime": "Runtime",
-        "precision": "Precision",
-        "device": "Device",
-        "kind": "Kind",
-        "state": "State",
-        "tag": "Tag",
-    }
     found = []
-    for name, title in titles.items():
+    for name in MENUS:
         chosen = state.words[name]
         words: tuple[tuple[str, int], ...] = getattr(choices, name)
         shown = [(word, number, word == chosen) for word, number in words]
         if chosen and not any(word == chosen for word, _ in words):
             shown.insert(0, (chosen, 0, True))
-        found.append((name, title, shown))
+        found.append((name, TITLES[name], shown))
     return found
 
 

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from edgewright.errors import EdgewrightError
 from edgewright.store.store import Store
 from edgewright.web.jobs.queue import JobQueue
+from edgewright.web.lists import activity, find, views
 from edgewright.web.pages import comparison, devices, models, netron, reports, run_detail, run_list, work
 from edgewright.web.server import login
 from edgewright.web.server.access import INCOMPLETE_REQUEST, AccessMiddleware, AccessRules
@@ -35,8 +36,11 @@ def _make_page_routes(path: str, handler: Handler) -> list[BaseRoute]:
 
 
 ROUTES: list[BaseRoute] = [
-    Route("/", lambda request: RedirectResponse("/runs", 303)),
+    Route("/", lambda request: RedirectResponse("/models", 303)),
+    *_make_page_routes("/activity", activity.activity_page),
+    *_make_page_routes("/find", find.find_page),
     *_make_page_routes("/runs", run_list.runs_page),
+    Route("/runs/views", views.save_view, methods=["POST"]),
     Route("/runs.csv", run_list.runs_csv),
     Route("/runs/compare", run_list.compare_chosen, methods=["POST"]),
     Route("/runs/tag", run_list.tag_runs, methods=["POST"]),

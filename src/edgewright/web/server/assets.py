@@ -8,7 +8,7 @@ from msgspec import Struct, json
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-OWN_FILES = {"css": "ui.css", "ui": "ui.js", "theme": "theme.js", "plots": "plots.js"}
+OWN_FILES = {"css": "ui.css", "ui": "ui.js", "actions": "actions.js", "theme": "theme.js", "plots": "plots.js"}
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 MANIFEST = "vendored.json"
 

@@ -45,7 +45,7 @@ class StaticSiteLinks:
         return "models.html" if model_id else ""
 
     def page(self, name: str) -> str:
-        return {"runs": "index.html"}.get(name, f"{name}.html")
+        return {"runs": "index.html", "activity": "index.html"}.get(name, f"{name}.html")
 
 
 class SingleFileLinks:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +28,7 @@ from edgewright.web.server.state import get_app_state
 SCHEMA = "edgewright.page/1"
 MAX_FILE_NAME = 120
 ATTACHMENT_HEADER = "attachment; filename*=UTF-8''{}"
+_SECTION = re.compile(r'<section\b[^>]*?\bid="([\w-]+)"[^>]*>\s*<div class="head"><h2>(.*?)</h2>')
 # A spreadsheet evaluates text with these prefixes as a formula.
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
@@ -49,7 +51,8 @@ def load_templates() -> Environment:
         "show": numbers.format_value,
     }
     found.filters |= {"own_tags": _list_user_tags, "bar": draw_mini_bar, "unit_of": numbers.get_unit}
-    found.filters |= {"breakable": numbers.make_breakable, "unchanged": Unchanged}
+    found.filters |= {"breakable": numbers.make_breakable, "unchanged": Unchanged, "sections": _list_sections}
+    found.filters |= {"duration": numbers.format_duration}
     found.globals |= {
         "quantity": numbers.format_quantity,
         "bounds": numbers.format_interval,
@@ -72,6 +75,11 @@ def _as_shown(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Unchanged):
         return value
     return Markup(printable(value)) if isinstance(value, Markup) else printable(value)  # noqa: S704 - it was Markup
+
+
+def _list_sections(page: str) -> list[tuple[str, Markup]]:
+    """Return the id and the heading of each section of a page that has both."""
+    return [(name, Markup(title)) for name, title in _SECTION.findall(page)]  # noqa: S704 - it was escaped before
 
 
 def _list_user_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -84,14 +84,15 @@
     if (link) link.focus({ preventScroll: true });
     list[at].scrollIntoView({ block: "nearest" });
   }
-  var pages = { r: "/runs", m: "/models", d: "/devices", w: "/work" };
+  var pages = { a: "/activity", r: "/runs", m: "/models", d: "/devices", w: "/work" };
   document.addEventListener("keydown", function (event) {
     var field = event.target.closest && event.target.closest("input:not([type=checkbox]), select, textarea, dialog[open], canvas");
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (field) { if (event.key === "Escape" && field.blur) field.blur(); return; }
     if (waitsForPage) { waitsForPage = false; if (pages[event.key]) { location.href = pages[event.key]; return; } }
     switch (event.key) {
-      case "/": { var search = find("[type=search]"); if (search) { search.focus(); search.select(); event.preventDefault(); } break; }
+      case "/": { var search = find("[data-search]") || find("#finder"); if (search) { search.focus(); search.select(); event.preventDefault(); } break; }
+      case "n": { var opener = find("[data-drawer]"); if (opener) opener.click(); break; }
       case "j": move(1); break;
       case "k": move(-1); break;
       case "x": { var row = rows()[at]; if (row) { find("input[name=run]", row).click(); } break; }
@@ -113,18 +114,30 @@
     var types = document.activeElement && document.activeElement.type === "search";
     history[types && wasTyped ? "replaceState" : "pushState"](null, "", address);
     wasTyped = types;
-    var jsonLink = find(".tools a");
+    var jsonLink = find("[data-json]");
     if (jsonLink) jsonLink.href = address.replace(/(\?|$)/, ".json$1");
   }
   window.addEventListener("popstate", function () { location.reload(); });
   function arrived() { localTimes(); at = -1; showChosen(); }
-  document.addEventListener("htmx:after:swap", function () { keepAddress(); arrived(); });
+  var opened = [];
+  document.addEventListener("htmx:before:swap", function () {
+    opened = all("details[data-session][open]").map(function (one) { return one.dataset.session; });
+  });
+  document.addEventListener("htmx:after:swap", function () {
+    all("details[data-session]").forEach(function (one) { if (opened.indexOf(one.dataset.session) >= 0) one.open = true; });
+    keepAddress();
+    arrived();
+    document.dispatchEvent(new Event("arrived"));
+  });
   window.addEventListener("pageshow", function () {
     all("input[name=run]:checked").forEach(function (box) { if (box.closest("tr[data-run]")) chosen.add(box.value); });
     arrived();
   });
 
   // Live updates
+  function lasting(seconds) {
+    return seconds < 60 ? Math.round(seconds) + " s" : Math.floor(seconds / 60) + " min " + Math.round(seconds % 60) + " s";
+  }
   function toast(text, href) {
     var box = find("[data-toasts]"), note = document.createElement(href ? "a" : "div");
     if (!box) return;
@@ -138,7 +151,11 @@
   }
   function showJob(job) {
     var busy = find("[data-busy]");
-    if (busy) busy.hidden = job.state !== "running" && job.state !== "queued";
+    if (busy) {
+      busy.hidden = job.state !== "running";
+      busy.href = "/work/" + job.id;
+      busy.textContent = job.total ? job.finished + " of " + job.total + (job.left_s === null ? "" : " · " + lasting(job.left_s) + " left") : "Job runs";
+    }
     var page = find('[data-job="' + job.id + '"]');
     if (page && page.dataset.state !== job.state) { location.reload(); return; }
     if (body.dataset.page === "work" && !page) {
@@ -179,14 +196,28 @@
     source = new EventSource("/events");
     source.addEventListener("runs", function (event) {
       var data = JSON.parse(event.data), run = find("[data-live-run]");
-      body.dispatchEvent(new Event("runs-changed"));
+      if (!find("#list details.menu[open]")) body.dispatchEvent(new Event("runs-changed"));  // a menu keeps its fields
       if (run && data.running.indexOf(run.dataset.liveRun) < 0) location.reload();
     });
     source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
     source.addEventListener("progress", function (event) { JSON.parse(event.data).forEach(showProgress); });
     source.addEventListener("log", function (event) { showLine(JSON.parse(event.data)); });
-    source.addEventListener("closed", function () { hush(); toast("The server has stopped."); });
+    source.addEventListener("closed", showAway);
+    source.addEventListener("error", function () { awayTimer = awayTimer || setTimeout(showAway, 3000); });
+    source.addEventListener("open", function () {
+      clearTimeout(awayTimer);
+      awayTimer = 0;
+      if (away && !away.hidden) location.reload();  // shows what happened meanwhile
+    });
   }
+  var away = find("[data-away]"), awayTimer = 0;
+  function showAway() {
+    if (!away || !away.hidden || !source) return;
+    find("time", away).textContent = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    away.hidden = false;
+  }
+  if (away) find("[data-retry]", away).addEventListener("click", function () { location.reload(); });
+  document.addEventListener("htmx:error", showAway);
   function hush() { if (source) source.close(); source = null; }
   if (window.EventSource && find("[data-toasts]") && body.dataset.page !== "login" && body.dataset.page !== "error") {
     listen();
@@ -201,23 +232,6 @@
     });
   }
 
-  // File upload
-  var upload = find("[data-upload]");
-  if (upload) {
-    upload.hidden = false;
-    find("input[type=file]", upload).addEventListener("change", function (event) {
-      var file = event.target.files[0], status = find("[data-upload-status]", upload);
-      if (!file) return;
-      status.textContent = "Uploading " + file.name + " …";
-      fetch("/models/upload?name=" + encodeURIComponent(file.name), {
-        method: "POST", body: file, credentials: "same-origin",
-        headers: { "Content-Type": "application/octet-stream", "X-CSRF-Token": find("meta[name=csrf]").content }
-      }).then(function (answer) { return answer.json(); }).then(function (answer) {
-        if (answer.error) { status.textContent = answer.error.what + ": " + answer.error.why; return; }
-        location.href = "/work?model=" + encodeURIComponent(answer.upload) + (location.hash || "");
-      }).catch(function () { status.textContent = "The upload failed. The file may be too large."; });
-    });
-  }
   all("[data-confirm]").forEach(function (form) {
     form.addEventListener("submit", function (event) { if (!confirm(form.dataset.confirm)) event.preventDefault(); });
   });
