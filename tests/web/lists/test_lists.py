@@ -37,7 +37,7 @@ def test_intervals_that_meet_are_not_told_apart(pages: Pages, store: Store) -> N
     p50 = Metric(name="latency.p50", unit="us", value=100.9, low=100.5, high=101.5, n=200)
     store.record([first, replace(make_run(parent=first.id, runtime="litert"), metrics=(p50,))])
     (session,) = pages.get("/activity.json").json()["sessions"]
-    assert session["outcome"] == "fastest: Pretend (a runtime for tests) fp32 100 µs; 1 not told apart from it"
+    assert session["outcome"] == "fastest: Pretend (a runtime for tests) fp32 100 µs; no difference shown to 1 more"
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, re
     assert ">accuracy or top1</a>" in both
     assert "<small>top1</small>" in both
     alone = pages.get("/runs?kind=evaluate&text=net.onnx").text
-    assert ">top1</th>" in alone
+    assert ">top1</a>" in alone
     assert "<small>top1</small>" not in alone
     (row,) = [row for row in csv.DictReader(io.StringIO(pages.get("/runs.csv").text)) if row["id"] == bad.id]
     assert (row["accuracy"], row["accuracy_metric"]) == ("0.5", "top1")

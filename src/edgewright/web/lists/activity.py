@@ -21,7 +21,7 @@ from edgewright.web.server.state import get_app_state
 
 PATH = "/activity"
 MAX_NESTED = 60  # runs of a session that the page lists
-FASTEST, FASTEST_TIED = "fastest: {name} {latency}", "fastest: {name} {latency}; {tied} not told apart from it"
+FASTEST, FASTEST_TIED = "fastest: {name} {latency}", "fastest: {name} {latency}; no difference shown to {tied} more"
 FAILED = "{failed} of {runs} failed"
 RANGE, SAME = "{metric} {low} to {high}", "{metric} {low}"
 # The kind of a session is that of the first of these that it has.
