@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, Subquery, and_, func, 
 from edgewright.bench.trust import Trust, judge_trust
 from edgewright.errors import RunNotFound, UsageError
 from edgewright.schema.metrics import ACCURACIES
-from edgewright.schema.run import Metric
+from edgewright.schema.run import PART_OF, Metric
 from edgewright.schema.vocabulary import RunState, normalize_runtime_name
 from edgewright.store.runs.ids import LENGTH
 from edgewright.store.runs.rows import parse_microseconds
@@ -21,7 +21,6 @@ _MAX_MATCHES = 5
 _MIN_PIECE_LENGTH = 6
 _MAX_IDS_IN_QUERY = 500
 _MAX_WORDS = 12
-PART_OF = "part-of"  # tag with the id of the run that a run is a step of
 _WHOLE = select(tag.c.value).where(tag.c.run_id == run.c.id, tag.c.name == PART_OF).correlate(run).scalar_subquery()
 _SESSION = func.coalesce(_WHOLE, run.c.parent_id, run.c.id)
 SortKey = Literal[
