@@ -28,7 +28,7 @@ def make_network(op: str, x: tuple[int, ...], w: tuple[int, ...], **attributes: 
 
 
 def run(network: FloatNetwork, x: Array) -> Array:
-    result: Array = open_session(network.model.SerializeToString()).run(None, {"x": x})[0]
+    result: Array = open_session(network.graph.to_message().SerializeToString()).run(None, {"x": x})[0]
     return result
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.quantization.executor import open_session
 from edgewright.quantization.network import FloatNetwork, get_clip_bounds
 from edgewright.quantization.static.scope import find_quantization_scope
@@ -37,8 +38,8 @@ def test_a_bias_of_any_shape_becomes_a_row(shape: tuple[int, ...]) -> None:
     before = open_session(model.SerializeToString()).run(None, {"x": x})[0]
     network = FloatNetwork(model)
     assert network.constants[network.weight_nodes["it"].bias].shape == (6,)
-    assert np.array_equal(open_session(network.model.SerializeToString()).run(None, {"x": x})[0], before)
-    onnx.checker.check_model(network.model, full_check=True)
+    assert np.array_equal(open_session(network.graph.to_message().SerializeToString()).run(None, {"x": x})[0], before)
+    onnx.checker.check_model(network.graph.to_message(), full_check=True)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +102,10 @@ def test_behind_a_kept_end_nothing_is_an_integer() -> None:
 
 def test_an_old_opset_is_raised_and_computes_the_same() -> None:
     model = make_mobile(9 + 2)
-    raised = ensure_opset(model, 13)
+    graph = ensure_opset(EditableGraph(model), 13)
+    raised = graph.to_message()
     assert raised.opset_import[0].version == 13
-    assert ensure_opset(raised, 13) is raised
+    assert ensure_opset(graph, 13) is graph
     feeds = make_feeds(1, 0)[0]
     before, after = (open_session(one.SerializeToString()).run(None, dict(feeds))[0] for one in (model, raised))
     assert np.allclose(before, after, atol=1e-5)

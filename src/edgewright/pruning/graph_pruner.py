@@ -1,7 +1,6 @@
 """Removal of units from a graph."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,13 @@ from edgewright.formats.onnx.attributes import (
     write_attribute,
 )
 from edgewright.formats.onnx.constants import add_initializers, read_array, write_array
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.formats.onnx.external import needs_data_file
+from edgewright.formats.onnx.fold import SMALL
 from edgewright.pruning.coupling import Labels
 from edgewright.pruning.groups import PruningGroups
 from edgewright.pruning.static_graph import StaticGraph, normalize_nodes
+from edgewright.schema.arrays import Array
 
 KeptUnits = Mapping[str, NDArray[np.int64]]  # by group the sorted indices of the kept units, at least one
 
@@ -66,23 +68,28 @@ def _check(groups: PruningGroups, keep: KeptUnits) -> None:
 
 
 def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:
-    """Return the model (`onnx.ModelProto`) with only the units in `keep`; other groups keep all units.
+    """Return the model as an `onnx.ModelProto` with only the units in `keep`; other groups keep all units.
 
     It computes the same as the original with zero weights of the other units (`PruningGroup.exact`). `groups` is the
     result of `find_groups` for `model`, which is not changed. Sizes that the graph computes from shapes become
     constants.
+
+    Args:
+        model: an `EditableGraph`, or an `onnx.ModelProto`.
 
     Raises:
         UsageError: `keep` is not valid for the groups.
     """
     import onnx
 
-    made = deepcopy(model)
+    source = EditableGraph.of(model)
     kept_mask = mark_kept_units(groups, keep)
     if kept_mask.all():
-        return made
+        return source.to_message()
+    made = source.to_message(SMALL)
     normalize_nodes(made.graph)
-    GraphPruner(StaticGraph(model, groups.shapes), groups, kept_mask).prune(made.graph)
+    GraphPruner(StaticGraph(source, groups.shapes), groups, kept_mask, source.constants).prune(made.graph)
+    source.fill(made)
     if not needs_data_file(made):
         onnx.checker.check_model(made)
     return made
@@ -91,8 +98,14 @@ def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:
 class GraphPruner:
     """Updates each operator's parameters for the kept indices."""
 
-    def __init__(self, static_graph: StaticGraph, groups: PruningGroups, kept_mask: NDArray[np.bool_]) -> None:
-        self._outline, self._groups, self._stays = static_graph, groups, kept_mask
+    def __init__(
+        self,
+        static_graph: StaticGraph,
+        groups: PruningGroups,
+        kept_mask: NDArray[np.bool_],
+        constants: Mapping[str, Array],
+    ) -> None:
+        self._outline, self._groups, self._stays, self._constants = static_graph, groups, kept_mask, constants
         self._graph: Any = None
 
     def prune(self, graph: Any) -> None:
@@ -119,7 +132,7 @@ class GraphPruner:
         axes = self._groups.units.get(name)
         if axes is None:
             return
-        array = read_array(tensor)
+        array = self._constants[name] if name in self._constants else read_array(tensor)
         for axis in range(array.ndim):
             array = np.compress(self.kept_flags(name)[axis], array, axis)
         write_array(tensor, np.ascontiguousarray(array))

@@ -75,9 +75,10 @@ class PruningGroups(NamedTuple):
 
 
 def find_groups(model: Any, shapes: Mapping[str, Sequence[int]]) -> PruningGroups:
-    """Return the groups of an ONNX model (`onnx.ModelProto` with weights), which is not changed.
+    """Return the groups of a model, which is not changed.
 
     Args:
+        model: an `EditableGraph`, or an `onnx.ModelProto` with weights.
         shapes: sizes of inputs. For others a leading dynamic size is set to 1.
 
     Raises:

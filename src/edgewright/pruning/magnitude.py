@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, read_attributes
-from edgewright.formats.onnx.constants import read_array, write_array
+from edgewright.formats.onnx.constants import write_array
+from edgewright.formats.onnx.editable import EditableGraph
+from edgewright.formats.onnx.fold import SMALL
 from edgewright.schema.arrays import Array
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -45,9 +46,10 @@ def _find_layer_weights(model: Any) -> dict[str, int]:
 def sparsify_graph(
     model: Any, sparsity: float, *, scope: Literal["global", "layer"] = "global", pattern: str = ""
 ) -> SparseModel:
-    """Return a copy of the model (`onnx.ModelProto`) whose smallest weights are zero.
+    """Return a copy of the model as an `onnx.ModelProto` whose smallest weights are zero.
 
     Args:
+        model: an `EditableGraph`, or an `onnx.ModelProto`.
         sparsity: share of the weights of convolutions and matrix products that become zero.
         scope: whether the smallest weights are chosen over all layers or per layer.
         pattern: `N:M` keeps the N largest of each M along the input channels and overrides `sparsity`; layers with less
@@ -56,18 +58,20 @@ def sparsify_graph(
     Raises:
         UsageError: a sparsity that is not between 0 and 1, an invalid pattern, or a model without such weights.
     """
-    axes = _find_layer_weights(model)
+    graph = EditableGraph.of(model)
+    made = graph.to_message(SMALL)
+    axes = _find_layer_weights(made)
     if not axes:
         raise UsageError("the model has no weights to prune", "no Conv, Gemm or MatMul has constant weights")
-    arrays = {one.name: read_array(one) for one in model.graph.initializer if one.name in axes}
+    arrays = {name: graph.constants[name] for name in graph.constants if name in axes}
     masks = _mask_pattern(arrays, axes, pattern) if pattern else _mask_smallest(arrays, sparsity, scope)
-    made = deepcopy(model)
     zeros = {}
     for tensor in made.graph.initializer:
         if tensor.name in masks:
             array = np.where(masks[tensor.name], arrays[tensor.name], np.zeros((), arrays[tensor.name].dtype))
             write_array(tensor, array)
             zeros[tensor.name] = (int((array == 0).sum()), array.size)
+    graph.fill(made)
     return SparseModel(made, zeros)
 
 

@@ -13,7 +13,8 @@ from edgewright.formats.onnx.constants import (
     list_inputs_without_constants,
     read_array,
 )
-from edgewright.formats.onnx.fold import ConstantFolder, copy_without_weights
+from edgewright.formats.onnx.editable import EditableGraph
+from edgewright.formats.onnx.fold import SMALL, ConstantFolder
 from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.typing_process import fix_input_sizes
 
@@ -42,7 +43,7 @@ class StaticGraph:
     """
 
     def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-        stripped = copy_without_weights(model)
+        stripped = EditableGraph.of(model).to_message(SMALL)
         del stripped.graph.value_info[:]  # shapes before the sizes of the inputs change
         fix_input_sizes(stripped.graph, {one.name for one in list_inputs_without_constants(stripped.graph)}, shapes)
         normalize_nodes(stripped.graph)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgewright.quantization.network import WeightNode
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.schema.arrays import Array
 
 

@@ -1,7 +1,6 @@
 """Values of a float network's tensors on calibration samples."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +61,7 @@ def _with_outputs(network: FloatNetwork, tensors: Sequence[str]) -> bytes:
     """Return the serialized model with these tensors as additional outputs."""
     import onnx
 
-    model = deepcopy(network.model)
+    model = network.graph.to_message()
     there = {value.name for value in model.graph.output} | set(network.inputs)
     model.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, network.types.get(name, 1), None)

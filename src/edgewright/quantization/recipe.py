@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import ConfigError
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.formats.toml import TomlError, parse_toml, read_toml
-from edgewright.quantization.network import WeightNode
 
 SCHEMA = "edgewright.recipe/1"
 DOCS_HINT = "docs/quantize.md lists all keys"

@@ -14,7 +14,9 @@ import numpy as np
 
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, find_full_disk_error
 from edgewright.formats.onnx.attributes import iterate_subgraphs, read_opset
-from edgewright.formats.onnx.constants import write_array
+from edgewright.formats.onnx.editable import EditableGraph
+from edgewright.formats.onnx.fold import SMALL
+from edgewright.formats.onnx.normalize.weights import fold
 from edgewright.formats.onnx.prepare import remove_exporter_metadata
 from edgewright.quantization.checkpoint import Checkpoint
 from edgewright.quantization.job import (
@@ -36,7 +38,6 @@ from edgewright.quantization.observe import NotFinite, TensorValues
 from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.quantization.search import Fidelity, FidelityTarget
 from edgewright.quantization.static.equalize import equalize
-from edgewright.quantization.static.fold import fold
 from edgewright.quantization.static.stages import SENSITIVITY_SAMPLES, QuantizedNetwork, StaticQuantizer
 from edgewright.quantization.static.write import FOUR_BIT_OPSET, protect_float_layers
 from edgewright.system.parent import die_with_parent
@@ -79,11 +80,11 @@ def run(job: QuantizationJob, send: Any) -> None:
     import onnx
 
     recipe = parse_recipe(job.recipe, "the recipe")
-    model = onnx.load(job.model)
-    remove_exporter_metadata(model)
-    model = ensure_opset(model, FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
-    fold(model)
-    network = FloatNetwork(model)
+    graph = EditableGraph.open(Path(job.model))
+    remove_exporter_metadata(graph.model)
+    graph = ensure_opset(graph, FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    fold(graph)
+    network = FloatNetwork(graph)
     if inner := [node.name for node in network.nodes if any(iterate_subgraphs(node))]:
         raise ModelNotConvertible(
             f"'{inner[0]}' contains a subgraph",
@@ -98,11 +99,11 @@ def run(job: QuantizationJob, send: Any) -> None:
         )
     fit, check = _load(job.fit), _load(job.check)
     if recipe.equalize and job.form == "static":
-        network = _equalize_network(model, network, fit[:SENSITIVITY_SAMPLES])
+        network = _equalize_network(network, fit[:SENSITIVITY_SAMPLES])
     progress = lambda stage, done, of: send(StageProgress(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
     out = Path(job.out)
     if job.form == "products":
-        report = run_matmul_job(model, network, job, recipe, fit, check, out, progress)
+        report = run_matmul_job(network, job, recipe, fit, check, out, progress)
         (out / "report.json").write_bytes(msgspec.json.encode(report))
         return
     quantizer = StaticQuantizer(network, fit, check, Checkpoint(Path(job.memory)), progress, report=job.report)
@@ -115,24 +116,22 @@ def run(job: QuantizationJob, send: Any) -> None:
     (out / "report.json").write_bytes(msgspec.json.encode(report))
 
 
-def _equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
+def _equalize_network(network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
     """Return the network with its channels scaled, which computes the same."""
     changed = equalize(network, samples)
-    for tensor in model.graph.initializer:
-        if tensor.name in changed:
-            write_array(tensor, changed[tensor.name])
-    return FloatNetwork(model) if changed else network
+    network.constants.update(changed)
+    return FloatNetwork(network.graph) if changed else network
 
 
-def ensure_opset(model: Any, opset: int) -> Any:
-    """Return the model in that opset or a newer one. Raises ModelNotConvertible."""
+def ensure_opset(graph: EditableGraph, opset: int) -> EditableGraph:
+    """Return the graph in that opset or a newer one. Raises ModelNotConvertible."""
     import onnx
 
-    have = read_opset(model)
+    have = read_opset(graph.model)
     if have >= opset:
-        return model
+        return graph
     try:
-        return onnx.version_converter.convert_version(model, opset)
+        return graph.replace_model(onnx.version_converter.convert_version(graph.to_message(SMALL), opset))
     except RuntimeError as error:  # the converter's C++ exceptions
         raise ModelNotConvertible(
             f"the model's opset {have} cannot be converted to {opset}",

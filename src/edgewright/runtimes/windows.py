@@ -2,24 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
+from edgewright.formats.onnx.editable import NodeReplacement
 
 POOLS = ("AveragePool", "MaxPool", "LpPool")
 PAD_VALUE = 2  # position of the value among the inputs of Pad
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 Sizes = Sequence[int]
-
-
-class SeparatedPadding(NamedTuple):
-    """The replacement of a node: other nodes, and their constants by name."""
-
-    nodes: list[Any]
-    constants: dict[str, NDArray[Any]]
 
 
 def complete_window(node: Any, shapes: Mapping[str, Sizes]) -> None:
@@ -88,7 +82,7 @@ def has_uneven_pads(node: Any) -> bool:
     return list(pads[:half]) != list(pads[half:])
 
 
-def separate_padding(node: Any, shapes: Mapping[str, Sizes]) -> SeparatedPadding:
+def separate_padding(node: Any, shapes: Mapping[str, Sizes]) -> NodeReplacement:
     """Return a convolution or pool without padding, and a Pad before it or a Slice behind it.
 
     The node must have explicit pads, and its shapes must be known. An average that does not count the padding is scaled
@@ -120,12 +114,12 @@ def separate_padding(node: Any, shapes: Mapping[str, Sizes]) -> SeparatedPadding
         nodes.append(_make(node, "Mul", [node.output[0], f"{result}/share"], result))
     if node.op_type == "AveragePool":
         _remove_attributes(node, "count_include_pad")
-    return SeparatedPadding(nodes, constants)
+    return NodeReplacement(nodes, constants)
 
 
-def _slice(node: Any, result: str, bounds: Mapping[str, Sizes]) -> SeparatedPadding:
+def _slice(node: Any, result: str, bounds: Mapping[str, Sizes]) -> NodeReplacement:
     constants = {f"{result}/{name}": np.asarray(values, np.int64) for name, values in bounds.items()}
-    return SeparatedPadding([node, _make(node, "Slice", [node.output[0], *constants], result)], constants)
+    return NodeReplacement([node, _make(node, "Slice", [node.output[0], *constants], result)], constants)
 
 
 def _find_shares(node: Any, sizes: Sizes, results: Sizes, begin: Sizes) -> NDArray[Any]:
@@ -140,7 +134,7 @@ def _find_shares(node: Any, sizes: Sizes, results: Sizes, begin: Sizes) -> NDArr
     return np.asarray(prod(kernel) / counts, np.float32)
 
 
-def crop_negative_pads(node: Any, pads: Sizes) -> SeparatedPadding | None:
+def crop_negative_pads(node: Any, pads: Sizes) -> NodeReplacement | None:
     """Return a Slice and a Pad for a Pad of all axes some of whose amounts are negative; None if none is."""
     if min(pads, default=0) >= 0:
         return None
@@ -155,11 +149,11 @@ def crop_negative_pads(node: Any, pads: Sizes) -> SeparatedPadding | None:
     }
     slice_inputs = [node.input[0], *list(constants)[:3]]
     if not any(amount > 0 for amount in pads):
-        return SeparatedPadding([_make(node, "Slice", slice_inputs, result)], constants)
+        return NodeReplacement([_make(node, "Slice", slice_inputs, result)], constants)
     fill = node.input[PAD_VALUE] if len(node.input) > PAD_VALUE and node.input[PAD_VALUE] else f"{result}/fill"
     constants[f"{result}/fill"] = np.zeros((), np.float32)
     pad = _make_pad(node, [cropped, f"{result}/pads", fill], result)
-    return SeparatedPadding([_make(node, "Slice", slice_inputs, cropped), pad], constants)
+    return NodeReplacement([_make(node, "Slice", slice_inputs, cropped), pad], constants)
 
 
 def _make_pad(node: Any, inputs: Sequence[str], output: str) -> Any:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgewright.errors import UsageError
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.formats.torch.weights import save_weights
 from edgewright.pruning.groups import find_groups
 from edgewright.quantization.job import StageProgress
@@ -62,7 +63,6 @@ class InspectionReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def run_inspect(job: InspectJob, send: SendMessage) -> None:
     """Inspect a module. Raises the errors of `load_module` and `export_named`, UsageError if Taylor scores have no
     data, GateFailed if no student is small enough."""
-    import onnx
     import torch
 
     out = Path(job.out)
@@ -84,7 +84,7 @@ def run_inspect(job: InspectJob, send: SendMessage) -> None:
     )
     send(StageProgress(stage="inspect", done=1, of=steps))
     if job.groups:
-        model = onnx.load(str(named))
+        model = EditableGraph.open(named)
         found = find_sliceable_groups(module, model, job.shapes, find_groups(model, job.shapes))
         report = replace(report, sliceable=found.groups, refused=found.refused, numbers=found.numbers)
         send(StageProgress(stage="inspect", done=2, of=steps))

@@ -17,12 +17,13 @@ from torch import nn
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.neighbors import find_producers, find_read_names
 from edgewright.formats.onnx.attributes import read_attributes
-from edgewright.formats.onnx.constants import make_tensor, read_initializers
+from edgewright.formats.onnx.constants import make_tensor
+from edgewright.formats.onnx.editable import EditableGraph
+from edgewright.formats.onnx.normalize.weights import fold
 from edgewright.formats.onnx.prepare import name_nodes
 from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, reshape_along_axis
 from edgewright.formats.onnx_to_torch.build import load_network
 from edgewright.quantization.network import FloatNetwork as FloatNetwork
-from edgewright.quantization.static.fold import fold
 from edgewright.quantization.static.write import pack_four_bits
 from edgewright.schema.arrays import Array
 from edgewright.system.temporary import TemporaryFolder
@@ -76,9 +77,7 @@ def build_qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str,
     Raises:
         ModelNotConvertible: it is not quantized or not trainable: block-wise scales, sizes that include the batch.
     """
-    import onnx
-
-    qat_graph = QatGraph(onnx.load(str(graph)))
+    qat_graph = QatGraph(EditableGraph.open(graph))
     if not qat_graph.rounds and not any(one.stored for one in qat_graph.trained.values()):
         raise ModelNotConvertible(
             "the graph is not quantized", "it has no QuantizeLinear and no integer weights", QUANTIZE_HINT
@@ -96,22 +95,20 @@ def build_float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "Qat
     return QatModule(qat_graph, {}, shapes)
 
 
-def _load_folded_graph(graph: Path) -> Any:
+def _load_folded_graph(graph: Path) -> EditableGraph:
     """Load the float graph with the quantizer's node names."""
-    import onnx
-
-    model = onnx.load(str(graph))
-    name_nodes(model.graph)
-    fold(model)
-    return model
+    loaded = EditableGraph.open(graph)
+    name_nodes(loaded.model.graph)
+    fold(loaded)
+    return loaded
 
 
 class QatGraph:
     """A graph with its trained tensors and its activation quantizers."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.constants = read_initializers(model.graph)
+    def __init__(self, source: EditableGraph) -> None:
+        self.model = model = source.to_message()
+        self.constants = source.constants
         self.types = {one.name: one.data_type for one in model.graph.initializer}
         self.producers = find_producers(model.graph.node)
         self.trained: dict[str, TrainedTensor] = {}

@@ -10,9 +10,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from edgewright.formats.onnx.editable import EditableGraph
+from edgewright.formats.onnx.normalize.weights import fold_batch_norms
 from edgewright.runtimes import mnn
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.mnn.conversion.half import fold_batch_norms
+from edgewright.runtimes.mnn.conversion.half import CONVOLUTIONS
 from edgewright.runtimes.mnn.conversion.rewrites import rewrite_nodes
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.artifact import Port
@@ -152,8 +154,9 @@ def test_fp16_halves_the_weights_and_rounds_them_to_the_nearest(tmp_path: Path) 
 
 def test_folded_batch_norms_compute_the_same(tmp_path: Path) -> None:
     source = write_normed_net(tmp_path / "m.onnx")
-    model = onnx.load(str(source))
-    fold_batch_norms(model.graph)
+    graph = EditableGraph.open(source)
+    fold_batch_norms(graph, CONVOLUTIONS)
+    model = graph.to_message()
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     feeds = {"x": normal_feed(1, 3, 16, 16)}
     (plain,) = onnxruntime.InferenceSession(str(source)).run(None, feeds)
@@ -164,8 +167,9 @@ def test_folded_batch_norms_compute_the_same(tmp_path: Path) -> None:
 def test_a_batch_norm_is_not_folded_where_its_input_has_another_reader(tmp_path: Path) -> None:
     model = onnx.load(str(write_normed_net(tmp_path / "m.onnx")))
     model.graph.output.append(value("c1", [1, 16, 16, 16]))
-    fold_batch_norms(model.graph)
-    assert [node.name for node in model.graph.node if node.op_type == "BatchNormalization"] == ["norm1"]
+    graph = EditableGraph(model)
+    fold_batch_norms(graph, CONVOLUTIONS)
+    assert [node.name for node in graph.nodes if node.op_type == "BatchNormalization"] == ["norm1"]
 
 
 def test_unknown_operators_are_named_with_their_nodes(tmp_path: Path) -> None:

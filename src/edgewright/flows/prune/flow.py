@@ -39,6 +39,7 @@ from edgewright.flows.prune.check import check_plan
 from edgewright.flows.prune.report import PruneReport, list_targets, make_module_name
 from edgewright.flows.prune.rounds import PrunedModel, prune_file, prune_module, save_onnx
 from edgewright.flows.workspace import Workspace
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
 from edgewright.schema.vocabulary import GRADIENT_CRITERIA
@@ -128,10 +129,10 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
 
 def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PrunedModel:
     """Prune an ONNX model without structure."""
-    import onnx as onnx_library
-
     folder.mkdir(parents=True)
-    thinned = sparsify_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
+    thinned = sparsify_graph(
+        EditableGraph.open(onnx, is_mapped=False), plan.sparsity, scope=plan.scope, pattern=plan.pattern
+    )
     path = folder / onnx.name
     save_onnx(thinned.model, path)
     return PrunedModel(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))

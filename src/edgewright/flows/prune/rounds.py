@@ -15,7 +15,7 @@ from edgewright.flows.experiment.setup import Experiment
 from edgewright.flows.experiment.trainings import TrainedNetwork, train
 from edgewright.flows.prune.budgets import NetworkTimer, parse_amount, tabulate_times
 from edgewright.flows.prune.report import make_width_rows
-from edgewright.formats.onnx.constants import read_initializers
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph
 from edgewright.pruning.groups import PruningGroups, find_groups
@@ -137,17 +137,14 @@ class WidthSearch:
 
     def __init__(self, plan: PrunePlan, experiment: Experiment, onnx: Path, path: Path, folder: Path) -> None:
         """Set up the search; `onnx` is the whole network, `path` the one to prune, which may be pruned already."""
-        import onnx as onnx_library
-
         self._plan, self._experiment, self._onnx, self._path, self._folder = plan, experiment, onnx, path, folder
-        self.model = onnx_library.load(str(path))
+        self.model = EditableGraph.open(path, is_mapped=False)
         folder.mkdir(parents=True, exist_ok=True)
 
     def scores(self, groups: PruningGroups, gradients: Mapping[str, Array]) -> UnitScores:
         if self._plan.importance in GRADIENT_CRITERIA:
             return score_units(groups, gradients, self._plan.importance)
-        arrays = read_initializers(self.model.graph)
-        return score_units(groups, arrays, self._plan.importance)
+        return score_units(groups, self.model.constants, self._plan.importance)
 
     def run(
         self,
@@ -179,7 +176,7 @@ class WidthSearch:
                 self._make_converter(store),
             )
             requested = speedup or plan.target_speedup or 1.0
-            now = timer.shares([self.model], processes=DECISIVE_PROCESSES)[0]
+            now = timer.shares([self.model.to_message()], processes=DECISIVE_PROCESSES)[0]
             timed = PruningBudget(
                 now=now,
                 most=_interpolate_budget(now, 1 / requested, step),

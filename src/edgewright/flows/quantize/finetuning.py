@@ -16,6 +16,7 @@ from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_sou
 from edgewright.flows.quantize.acceptance import QuantizeSetup
 from edgewright.flows.quantize.job import QuantizerOutput
 from edgewright.flows.quantize.report import FinetuneReport
+from edgewright.formats.onnx.reader import parse_model
 from edgewright.quantization.static.write import protect_float_layers
 from edgewright.schema.plan import QuantizePlan
 from edgewright.tasks.data.dataset import open_dataset
@@ -126,7 +127,7 @@ def _write_finetuned(quantized: QuantizerOutput, model: Path, work: Path) -> Qua
 
     folder = work / "tuned"
     folder.mkdir()
-    graph = onnx.load(str(model))
+    graph = parse_model(model)
     path = folder / quantized.model.name
     onnx.save(graph, str(path))
     guarded = protect_float_layers(graph)

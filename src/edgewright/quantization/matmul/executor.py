@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import InputError
-from edgewright.formats.onnx.attributes import read_opset
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.features import from_matrices, to_matrices
 from edgewright.quantization.matmul.blocks import compute_block_params, round_blocks, round_nearest, search_block_params
 from edgewright.quantization.matmul.graphs import EmbeddingTable, QuantizedMatmul, name_bias
 from edgewright.quantization.matmul.moments import CrossMoments
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.schema.arrays import Array
 from edgewright.schema.decibels import compute_sqnr_db
 
@@ -47,13 +47,14 @@ class PairedExecutor:
         self._half_moments: dict[str, tuple[CrossMoments, CrossMoments]] = {}
         self._constants = dict(network.constants)
         self._bias_reads = {weight_node.node: _find_bias(network, weight_node) for weight_node in weight_nodes}
-        opset = read_opset(network.model)
         self._count = len(samples)
         self._exact = self._quant = None
         if samples:
-            self._exact = IncrementalExecutor(network.nodes, network.constants, samples, network.types, opset=opset)
+            self._exact = IncrementalExecutor(
+                network.nodes, network.constants, samples, network.types, opset=network.opset
+            )
             nodes = self._replace(weight_nodes, tables)
-            self._quant = IncrementalExecutor(nodes, self._constants, samples, network.types, opset=opset)
+            self._quant = IncrementalExecutor(nodes, self._constants, samples, network.types, opset=network.opset)
 
     def _replace(self, weight_nodes: Sequence[WeightNode], tables: Iterable[EmbeddingTable]) -> list[Any]:
         """Return the nodes of the quantized network, with dequantized weights as constants."""
@@ -220,8 +221,9 @@ def _run_network(
             nodes += _make_dynamic_quantization(rounded, copy.input[0]) if not done else []
             done = True
         nodes.append(copy)
-    opset = read_opset(network.model)
-    executor = IncrementalExecutor(nodes, network.constants, samples, network.types, network.outputs, opset=opset)
+    executor = IncrementalExecutor(
+        nodes, network.constants, samples, network.types, network.outputs, opset=network.opset
+    )
     executor.reach(*network.outputs)
     return [[live[name] for live in executor.live] for name in network.outputs]
 

@@ -1,7 +1,6 @@
 """Graphs with a transformer's quantized weights: in standard ONNX, and for ONNX Runtime."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,9 @@ import numpy as np
 from edgewright.formats.neighbors import find_read_names
 from edgewright.formats.onnx.attributes import OWN_DOMAINS, keep_only
 from edgewright.formats.onnx.constants import add_initializers
-from edgewright.quantization.network import WeightNode
+from edgewright.formats.onnx.editable import EditableGraph, NodeReplacement
+from edgewright.formats.onnx.fold import SMALL
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.schema.arrays import Array
 
 LARGEST_BLOCK = 256  # block size of MatMulNBits; a scale per output channel is repeated for each block
@@ -50,21 +51,14 @@ class EmbeddingTable(NamedTuple):
     scale: Array
 
 
-class NodeReplacement(NamedTuple):
-    """The nodes and constants that replace one node."""
-
-    nodes: list[Any]
-    constants: dict[str, Array]
-
-
 NodeWriter = Callable[[Any, QuantizedMatmul], NodeReplacement]
 
 
 def write_graph(
-    model: Any, stored: Mapping[str, QuantizedMatmul], tables: Mapping[str, EmbeddingTable], write: NodeWriter
+    graph: EditableGraph, stored: Mapping[str, QuantizedMatmul], tables: Mapping[str, EmbeddingTable], write: NodeWriter
 ) -> Any:
-    """Return a copy of the model with the weight nodes that `write` returns and with int8 tables."""
-    copy = deepcopy(model)
+    """Return the graph as a message with the weight nodes that `write` returns and with int8 tables."""
+    copy = graph.to_message(SMALL)
     nodes, constants = list[Any](), dict[str, Array]()
     biases = {one.bias_read[0]: one for one in stored.values() if one.bias_read is not None and one.bias is not None}
     for node in copy.graph.node:
@@ -82,6 +76,7 @@ def write_graph(
     kept = [tensor for tensor in copy.graph.initializer if tensor.name in read and tensor.name not in constants]
     keep_only(copy.graph.node, nodes)
     keep_only(copy.graph.initializer, kept)
+    graph.fill(copy)
     add_initializers(copy.graph, constants)
     del copy.graph.value_info[:]
     return copy

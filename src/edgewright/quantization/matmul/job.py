@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from edgewright.quantization.executor import run_model
 from edgewright.quantization.job import FidelityReport, QuantizationJob, QuantizationReport, WeightNodeReport
 from edgewright.quantization.matmul.stages import QuantizedTransformer, quantize_matmuls
 from edgewright.quantization.network import FloatNetwork
-from edgewright.quantization.probe import ComparedOutputs, find_compared_outputs
+from edgewright.quantization.probe import find_compared_outputs
 from edgewright.quantization.recipe import Recipe, assign_precisions, write_recipe
 from edgewright.quantization.search import estimate_flips
 from edgewright.schema.arrays import Array
@@ -20,7 +19,6 @@ Feeds = Mapping[str, Array]
 
 
 def run_matmul_job(
-    model: Any,
     network: FloatNetwork,
     job: QuantizationJob,
     recipe: Recipe,
@@ -41,7 +39,7 @@ def run_matmul_job(
 
     kept = [name for name, precision in assign_precisions(network.weight_nodes, recipe).items() if precision == "fp32"]
     quantized = quantize_matmuls(
-        model,
+        network.graph,
         fit,
         precision=job.precision,  # type: ignore[arg-type] # the flow requests only supported ones
         rounding=recipe.rounding,
@@ -52,15 +50,14 @@ def run_matmul_job(
     onnx.save(quantized.graphs["qdq"], str(out / "model.onnx"))
     onnx.save(quantized.graphs["onnxruntime"], str(out / "model-onnxruntime.onnx"))
     (out / "recipe.toml").write_text(write_recipe(recipe), encoding="utf-8")
-    fidelity = _measure_fidelity(model, quantized, find_compared_outputs(network), check)
+    fidelity = _measure_fidelity(network, quantized, check)
     return _describe(network, job, quantized, kept, fidelity, fitted=len(fit), checked=len(check))
 
 
-def _measure_fidelity(
-    model: Any, quantized: QuantizedTransformer, outputs: ComparedOutputs, check: Sequence[Feeds]
-) -> FidelityReport:
+def _measure_fidelity(network: FloatNetwork, quantized: QuantizedTransformer, check: Sequence[Feeds]) -> FidelityReport:
     """Compare the graph for ONNX Runtime with the source."""
-    exact = run_model(model, outputs.names, check)
+    outputs = find_compared_outputs(network)
+    exact = run_model(network.graph.to_message(), outputs.names, check)
     given = run_model(quantized.graphs["onnxruntime"], outputs.names, check)
     loss = outputs.compare(exact, given)
     flips = estimate_flips([one[0] for one in exact], [one[0] for one in given])

@@ -6,13 +6,15 @@ moments of these inputs (`blocks`), and the bias compensates the shift of the me
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from copy import deepcopy
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from edgewright.errors import InputError, ModelNotConvertible, UsageError
 from edgewright.formats.onnx.attributes import read_attribute, read_opset
+from edgewright.formats.onnx.editable import EditableGraph
+from edgewright.formats.onnx.fold import SMALL
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.matmul.blocks import compute_block_params, round_nearest
 from edgewright.quantization.matmul.executor import PairedExecutor, find_high_precision_inputs
 from edgewright.quantization.matmul.graphs import (
@@ -28,7 +30,7 @@ from edgewright.quantization.matmul.graphs import (
     write_dequantize,
     write_graph,
 )
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.schema.arrays import Array
 
 Samples = Sequence[Mapping[str, Array]]
@@ -102,7 +104,8 @@ def quantize_matmuls(
     """Quantize every MatMul and Gemm with constant weights, and embedding tables.
 
     Args:
-        model: an onnx.ModelProto with fixed shapes and a unique name on every node; it is not changed.
+        model: an EditableGraph, or an onnx.ModelProto, with fixed shapes and a unique name on every node; it is not
+            changed.
         samples: the feeds of single inferences, by input name; not required for nearest rounding.
         precision: `w8a8-dynamic` and `w8` store int8 per output channel, `w4` and `w4a8` int4 in blocks. With a8, ONNX
             Runtime computes with integers, otherwise with float32.
@@ -118,8 +121,7 @@ def quantize_matmuls(
     """
     _check_settings(precision, block, rounding)
     bits = BITS[precision]
-    model = _prepare(model, OPSETS[bits])
-    network = FloatNetwork(model)
+    network = FloatNetwork(_prepare(EditableGraph.of(model), OPSETS[bits]))
     weight_nodes = _find_matmuls(network, keep)
     if rounding == "adaptive" and not samples:
         raise InputError("there are no samples", "adaptive rounding is fitted to the inputs of the matrix products",
@@ -143,7 +145,7 @@ def quantize_matmuls(
         if store and known is None:
             store.put_arrays(f"product-{number}", _to_arrays(stored[weight_node.node]))
         noise[weight_node.node] = executor.update_weights(stored[weight_node.node])
-    graphs = _write_graphs(model, stored, picked, precision, high_precision)
+    graphs = _write_graphs(network.graph, stored, picked, precision, high_precision)
     replaced = {weight_node.weight for weight_node in weight_nodes} | {
         node.input[0] for node in network.nodes if node.name in picked
     }
@@ -173,25 +175,26 @@ def _check_settings(precision: str, block: int, rounding: str) -> None:
         raise UsageError(f"rounding '{rounding}' is not known", "not known", "choose adaptive or nearest")
 
 
-def _prepare(model: Any, opset: int) -> Any:
-    """Return a copy of the model at this opset or a newer one."""
+def _prepare(graph: EditableGraph, opset: int) -> EditableGraph:
+    """Return a copy of the graph at this opset or a newer one."""
     from onnx import version_converter
 
-    taken = sorted({node.op_type for node in model.graph.node} & QUANTIZED_OPS)
+    ops = {node.op_type for node in graph.nodes}
+    taken = sorted(ops & QUANTIZED_OPS)
     if taken:
         raise ModelNotConvertible("the model is already quantized", f"it has {', '.join(taken)}",
                                   "start from the float model")  # fmt: skip
-    copy = deepcopy(model)
-    version = read_opset(model)
+    copy = graph.to_message(SMALL)
+    version = read_opset(copy)
     if version >= opset:
-        return copy
-    changed = {"GridSample", "GroupNormalization"} & {node.op_type for node in model.graph.node}
+        return graph.replace_model(copy)
+    changed = {"GridSample", "GroupNormalization"} & ops
     if version >= 18 and not changed:  # all other operators are the same in opsets 18 to 21
         set_opset(copy, "", opset)
         copy.ir_version = max(copy.ir_version, 10)
-        return copy
+        return graph.replace_model(copy)
     try:
-        return version_converter.convert_version(copy, opset)
+        return graph.replace_model(version_converter.convert_version(copy, opset))
     except Exception as error:
         raise ModelNotConvertible(f"the model has opset {version}", f"opset {opset} is required: {error}",
                                   f"export the model with opset {opset}") from None  # fmt: skip
@@ -237,7 +240,7 @@ def _find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list
 
 
 def _write_graphs(
-    model: Any,
+    graph: EditableGraph,
     stored: Mapping[str, QuantizedMatmul],
     tables: Mapping[str, EmbeddingTable],
     precision: Precision,
@@ -248,10 +251,10 @@ def _write_graphs(
         if precision == "w8a8-dynamic"
         else make_nbits_writer(4 if precision == "w4a8" else 1)
     )
-    own = write_graph(model, stored, tables, writer)
+    own = write_graph(graph, stored, tables, writer)
     set_opset(own, VENDOR, 1)
     prevent_skip_norm_fusion(own)
-    return {"qdq": write_graph(model, stored, tables, write_dequantize), "onnxruntime": own}
+    return {"qdq": write_graph(graph, stored, tables, write_dequantize), "onnxruntime": own}
 
 
 def _to_arrays(stored: QuantizedMatmul) -> dict[str, Array]:

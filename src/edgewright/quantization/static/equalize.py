@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.executor import IncrementalExecutor
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.schema.arrays import Array
 
 MAX_FACTOR = 16.0  # bounds the factor of a channel and its inverse: that of a dead channel is infinite

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edgewright.formats.onnx.attributes import read_attributes
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.features import Moments, find_moments, from_matrices, to_columns, to_matrices
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.static.qdq import TensorQuantParams, get_dequantized_name, insert_qdq_pairs
 from edgewright.quantization.static.rounding import (
     RowQuantParams,

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.executor import IncrementalExecutor, open_graph
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues
 from edgewright.quantization.probe import OutputLoss, Probe, find_compared_outputs
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params

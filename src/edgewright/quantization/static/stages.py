@@ -7,9 +7,10 @@ import msgspec
 import numpy as np
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.executor import IncrementalExecutor, run_model
 from edgewright.quantization.job import LeaveOut
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues, observe
 from edgewright.quantization.probe import find_compared_outputs
 from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, assign_precisions
@@ -123,7 +124,7 @@ class StaticQuantizer:
         self._network, self._fit, self._check = network, fit, check
         self._store, self._progress, self._report = store, progress, report
         self._outputs = find_compared_outputs(network)
-        self._exact = run_model(network.model, self._outputs.names, check)
+        self._exact = run_model(network.graph.to_message(), self._outputs.names, check)
         self._seen: dict[str, TensorValues] = {}
 
     def quantize(self, recipe: Recipe, target: FidelityTarget, leave_out: LeaveOut = "") -> QuantizedNetwork:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgewright.formats.onnx.constants import make_tensor
+from edgewright.formats.onnx.normalize.weights import WeightNode
 from edgewright.quantization.executor import open_graph, open_session
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 from edgewright.quantization.static.reconstruct import QuantizedWeights
 from edgewright.quantization.static.scope import FUSED_OPS
@@ -94,7 +95,7 @@ def _extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> _
         [make_tensor(name, network.constants[name]) for name in dict.fromkeys(read)],
     )
     opset = [helper.make_opsetid("", network.opset)]
-    model = helper.make_model(graph, opset_imports=opset, ir_version=network.model.ir_version)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=network.graph.model.ir_version)
     return _ExtractedNode(FloatNetwork(model), names[-1], activation, values)
 
 
@@ -109,7 +110,8 @@ def _measure(alone: _ExtractedNode, weight_node: WeightNode, stored: QuantizedWe
     }
     integers = write_qdq(alone.network, ends, {weight_node.node: stored}, {})
     sessions = [
-        open_session(model.SerializeToString(), optimize=True, threads=1) for model in (alone.network.model, integers)
+        open_session(model.SerializeToString(), optimize=True, threads=1)
+        for model in (alone.network.graph.to_message(), integers)
     ]
     times = np.full((RUNS, 2), np.inf)
     for turn in range(RUNS):

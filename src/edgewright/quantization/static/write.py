@@ -9,7 +9,9 @@ import numpy as np
 from edgewright.formats.neighbors import find_producers, find_read_names, find_readers
 from edgewright.formats.onnx.attributes import keep_only
 from edgewright.formats.onnx.constants import add_initializers, list_inputs_without_constants
-from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.formats.onnx.fold import SMALL
+from edgewright.formats.onnx.normalize.weights import WeightNode
+from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.static.qdq import TensorQuantParams, insert_qdq_pairs
 from edgewright.quantization.static.reconstruct import QuantizedWeights
 from edgewright.schema.arrays import Array
@@ -49,7 +51,7 @@ def write_qdq(
         for at, name in enumerate(node.input):
             if name in operands:
                 node.input[at] = f"{name}/dq"
-    model = deepcopy(network.model)
+    model = network.graph.to_message(SMALL)
     graph = model.graph
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend([*front, *nodes])

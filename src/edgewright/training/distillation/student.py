@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import GateFailed, UsageError
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.pruning.graph_pruner import find_kept_indices
 from edgewright.pruning.groups import PruningGroup, PruningGroups, find_groups
 from edgewright.system.temporary import TemporaryFolder
@@ -85,12 +86,10 @@ def make_student(
 
 
 def _find_widths(module: Any, shapes: Mapping[str, Sequence[int]]) -> tuple[PruningGroups, SliceableGroups]:
-    import onnx
-
     with TemporaryFolder() as folder:
         path = folder / "named.onnx"
         export_named(module, shapes, path)
-        model = onnx.load(str(path))
+        model = EditableGraph(EditableGraph.open(path).to_message())  # in memory: the folder is removed
     names = [one.name for one in try_forward(module, shapes).inputs]
     groups = find_groups(model, {name: tuple(shapes[name]) for name in names})
     return groups, find_sliceable_groups(module, model, shapes, groups)

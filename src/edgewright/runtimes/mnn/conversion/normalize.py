@@ -4,9 +4,12 @@ rewritten."""
 from typing import Any
 
 from edgewright.errors import ModelNotConvertible
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.formats.onnx.functions import expand_operators
+from edgewright.formats.onnx.normalize.weights import fold_batch_norms
 from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.mnn.conversion.half import CONVOLUTIONS, round_weights
 from edgewright.runtimes.mnn.conversion.rejections import reject_nodes
 from edgewright.runtimes.mnn.conversion.rewrites import rewrite_nodes
 from edgewright.schema.vocabulary import Precision
@@ -23,9 +26,9 @@ def normalize_model(model: Any, precision: Precision) -> Any:
     model = infer_shapes(expand_operators(model, EXPANDED_OPS.__contains__))
     rewrite_nodes(model)
     if precision == "fp16":
-        from edgewright.runtimes.mnn.conversion.half import fold_batch_norms, round_weights
-
-        fold_batch_norms(model.graph)
+        graph = EditableGraph(model)
+        fold_batch_norms(graph, CONVOLUTIONS)
+        model = graph.to_message()
         round_weights(model.graph)
     return model
 

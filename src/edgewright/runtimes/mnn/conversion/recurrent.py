@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
-from edgewright.formats.onnx.constants import make_tensor
-from edgewright.runtimes.mnn.conversion.replacement import ModelFacts, ReplacementNodes, make_replacement
+from edgewright.formats.onnx.editable import NodeReplacement
+from edgewright.runtimes.mnn.conversion.replacement import ModelFacts, make_replacement
 
 
-def run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def run_forward(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Name a recurrent node's first output, which MNN would otherwise treat as absent."""
     if node.output and not node.output[0]:
         node.output[0] = f"{node.name}/Y"
@@ -26,31 +26,31 @@ def run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     return None
 
 
-def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
+def _reverse_twice(node: Any, steps: int) -> NodeReplacement:
     """Reverse the sequence and the output of a backward network: MNN only runs forward."""
     source, result = node.input[0], node.output[0]
-    order = make_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
+    order = f"{result}/order"
     write_attribute(node, "direction", "forward")
     node.input[0], node.output[0] = f"{source}/{node.name}/reversed", f"{result}/reversed"
-    before = make_replacement(node, "Gather", [source, order.name], node.input[0])
-    behind = make_replacement(node, "Gather", [node.output[0], order.name], result)
-    return ReplacementNodes([before, node, behind], [order])
+    before = make_replacement(node, "Gather", [source, order], node.input[0])
+    behind = make_replacement(node, "Gather", [node.output[0], order], result)
+    return NodeReplacement([before, node, behind], {order: np.arange(steps - 1, -1, -1, dtype=np.int64)})
 
 
-def _take_only_state(node: Any) -> ReplacementNodes:
+def _take_only_state(node: Any) -> NodeReplacement:
     """Take the last state of a single step from all states: MNN lets both outputs share their memory, so an operator
     that works in place on the one changes the other."""
-    axis = make_tensor(f"{node.output[1]}/axis", np.zeros(1, np.int64))
-    squeeze = make_replacement(node, "Squeeze", [node.output[0], axis.name], node.output[1])
+    axis = f"{node.output[1]}/axis"
+    squeeze = make_replacement(node, "Squeeze", [node.output[0], axis], node.output[1])
     node.output[1] = ""
-    return ReplacementNodes([node, squeeze], [axis])
+    return NodeReplacement([node, squeeze], {axis: np.zeros(1, np.int64)})
 
 
-def _gather_last(node: Any, steps: int) -> ReplacementNodes:
+def _gather_last(node: Any, steps: int) -> NodeReplacement:
     """Select the last states of a bidirectional GRU from all of its states: MNN returns others."""
     every, last = node.output[0], node.output[1]
     numbers = {"ends": [steps - 1, 0], "stops": [steps, 1], "begins": [0, 1], "to": [1, 2], "axes": [0, 1], "axis": [0]}
-    constants = [make_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
+    constants = {f"{last}/{name}": np.asarray(value, np.int64) for name, value in numbers.items()}
     node.output[1] = ""
     ahead = make_replacement(
         node, "Slice", [every, *(f"{last}/{name}" for name in ("ends", "stops", "axes"))], f"{last}/ahead"
@@ -60,6 +60,6 @@ def _gather_last(node: Any, steps: int) -> ReplacementNodes:
     )
     both = make_replacement(node, "Concat", [f"{last}/ahead", f"{last}/back"], f"{last}/both")
     write_attribute(both, "axis", 1)
-    return ReplacementNodes(
+    return NodeReplacement(
         [node, ahead, back, both, make_replacement(node, "Squeeze", [both.output[0], f"{last}/axis"], last)], constants
     )

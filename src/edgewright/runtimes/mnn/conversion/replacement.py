@@ -1,11 +1,11 @@
 """What a rewrite of MNN's conversion knows and returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgewright.formats.onnx.constants import make_tensor
+from edgewright.schema.arrays import Array
 
 
 class ModelFacts(NamedTuple):
@@ -18,18 +18,11 @@ class ModelFacts(NamedTuple):
     opset: int
 
 
-class ReplacementNodes(NamedTuple):
-    """The replacement of a node: other nodes and their new constants."""
-
-    nodes: Sequence[Any]
-    constants: Sequence[Any] = ()
-
-
 def make_replacement(node: Any, op: str, inputs: list[str], output: str) -> Any:
     from onnx.helper import make_node
 
     return make_node(op, inputs, [output], name=f"{node.name}/{op}#{output}")
 
 
-def make_scalar(name: str, value: float) -> Any:
-    return make_tensor(name, np.asarray(value, np.float32))
+def make_scalar(value: float) -> Array:
+    return np.asarray(value, np.float32)

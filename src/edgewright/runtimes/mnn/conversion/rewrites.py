@@ -11,18 +11,17 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute, write_attribute
-from edgewright.formats.onnx.constants import find_constants, make_tensor, read_array
+from edgewright.formats.onnx.constants import add_initializers, find_constants, make_tensor, read_array
+from edgewright.formats.onnx.editable import NodeReplacement
 from edgewright.formats.onnx.fold import ConstantFolder, copy_without_weights
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.conversion.recurrent import run_forward
 from edgewright.runtimes.mnn.conversion.replacement import (
     ModelFacts,
-    ReplacementNodes,
     make_replacement,
     make_scalar,
 )
 from edgewright.runtimes.windows import (
-    SeparatedPadding,
     complete_window,
     crop_negative_pads,
     has_uneven_pads,
@@ -35,7 +34,7 @@ ERF_P, ERF_A = 0.3275911, (0.254829592, -0.284496736, 1.421413741, -1.453152027,
 BROADCAST = ("Add", "Sub", "Mul", "Div", "Max", "Min")
 
 
-Rewrite = Callable[[Any, ModelFacts], ReplacementNodes | None]
+Rewrite = Callable[[Any, ModelFacts], NodeReplacement | None]
 
 
 def rewrite_nodes(model: Any) -> None:
@@ -47,7 +46,7 @@ def rewrite_nodes(model: Any) -> None:
     del graph.node[:]
     for node, change in changes:
         graph.node.extend(change.nodes if change else [node])
-        graph.initializer.extend(change.constants if change else [])
+        add_initializers(graph, change.constants if change else {})
 
 
 def _read_sizes(model: Any) -> dict[str, tuple[int, ...]]:
@@ -64,26 +63,22 @@ def _find_reading_ops(graph: Any) -> dict[str, frozenset[str]]:
     return {name: frozenset(one.op_type for one in nodes) for name, nodes in find_readers(graph.node).items()}
 
 
-def _find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _find_change(node: Any, known: ModelFacts) -> NodeReplacement | None:
     complete_window(node, known.shapes)
     rewrite = REWRITES.get(node.op_type)
     return rewrite(node, known) if rewrite and not node.domain else None
 
 
-def _pad_apart(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _pad_apart(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Write uneven padding of a transposed convolution as a Slice, and that of an average as a Pad: MNN pads the other
     end, and divides by other counts."""
     uneven = has_uneven_pads(node) and all(name in known.shapes for name in (node.input[0], node.output[0]))
     if not uneven or (node.op_type == "AveragePool" and not read_attribute(node, "count_include_pad", 0)):
         return None
-    return _to_replacement(separate_padding(node, known.shapes))
+    return separate_padding(node, known.shapes)
 
 
-def _to_replacement(made: SeparatedPadding) -> ReplacementNodes:
-    return ReplacementNodes(made.nodes, [make_tensor(name, array) for name, array in made.constants.items()])
-
-
-def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _expand_gelu(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Expand to `x / 2 · (1 + erf(x / √2))`: MNN's Gelu is wrong from the fourth digit on."""
     if read_attribute(node, "approximate", b"none") != b"none":
         return None
@@ -97,12 +92,12 @@ def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
         make_replacement(node, "Mul", [source, half], f"{result}/halved"),
         make_replacement(node, "Mul", [f"{result}/halved", f"{result}/shifted"], result),
     ]
-    return ReplacementNodes(
-        nodes, [*erf.constants, make_scalar(root, sqrt(0.5)), make_scalar(half, 0.5), make_scalar(one, 1.0)]
+    return NodeReplacement(
+        nodes, {**erf.constants, root: make_scalar(sqrt(0.5)), half: make_scalar(0.5), one: make_scalar(1.0)}
     )
 
 
-def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
+def _expand_erf(node: Any, known: ModelFacts) -> NodeReplacement:
     """Expand Erf to operators that MNN has vectorized; its own takes 31 ns per element, 25 ms of 37 ms of a
     ConvNeXt.
 
@@ -125,10 +120,10 @@ def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
     bell = then("Exp", [then("Neg", [then("Mul", [source, source], "square")], "minus")], "bell")
     rest = then("Sub", [f"{result}/one", then("Mul", [tail, bell], "tail")], "rest")
     then("Mul", [then("Sign", [source], "sign"), rest], "")
-    return ReplacementNodes(nodes, [make_scalar(f"{result}/{name}", number) for name, number in constants.items()])
+    return NodeReplacement(nodes, {f"{result}/{name}": make_scalar(number) for name, number in constants.items()})
 
 
-def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _transpose_first_input(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Replace a Gemm with transA by a Transpose and a Gemm: MNN ignores transA."""
     if not read_attribute(node, "transA", 0):
         return None
@@ -137,10 +132,10 @@ def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | N
     write_attribute(transpose, "perm", [1, 0])
     write_attribute(node, "transA", 0)
     node.input[0] = transposed
-    return ReplacementNodes([transpose, node])
+    return NodeReplacement([transpose, node])
 
 
-def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _count_from_begin(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Make negative constant indices positive: MNN does not count them from the end."""
     tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
     if tensor is None or shape is None:
@@ -151,10 +146,10 @@ def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     size = shape[read_attribute(node, "axis", 0)]
     name = f"{node.output[0]}/indices"
     node.input[1] = name
-    return ReplacementNodes([node], [make_tensor(name, np.where(indices < 0, indices + size, indices))])
+    return NodeReplacement([node], {name: np.where(indices < 0, indices + size, indices)})
 
 
-def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _make_depth_integer(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Make a constant depth of OneHot an integer: MNN reads the bits of a float as an integer, and allocates
     all memory.
     """
@@ -163,10 +158,10 @@ def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None
         return None
     name = f"{node.output[0]}/depth"
     node.input[1] = name
-    return ReplacementNodes([node], [make_tensor(name, read_array(tensor).astype(np.int64))])
+    return NodeReplacement([node], {name: read_array(tensor).astype(np.int64)})
 
 
-def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _expand_reduction(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Expand norms and logarithms of sums: MNN reduces all axes if the axes are an input."""
     if len(node.input) < 2 or not node.input[1]:
         return None
@@ -181,12 +176,12 @@ def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
         write_attribute(summed, name, read_attribute(node, name, default))
     if not behind:
         summed.output[0] = result
-    return ReplacementNodes(
+    return NodeReplacement(
         [*nodes, summed, *([make_replacement(node, behind, [summed.output[0]], result)] if behind else [])]
     )
 
 
-def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _write_axis(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Write the default axis of a softmax: the converter would otherwise read it from uninitialized
     memory.
     """
@@ -195,30 +190,30 @@ def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     return None
 
 
-def _write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _write_value(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Write the default zero of ConstantOfShape: the converter would read uninitialized memory."""
     if read_attribute(node, "value", None) is None:
         write_attribute(node, "value", make_tensor("", np.zeros(1, np.float32)))
     return None
 
 
-def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _raise_to_float(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Make a constant integer exponent a float: MNN's Pow requires operands of one type."""
     tensor = known.constants.get(node.input[1])
     if tensor is None or read_array(tensor).dtype.kind != "i":
         return None
     name = f"{node.output[0]}/exponent"
     node.input[1] = name
-    return ReplacementNodes([node], [make_tensor(name, read_array(tensor).astype(np.float32))])
+    return NodeReplacement([node], {name: read_array(tensor).astype(np.float32)})
 
 
-def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _pad_all_axes(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Extend constant pads of some axes to all axes, as MNN ignores the `axes` input; negative ones become a Slice."""
     shape = known.shapes.get(node.input[0])
     if len(node.input) <= PAD_AXES or not node.input[PAD_AXES]:
         given = known.constants.get(node.input[1]) if len(node.input) > 1 else None
         cropped = None if given is None else crop_negative_pads(node, read_array(given).tolist())
-        return _to_replacement(cropped) if cropped else None
+        return cropped if cropped else None
     pads, axes = (known.constants.get(node.input[i]) for i in (1, PAD_AXES))
     if shape is None or pads is None or axes is None:
         return None
@@ -230,24 +225,24 @@ def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     node.input[1] = name
     del node.input[PAD_AXES]
     if cropped := crop_negative_pads(node, every.reshape(-1).tolist()):
-        return _to_replacement(cropped)
-    return ReplacementNodes([node], [make_tensor(name, every.reshape(-1))])
+        return cropped
+    return NodeReplacement([node], {name: every.reshape(-1)})
 
 
-def _broadcast_scalar(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _broadcast_scalar(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Make a constant of one element a scalar: MNN fuses one of several axes into a convolution before it, wrongly."""
     ranks = [len(known.shapes[name]) if name in known.shapes else -1 for name in node.input]
-    constants = []
+    constants = {}
     for at, name in enumerate(node.input):
         tensor = known.constants.get(name)
         if tensor is None or ranks[at] < 1 or prod(tensor.dims) != 1 or max(ranks[:at] + ranks[at + 1 :]) < ranks[at]:
             continue
         node.input[at] = f"{node.output[0]}/scalar{at}"
-        constants.append(make_tensor(node.input[at], read_array(tensor).reshape(())))
-    return ReplacementNodes([node], constants) if constants else None
+        constants[node.input[at]] = read_array(tensor).reshape(())
+    return NodeReplacement([node], constants) if constants else None
 
 
-def _scatter_flat(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _scatter_flat(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Number the elements of the indexed axes: MNN scatters over one axis only."""
     tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
     count = known.shapes.get(node.input[1], (1,))[-1]
@@ -270,10 +265,10 @@ def _scatter_flat(node: Any, known: ModelFacts) -> ReplacementNodes | None:
         make_replacement(node, "ScatterND", [source, names[0], node.input[2]], scattered),
         make_replacement(node, "Reshape", [scattered, names[2]], result),
     ]
-    return ReplacementNodes(nodes, [make_tensor(f"{result}/{name}", array) for name, array in constants.items()])
+    return NodeReplacement(nodes, {f"{result}/{name}": array for name, array in constants.items()})
 
 
-def _expand_softplus(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _expand_softplus(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Expand to max(x, 0) + log(1 + exp(−|x|)), which does not overflow: MNN's is at most 87, enough for a Tanh."""
     if known.readers.get(node.output[0]) == frozenset(["Tanh"]):
         return None
@@ -281,10 +276,10 @@ def _expand_softplus(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     steps = [("Abs", [source], "size"), ("Neg", ["size"], "minus"), ("Exp", ["minus"], "bell"),
              ("Add", ["bell", "one"], "more"), ("Log", ["more"], "tail"), ("Relu", [source], "above"),
              ("Add", ["above", "tail"], "")]  # fmt: skip
-    return ReplacementNodes(_chain(node, steps, (source,)), [make_scalar(f"{result}/one", 1.0)])
+    return NodeReplacement(_chain(node, steps, (source,)), {f"{result}/one": make_scalar(1.0)})
 
 
-def _expand_log_sum(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _expand_log_sum(node: Any, known: ModelFacts) -> NodeReplacement | None:
     """Expand to m + log(sum(exp(x − m))) with the maximum m, which does not overflow."""
     source, result = node.input[0], node.output[0]
     rank, shape = len(known.shapes.get(source, ())), known.shapes.get(result)
@@ -302,7 +297,7 @@ def _expand_log_sum(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     nodes = _chain(node, steps, (source,))
     write_attribute(nodes[0], "axes", axes)
     numbers = {"axes": np.asarray(axes, np.int64), "shape": np.asarray(shape, np.int64)}
-    return ReplacementNodes(nodes, [make_tensor(f"{result}/{name}", array) for name, array in numbers.items()])
+    return NodeReplacement(nodes, {f"{result}/{name}": array for name, array in numbers.items()})
 
 
 def _chain(node: Any, steps: Sequence[tuple[str, list[str], str]], given: Sequence[str]) -> list[Any]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgewright.formats.onnx.attributes import read_attributes
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node
 
 FAR = 1e30  # represents infinity, whose product with 0 is NaN
 LARGEST_EXACT = 2**24  # float32 represents integers up to here exactly
@@ -14,60 +14,60 @@ INDEX_INPUTS = {"Gather": 0, "Reshape": 0, "Squeeze": 0, "Unsqueeze": 0, "Slice"
 COUNTS = ("Resize", "TopK", "OneHot", "Tile", "CumSum", "Trilu")  # their integers are indices or sizes
 
 
-def _greater(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _greater(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [*_sign_of(graph, node.input[0], node.input[1], node), *_clipped(graph, node)]
 
 
-def _less(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _less(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [*_sign_of(graph, node.input[1], node.input[0], node), *_clipped(graph, node)]
 
 
-def _sign_of(graph: EditableGraph, left: str, right: str, node: Node) -> list[Node]:
+def _sign_of(graph: ObservedGraph, left: str, right: str, node: Node) -> list[Node]:
     """Return nodes that compute -1, 0 or 1 in the tensor `OUTPUT_sign`."""
     difference = graph.fresh(node.output[0])
     return [make_node("Sub", [left, right], difference), make_node("Sign", [difference], f"{node.output[0]}_sign")]
 
 
-def _clipped(graph: EditableGraph, node: Node) -> list[Node]:
+def _clipped(graph: ObservedGraph, node: Node) -> list[Node]:
     return [make_node("Relu", [f"{node.output[0]}_sign"], node.output[0])]
 
 
-def _greater_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _greater_or_equal(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [*_sign_of(graph, node.input[1], node.input[0], node), *_one_less(graph, node)]
 
 
-def _less_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _less_or_equal(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [*_sign_of(graph, node.input[0], node.input[1], node), *_one_less(graph, node)]
 
 
-def _one_less(graph: EditableGraph, node: Node) -> list[Node]:
+def _one_less(graph: ObservedGraph, node: Node) -> list[Node]:
     over = graph.fresh(node.output[0])
     return [make_node("Relu", [f"{node.output[0]}_sign"], over), _complement(graph, over, node.output[0])]
 
 
-def _complement(graph: EditableGraph, source: str, output: str) -> Node:
+def _complement(graph: ObservedGraph, source: str, output: str) -> Node:
     return make_node("Sub", [graph.add(1.0, np.float32), source], output)
 
 
-def _equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _equal(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     apart = graph.fresh(node.output[0])
     signs = _sign_of(graph, node.input[0], node.input[1], node)
     return [*signs, make_node("Abs", [f"{node.output[0]}_sign"], apart), _complement(graph, apart, node.output[0])]
 
 
-def _negation(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _negation(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [_complement(graph, node.input[0], node.output[0])]
 
 
-def _conjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _conjunction(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [make_node("Mul", node.input, node.output[0])]
 
 
-def _disjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _disjunction(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     return [make_node("Max", node.input, node.output[0])]
 
 
-def _choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _choice(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Return nodes for a·c + b·(1−c), which is exact if c is 0 or 1 and a and b are finite."""
     condition, *sides = node.input
     finite = [_finite_constant(graph, side) for side in sides]
@@ -80,14 +80,14 @@ def _choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     ]
 
 
-def _finite_constant(graph: EditableGraph, tensor: str) -> str:
+def _finite_constant(graph: ObservedGraph, tensor: str) -> str:
     array = graph.constants.get(tensor)
     if array is None or array.dtype.kind != "f" or bool(np.isfinite(array).all()):
         return tensor
     return graph.add(np.clip(array, -FAR, FAR), np.float32)
 
 
-def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _conversion(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Replace a cast that rounds or makes booleans; all other casts are dropped, since all values are floats."""
     from onnx import TensorProto
 
@@ -107,7 +107,7 @@ def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | No
     return [make_node("Identity", node.input[:1], node.output[0])]
 
 
-def _integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _integer_division(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Return a division that rounds integers toward zero; operands must not be negative."""
     if graph.is_float(node.output[0]):
         return None
@@ -115,7 +115,7 @@ def _integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node
     return [make_node("Div", node.input, quotient), make_node("Floor", [quotient], node.output[0])]
 
 
-def convert_to_floats(graph: EditableGraph, indices: set[str]) -> None:
+def convert_to_floats(graph: ObservedGraph, indices: set[str]) -> None:
     """Convert inputs and the constants in arithmetic to float32, except the `indices` of tables."""
     for name in graph.inputs:
         if name not in indices:
@@ -131,7 +131,7 @@ def convert_to_floats(graph: EditableGraph, indices: set[str]) -> None:
             _convert_input(graph, node, position)
 
 
-def _convert_input(graph: EditableGraph, node: Node, position: int) -> None:
+def _convert_input(graph: ObservedGraph, node: Node, position: int) -> None:
     array = graph.constant(node, position)
     if array is None or array.dtype.kind not in "fiub":
         return
@@ -147,7 +147,7 @@ def _convert_input(graph: EditableGraph, node: Node, position: int) -> None:
     node.input[position] = graph.add(array, np.float32)
 
 
-BOOLEANS: dict[str, Callable[[Node, EditableGraph, int], list[Node] | None]] = {
+BOOLEANS: dict[str, Callable[[Node, ObservedGraph, int], list[Node] | None]] = {
     "Greater": _greater,
     "Less": _less,
     "GreaterOrEqual": _greater_or_equal,

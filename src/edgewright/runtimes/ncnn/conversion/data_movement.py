@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from edgewright.formats.onnx.attributes import read_attributes
+from edgewright.formats.onnx.editable import NodeReplacement
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
-from edgewright.runtimes.windows import SeparatedPadding, crop_negative_pads
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node
+from edgewright.runtimes.windows import crop_negative_pads
 from edgewright.schema.arrays import Array
 
 SCALES = 2  # the input of Resize with the scales
@@ -24,7 +25,7 @@ ROUNDED_OTHERWISE = (b"ceil", b"round_prefer_ceil")
 INNER_AXES = 2  # ncnn pads the last two axes only
 
 
-def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _slice_by_reshape(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Select every step-th element by a reshape to rows of `step`: ncnn's Crop has no steps."""
     parts = [graph.constant(node, position) for position in (1, 2, 3, 4)]
     steps = parts[3]
@@ -46,7 +47,7 @@ def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node
 
 
 def _step_along(
-    graph: EditableGraph, source: str, sizes: list[int], axis: int, start: int, step: int, count: int, output: str
+    graph: ObservedGraph, source: str, sizes: list[int], axis: int, start: int, step: int, count: int, output: str
 ) -> list[Node]:
     """Return `count` entries of one axis from `start` on, every `step`-th."""
     end = start + count * step
@@ -81,13 +82,13 @@ def _split_sizes(shape: list[int], axis: int) -> tuple[list[int], int, int]:
     return batch, int(np.prod(shape[len(batch) : axis])), int(np.prod(shape[axis + 1 :]))
 
 
-def _slice_axis(graph: EditableGraph, source: str, axis: int, start: int, end: int, output: str) -> Node:
+def _slice_axis(graph: ObservedGraph, source: str, axis: int, start: int, end: int, output: str) -> Node:
     bounds = [graph.integers([number]) for number in (start, end, axis)]
     return make_node("Slice", [source, *bounds], output)
 
 
 def _pad_axis(
-    graph: EditableGraph, source: str, shape: list[int], axis: int, before: int, behind: int, fill: float, output: str
+    graph: ObservedGraph, source: str, shape: list[int], axis: int, before: int, behind: int, fill: float, output: str
 ) -> list[Node]:
     """Concatenate constants before and after along an axis."""
     sides = [
@@ -97,7 +98,7 @@ def _pad_axis(
     return [make_node("Concat", [name for name in (sides[0], source, sides[1]) if name], output, axis=axis)]
 
 
-def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _pad_in_full(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Pad all axes, since `axes` requires opset 18; channels, which ncnn does not pad, are concatenated."""
     pads, axes, fill = (graph.constant(node, position) for position in (1, 3, 2))
     if pads is None:
@@ -126,7 +127,7 @@ def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | N
     return [*made, make_node("Pad", inputs, node.output[0], mode=read_attributes(node).get("mode", b"constant"))]
 
 
-def add_separated(made: SeparatedPadding, graph: EditableGraph) -> list[Node]:
+def add_separated(made: NodeReplacement, graph: ObservedGraph) -> list[Node]:
     """Return the nodes, and add their constants to the graph."""
     graph.constants.update(made.constants)
     return made.nodes
@@ -140,7 +141,7 @@ def _pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[
     return sides
 
 
-def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _tile_by_concat(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Replace Tile by Concat: ncnn's loader does not support pnnx's torch.tile."""
     repeats = graph.constant(node, 1)
     if repeats is None:
@@ -154,7 +155,7 @@ def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     return made or [make_node("Identity", [source], node.output[0])]
 
 
-def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _depth_to_space_by_channel(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Reorder the channels by a 1×1 convolution: pnnx supports only the channel order of torch's pixel shuffle."""
     attributes = read_attributes(node)
     if attributes.get("mode", b"DCR") != b"DCR":
@@ -169,7 +170,7 @@ def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> 
     ]
 
 
-def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _space_to_depth_by_conv(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Extract each position by a convolution of ones: pnnx silently writes another channel order than ONNX."""
     block, channels = int(read_attributes(node)["blocksize"]), graph.shape(node.input[0])[1]
     weight = np.zeros((block, block, channels, channels, block, block))
@@ -180,7 +181,7 @@ def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> lis
     return [make_node("Conv", [node.input[0], kernel], node.output[0], kernel_shape=sizes, strides=sizes)]
 
 
-def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _resize_in_full(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write all sizes, from the output's shape: `axes`, `antialias` and `keep_aspect_ratio_policy` require opset 18."""
     attributes = read_attributes(node)
     if attributes.get("antialias"):
@@ -202,7 +203,7 @@ def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     return [make_node("Resize", [node.input[0], "", graph.add(full, np.float32)], node.output[0], **kept)]
 
 
-MOVE_REWRITES: dict[str, Callable[[Node, EditableGraph, int], list[Node] | None]] = {
+MOVE_REWRITES: dict[str, Callable[[Node, ObservedGraph, int], list[Node] | None]] = {
     "Slice": _slice_by_reshape,
     "Pad": _pad_in_full,
     "Resize": _resize_in_full,

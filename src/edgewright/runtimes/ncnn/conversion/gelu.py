@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edgewright.formats.neighbors import find_producers, find_readers
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node
 
 ROOT, HALF, TOLERANCE = float(np.sqrt(2.0)), 0.5, 1e-4
 
 
-def expand_gelu(graph: EditableGraph, x: str, output: str) -> list[Node]:
+def expand_gelu(graph: ObservedGraph, x: str, output: str) -> list[Node]:
     """Return the nodes of Gelu from `x` to `output`."""
     scaled, erf, one, product = (graph.fresh(output) for _ in range(4))
     return [
@@ -22,7 +22,7 @@ def expand_gelu(graph: EditableGraph, x: str, output: str) -> list[Node]:
     ]
 
 
-def normalize_gelus(graph: EditableGraph) -> None:
+def normalize_gelus(graph: ObservedGraph) -> None:
     """Write every Gelu in that order; dynamo's exporter halves 1 + erf first, which results in six layers."""
     producers = find_producers(graph.nodes)
     readers = find_readers(graph.nodes)
@@ -35,7 +35,7 @@ def normalize_gelus(graph: EditableGraph) -> None:
     graph.drop_unused()
 
 
-def _scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str | None:
+def _scaled_by(graph: ObservedGraph, node: Node | None, divisor: float) -> str | None:
     """Return the value that the node divides by the number or multiplies by its inverse; else None."""
     if node is None or node.op_type not in ("Div", "Mul"):
         return None
@@ -47,7 +47,7 @@ def _scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str |
     return None
 
 
-def _find_end(graph: EditableGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
+def _find_end(graph: ObservedGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
     """Return the last node of x · (1 + erf) · ½ in any order; None for other formulas."""
     one = _only_reader(erf, readers)
     if one is None or one.op_type != "Add" or not any(_is_one(graph, name) for name in one.input):
@@ -66,6 +66,6 @@ def _only_reader(node: Node, readers: Mapping[str, Sequence[Node]]) -> Node | No
     return found[0] if len(found) == 1 else None
 
 
-def _is_one(graph: EditableGraph, tensor: str) -> bool:
+def _is_one(graph: ObservedGraph, tensor: str) -> bool:
     array = graph.constants.get(tensor)
     return array is not None and array.size == 1 and float(array.reshape(-1)[0]) == 1.0

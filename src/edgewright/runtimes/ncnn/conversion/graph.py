@@ -6,29 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.formats.neighbors import find_read_names, select_needed
-from edgewright.formats.onnx.constants import list_inputs_without_constants, make_tensor, read_initializers
+from edgewright.formats.neighbors import find_read_names
+from edgewright.formats.onnx.constants import make_tensor
+from edgewright.formats.onnx.editable import EditableGraph
 from edgewright.schema.arrays import Array
 
 Node = Any  # onnx.NodeProto: onnx is imported by functions only
 
 
-class EditableGraph:
-    """Nodes in execution order; constants are arrays, not nodes.
+class ObservedGraph(EditableGraph):
+    """A graph of which all tensors were observed in one run.
 
     Attributes:
-        nodes: those that depend on the inputs.
-        constants: arrays by tensor name.
-        values: an array of one run by tensor name, for shapes and types; without tensors that a rewrite made.
-        inputs, outputs: names of the tensors.
+        values: an array of the run by tensor name, for shapes and types; without tensors that a rewrite made.
     """
 
     def __init__(self, model: Any, values: Mapping[str, Array]) -> None:
-        self.constants = read_initializers(model.graph)
+        super().__init__(model)
         self.values = values
-        self.inputs = [value.name for value in list_inputs_without_constants(model.graph)]
-        self.outputs = [value.name for value in model.graph.output]
-        self.nodes: list[Node] = list(model.graph.node)
         self._taken = set(values) | set(self.constants)
         self._numbers = itertools.count()
 
@@ -70,10 +65,6 @@ class EditableGraph:
                     if name == old:
                         names[position] = new
 
-    def drop_unused(self) -> None:
-        """Remove nodes that no output needs."""
-        self.nodes = select_needed(self.nodes, self.outputs)
-
 
 def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> Node:
     """Return a node with one output, whose unique name it gets."""
@@ -82,7 +73,7 @@ def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) ->
     return helper.make_node(op, list(inputs), [output], name=f"{op}_{output}", **attributes)
 
 
-def write_graph(graph: EditableGraph, opset: int) -> Any:
+def write_graph(graph: ObservedGraph, opset: int) -> Any:
     """Return the model with only the constants and inputs that are read."""
     from onnx import TensorProto, helper
 

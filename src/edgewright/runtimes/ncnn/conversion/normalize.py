@@ -15,7 +15,7 @@ from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import convert_to_floats
 from edgewright.runtimes.ncnn.conversion.gelu import normalize_gelus
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, write_graph
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node, write_graph
 from edgewright.runtimes.ncnn.conversion.rewrites import REWRITES
 from edgewright.schema.arrays import Array
 
@@ -82,7 +82,7 @@ def normalize_model(model: Any, values: Mapping[str, Array], retry: bool) -> Any
             pnnx recognizes attention and recurrent layers in some models with them and in others without.
     """
     opset = read_opset(model, 1)
-    graph = EditableGraph(model, dict(values))
+    graph = ObservedGraph(model, dict(values))
     _fold(graph)
     _reject_subgraphs(graph)
     _skip_copies(graph)
@@ -98,7 +98,7 @@ def normalize_model(model: Any, values: Mapping[str, Array], retry: bool) -> Any
     return write_graph(graph, min(opset, NEWEST))
 
 
-def _rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
+def _rewrite(node: Node, graph: ObservedGraph, opset: int) -> list[Node]:
     change = REWRITES.get(node.op_type)
     node.doc_string = origin = f"{node.op_type} '{node.name}'"
     made = change(node, graph, opset) if change else None
@@ -107,7 +107,7 @@ def _rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
     return [node] if made is None else made
 
 
-def _fold(graph: EditableGraph) -> None:
+def _fold(graph: ObservedGraph) -> None:
     """Fold values that do not depend on the inputs' values; shapes are static, so Shape does not."""
     depends = set(graph.inputs)
     kept = []
@@ -124,7 +124,7 @@ def _fold(graph: EditableGraph) -> None:
             raise NotConvertible(f"output '{name}' does not depend on any input", "remove it from the model")
 
 
-def _reject_subgraphs(graph: EditableGraph) -> None:
+def _reject_subgraphs(graph: ObservedGraph) -> None:
     found = [
         f"{node.op_type} '{node.name}': ncnn has no control flow"
         for node in graph.nodes
@@ -134,7 +134,7 @@ def _reject_subgraphs(graph: EditableGraph) -> None:
         raise NotConvertible("\n".join(found), "export the model without branches and loops")
 
 
-def _skip_copies(graph: EditableGraph) -> None:
+def _skip_copies(graph: ObservedGraph) -> None:
     """Remove nodes that only copy a tensor: Identity, Dropout, a Slice of everything, an Expand to the same shape."""
     for node in [node for node in graph.nodes if _is_copy(node, graph)]:
         source, result = node.input[0], node.output[0]
@@ -148,7 +148,7 @@ def _skip_copies(graph: EditableGraph) -> None:
             graph.rename(source, result)
 
 
-def _is_copy(node: Node, graph: EditableGraph) -> bool:
+def _is_copy(node: Node, graph: ObservedGraph) -> bool:
     if node.op_type in SAME:
         return True
     if node.op_type == "Slice":
@@ -158,7 +158,7 @@ def _is_copy(node: Node, graph: EditableGraph) -> bool:
     return node.op_type == "Expand" and (_same_shape(node, graph) or _is_broadcast_anyway(node, graph))
 
 
-def _is_broadcast_anyway(node: Node, graph: EditableGraph) -> bool:
+def _is_broadcast_anyway(node: Node, graph: ObservedGraph) -> bool:
     """Return whether the operators that read an Expand give the same result without it.
 
     pnnx makes a layer that normalizes another axis of a norm, its bound, an Expand and a Div.
@@ -170,19 +170,19 @@ def _is_broadcast_anyway(node: Node, graph: EditableGraph) -> bool:
     return all(one.op_type in BROADCAST and _has_other_of(one, result, graph) for one in readers)
 
 
-def _has_other_of(node: Node, tensor: str, graph: EditableGraph) -> bool:
+def _has_other_of(node: Node, tensor: str, graph: ObservedGraph) -> bool:
     """Return whether another input of the node already has the shape of its result."""
     others = [name for name in node.input if name and name != tensor]
     known = [name for name in others if name in graph.values or name in graph.constants]
     return node.output[0] in graph.values and any(graph.shape(name) == graph.shape(node.output[0]) for name in known)
 
 
-def _same_shape(node: Node, graph: EditableGraph) -> bool:
+def _same_shape(node: Node, graph: ObservedGraph) -> bool:
     pair = (node.input[0], node.output[0])
     return all(name in graph.values for name in pair) and graph.shape(pair[0]) == graph.shape(pair[1])
 
 
-def _reshape_instead_of_moving_ones(graph: EditableGraph) -> None:
+def _reshape_instead_of_moving_ones(graph: ObservedGraph) -> None:
     """Replace a Transpose that moves only axes of one by a Reshape.
 
     pnnx takes one of these axes for the batch, and then omits the Transpose.
@@ -197,7 +197,7 @@ def _reshape_instead_of_moving_ones(graph: EditableGraph) -> None:
                 node.input.append(graph.integers(graph.shape(node.output[0])))
 
 
-def _split_unit_slices(graph: EditableGraph) -> None:
+def _split_unit_slices(graph: ObservedGraph) -> None:
     """Replace slices of one entry each that together cover an axis by a Split.
 
     Dynamo's exporter unbinds q, k and v with such slices; pnnx makes a torch.unbind of them, which ncnn does not
@@ -215,7 +215,7 @@ def _split_unit_slices(graph: EditableGraph) -> None:
             )
 
 
-def _unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
+def _unit_slice(node: Node, graph: ObservedGraph) -> tuple[int, int] | None:
     """Return axis and position of a Slice or Gather of one entry of its first input; else None."""
     rank = len(graph.shape(node.input[0])) if node.input[0] in graph.values else 0
     if node.op_type == "Gather":
@@ -232,7 +232,7 @@ def _unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
     return (axis % rank, start % size) if graph.shape(node.output[0])[axis % rank] == 1 else None
 
 
-def _join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int, Node]) -> None:
+def _join_units(graph: ObservedGraph, tensor: str, axis: int, nodes: Mapping[int, Node]) -> None:
     from onnx import helper
 
     pieces = [graph.fresh(tensor) for _ in nodes]
@@ -255,7 +255,7 @@ def _join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int
     ]
 
 
-def _find_indices(graph: EditableGraph) -> set[str]:
+def _find_indices(graph: ObservedGraph) -> set[str]:
     """Return the integer tensors from an input to a table lookup; they stay integers.
 
     Raises NotConvertible for an input that is both an index and a number: ncnn reads these in different types.
@@ -298,5 +298,5 @@ def _is_integer_cast(node: Node) -> bool:
     return node.op_type == "Cast" and read_attributes(node)["to"] in (TensorProto.INT32, TensorProto.INT64)
 
 
-def _reads_index(node: Node, tensor: str, graph: EditableGraph) -> bool:
+def _reads_index(node: Node, tensor: str, graph: ObservedGraph) -> bool:
     return node.op_type == "Gather" and node.input[1] == tensor and node.input[0] in graph.constants

@@ -9,13 +9,13 @@ import numpy as np
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute, read_attributes
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node
 
 LENGTHS, FIRST_HIDDEN, FIRST_CELL, MOST_INPUTS = 4, 5, 6, 7
 SWAP = [0, 2, 1, 3]  # [steps, directions, batch, states] to the batch before the directions
 
 
-def write_recurrent(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def write_recurrent(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write the form that pnnx recognizes, and make all outputs from it; zero first states are omitted.
 
     That form's output is float32[steps, batch, directions × states].
@@ -49,7 +49,7 @@ def write_recurrent(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     return made
 
 
-def _reject_unsupported(node: Node, graph: EditableGraph) -> None:
+def _reject_unsupported(node: Node, graph: ObservedGraph) -> None:
     attributes = read_attributes(node)
     reason = ""
     if attributes.get("direction", b"forward") == b"reverse":
@@ -68,11 +68,11 @@ def _reject_unsupported(node: Node, graph: EditableGraph) -> None:
         )
 
 
-def _find_needed(graph: EditableGraph) -> set[str]:
+def _find_needed(graph: ObservedGraph) -> set[str]:
     return {*graph.outputs, *(name for node in graph.nodes for name in node.input)}
 
 
-def _find_first_states(node: Node, graph: EditableGraph, *, needed: bool) -> list[str]:
+def _find_first_states(node: Node, graph: ObservedGraph, *, needed: bool) -> list[str]:
     """Return the names of the first states: none if they are zero, unless they are needed.
 
     pnnx stores constant states of two directions as those of one, so that ncnn reads beyond them.
@@ -97,7 +97,7 @@ def _replace_states(node: Node, states: list[str]) -> list[Node]:
     return [node]
 
 
-def _is_recognized(every: str, graph: EditableGraph, both: bool) -> bool:
+def _is_recognized(every: str, graph: ObservedGraph, both: bool) -> bool:
     """Return whether pnnx recognizes what reads the outputs of all steps."""
     readers = find_readers(graph.nodes)
     after = readers.get(every, ())
@@ -111,7 +111,7 @@ def _is_recognized(every: str, graph: EditableGraph, both: bool) -> bool:
     return len(behind) == 1 and behind[0].op_type == "Reshape"
 
 
-def _take_last(joined: str, hidden: str, graph: EditableGraph, sizes: tuple[int, int, int], both: bool) -> list[Node]:
+def _take_last(joined: str, hidden: str, graph: ObservedGraph, sizes: tuple[int, int, int], both: bool) -> list[Node]:
     """Return the states [directions, batch, states] of the last step, of the first one for the second direction."""
     steps, batch, count = sizes
     made, parts = [], []

@@ -14,7 +14,7 @@ from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.booleans import BOOLEANS
 from edgewright.runtimes.ncnn.conversion.data_movement import MOVE_REWRITES, add_separated
 from edgewright.runtimes.ncnn.conversion.gelu import expand_gelu
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node
 from edgewright.runtimes.ncnn.conversion.recurrent import write_recurrent
 from edgewright.runtimes.ncnn.conversion.stable import (
     expand_log_softmax,
@@ -29,7 +29,7 @@ from edgewright.runtimes.windows import (
     separate_padding,
 )
 
-Rewrite = Callable[[Node, EditableGraph, int], list[Node] | None]
+Rewrite = Callable[[Node, ObservedGraph, int], list[Node] | None]
 
 AXES_BY_ATTRIBUTE = 18  # from this opset on ReduceMean and similar operators have their axes as an input
 LARGEST_POWER = 8
@@ -38,7 +38,7 @@ MOST_SLICES = 64
 GEMM_INPUTS = 3
 
 
-def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _reduce_by_attribute(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write the axes as an attribute: pnnx loses an input with one axis, and then silently reduces nothing."""
     attributes = read_attributes(node)
     axes = graph.constant(node, 1)
@@ -62,7 +62,7 @@ def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[N
     ]
 
 
-def _reduce_each(node: Node, graph: EditableGraph, axes: Sequence[int]) -> list[Node]:
+def _reduce_each(node: Node, graph: ObservedGraph, axes: Sequence[int]) -> list[Node]:
     made, last = reduce_one_by_one(node, graph, axes, node.op_type)
     if made and len(graph.shape(node.output[0])) == len(graph.shape(node.input[0])):
         made[-1].output[0] = node.output[0]
@@ -71,7 +71,7 @@ def _reduce_each(node: Node, graph: EditableGraph, axes: Sequence[int]) -> list[
     return [*made, make_node("Reshape", [last, sizes], node.output[0])]
 
 
-def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _gemm_as_linear(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write a Gemm as torch's linear layer: without a bias, pnnx writes a matrix product, and reads the batch from only
     one operand.
 
@@ -90,7 +90,7 @@ def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     return [make_node("Gemm", inputs, node.output[0], transB=1)]
 
 
-def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _power_as_product(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write a constant power as a product: ncnn's vectorized pow is wrong for a negative base."""
     exponent = graph.constant(node, 1)
     if exponent is None or exponent.size != 1:
@@ -105,14 +105,14 @@ def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node
     ]
 
 
-def _gelu_as_erf(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _gelu_as_erf(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Expand Gelu, which requires opset 20; pnnx fuses the replacement again."""
     if read_attributes(node).get("approximate", b"none") == b"tanh":
         return _gelu_as_tanh(node, graph)
     return expand_gelu(graph, node.input[0], node.output[0])
 
 
-def _gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
+def _gelu_as_tanh(node: Node, graph: ObservedGraph) -> list[Node]:
     x = node.input[0]
     square, cube, small, inner, scaled, tanh, one, half = (graph.fresh(node.output[0]) for _ in range(8))
     return [
@@ -128,7 +128,7 @@ def _gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
     ]
 
 
-def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _mish_as_softplus(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Expand Mish, which requires opset 18."""
     soft, tanh = graph.fresh(node.output[0]), graph.fresh(node.output[0])
     x = node.input[0]
@@ -139,7 +139,7 @@ def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node
     ]
 
 
-def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _softsign_as_product(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Expand Softsign, which ncnn does not have; pnnx would fuse x / (1 + |x|) to one."""
     size, one, inverse = (graph.fresh(node.output[0]) for _ in range(3))
     return [
@@ -150,7 +150,7 @@ def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[N
     ]
 
 
-def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _group_norm_as_instance_norm(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Expand GroupNormalization, which requires opset 18 and has weights per channel since 21; pnnx fuses the nodes."""
     attributes = read_attributes(node)
     groups, shape = int(attributes["num_groups"]), graph.shape(node.input[0])
@@ -171,7 +171,7 @@ def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -
     ]
 
 
-def _pad_apart(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _pad_apart(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write padding as numbers, and uneven padding as a Pad or a Slice: pnnx supports neither."""
     names = [name for name in (*node.input[:2], *node.output) if name in graph.values or name in graph.constants]
     shapes = {name: graph.shape(name) for name in names}
@@ -185,7 +185,7 @@ def _pad_apart(node: Node, graph: EditableGraph, opset: int) -> list[Node] | Non
     return add_separated(separate_padding(node, shapes), graph)
 
 
-def _spell_out_ellipsis(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _spell_out_ellipsis(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write letters for the axes of an ellipsis, which pnnx loses."""
     equation = read_attributes(node)["equation"].decode().replace(" ", "")
     if ELLIPSIS not in equation:
@@ -203,7 +203,7 @@ def _spell_out_ellipsis(node: Node, graph: EditableGraph, opset: int) -> list[No
     return [make_node("Einsum", node.input, node.output[0], equation=f"{spelled}->{result.replace(ELLIPSIS, letters)}")]
 
 
-def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _split_by_sizes(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Write the sizes of a Split, since `num_outputs` requires opset 18."""
     from onnx import helper
 
@@ -214,7 +214,7 @@ def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     return [helper.make_node("Split", [node.input[0], sizes], list(node.output), name=node.name, axis=axis)]
 
 
-def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _clip_once(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Make bounds scalars: pnnx reads a bound with one element and rank 1 as a list."""
     for position in (1, 2):
         bound = graph.constant(node, position)
@@ -223,7 +223,7 @@ def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | Non
     return None
 
 
-def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _rewrite_gather(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Remove an explicit `axis=0`, without which pnnx writes an Embed; constant indices become slices."""
     index = graph.constant(node, 1)
     axis = read_attributes(node).get("axis", 0)
@@ -237,7 +237,7 @@ def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     return None
 
 
-def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node] | None:
+def _pick(node: Node, graph: ObservedGraph, index: Any, axis: int) -> list[Node] | None:
     """Return concatenated slices for constant indices; of several indices pnnx selects only the first."""
     if index.ndim == 0:
         return None
@@ -251,7 +251,7 @@ def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node]
     return _join_runs(node, graph, runs, axis, output)
 
 
-def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
+def _join_runs(node: Node, graph: ObservedGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
     """Return concatenated slices of the node's first input along the axis."""
     if len(runs) > MOST_SLICES:
         raise NotConvertible(
@@ -267,7 +267,7 @@ def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]]
     return made if len(runs) == 1 else [*made, make_node("Concat", pieces, output, axis=axis)]
 
 
-def _before_reshape(tensor: str, graph: EditableGraph) -> str:
+def _before_reshape(tensor: str, graph: ObservedGraph) -> str:
     """Return the input of the Reshape that made the tensor, since two Reshapes in a row are one; else the tensor."""
     return next((one.input[0] for one in graph.nodes if one.op_type == "Reshape" and one.output[0] == tensor), tensor)
 

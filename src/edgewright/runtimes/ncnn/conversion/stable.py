@@ -6,10 +6,10 @@ import numpy as np
 
 from edgewright.formats.neighbors import find_readers
 from edgewright.formats.onnx.attributes import read_attribute
-from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+from edgewright.runtimes.ncnn.conversion.graph import Node, ObservedGraph, make_node
 
 
-def expand_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def expand_softplus(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Expand to max(x, 0) + log(1 + exp(−|x|)): ncnn's is infinite from 89 on, which only a Tanh does not notice."""
     if {reader.op_type for reader in find_readers(graph.nodes).get(node.output[0], ())} == {"Tanh"}:
         return None
@@ -25,7 +25,7 @@ def expand_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     ]
 
 
-def expand_log_softmax(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def expand_log_softmax(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
     """Expand to d − log(sum(exp(d))) with the distance d to the maximum: ncnn's is NaN where a share is zero."""
     axis = int(read_attribute(node, "axis", -1)) % len(graph.shape(node.input[0]))
     total = graph.fresh(node.output[0])
@@ -33,7 +33,7 @@ def expand_log_softmax(node: Node, graph: EditableGraph, opset: int) -> list[Nod
     return [*made, make_node("Sub", [distance, total], node.output[0])]
 
 
-def expand_log_sum(node: Node, graph: EditableGraph, axes: Sequence[int]) -> list[Node]:
+def expand_log_sum(node: Node, graph: ObservedGraph, axes: Sequence[int]) -> list[Node]:
     """Return nodes for m + log(sum(exp(x − m))) with the maximum m."""
     total, wide = graph.fresh(node.output[0]), graph.fresh(node.output[0])
     made, _, most = _sum_logs(node, graph, axes, total)
@@ -41,7 +41,7 @@ def expand_log_sum(node: Node, graph: EditableGraph, axes: Sequence[int]) -> lis
     return [*made, make_node("Add", [total, most], wide), make_node("Reshape", [wide, sizes], node.output[0])]
 
 
-def _sum_logs(node: Node, graph: EditableGraph, axes: Sequence[int], total: str) -> tuple[list[Node], str, str]:
+def _sum_logs(node: Node, graph: ObservedGraph, axes: Sequence[int], total: str) -> tuple[list[Node], str, str]:
     """Return nodes for the logarithm of the sum of powers, with the names of x − m and of the maximum m."""
     distance, powers, mean, summed = (graph.fresh(node.output[0]) for _ in range(4))
     made, most = reduce_one_by_one(node, graph, axes, "ReduceMax")
@@ -56,7 +56,7 @@ def _sum_logs(node: Node, graph: EditableGraph, axes: Sequence[int], total: str)
     return made, distance, most
 
 
-def reduce_one_by_one(node: Node, graph: EditableGraph, axes: Sequence[int], op: str) -> tuple[list[Node], str]:
+def reduce_one_by_one(node: Node, graph: ObservedGraph, axes: Sequence[int], op: str) -> tuple[list[Node], str]:
     """Return nodes that reduce one axis after the other, which they keep, and the result: ncnn has a maximum over one
     axis only."""
     source, sizes = node.input[0], graph.shape(node.input[0])
