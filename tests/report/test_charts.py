@@ -1,5 +1,6 @@
 """Charts: correct positions, and valid XML for any numbers."""
 
+import itertools
 import math
 from xml.etree import ElementTree
 
@@ -82,34 +83,53 @@ def test_pictures_are_whole_for_any_numbers(values: list[float]) -> None:
             whole(picture)
 
 
-def point(quality: float, latency: float, size: int) -> Point:
+def point(quality: float, latency: float, runtime: str = "r", half: float = 0.0, metric: str = "top1") -> Point:
     return Point(
         name="m",
         model_id="x",
-        runtime="r",
+        runtime=runtime,
         precision="fp32",
-        device="d",
-        run_id="id",
-        bytes=size,
+        run_id=f"run-{runtime}",
+        bytes=100,
         latency_us=latency,
-        latency_low=latency * 0.9,
-        latency_high=latency * 1.1,
+        latency_low=latency * 0.95,
+        latency_high=latency * 1.05,
+        metric=metric,
         quality=quality,
-        quality_low=None,
-        quality_high=None,
+        quality_low=quality - half,
+        quality_high=quality + half,
         quality_unit="share",
     )
 
 
-def test_the_pareto_front() -> None:
-    points = [point(0.9, 10, 100), point(0.8, 5, 100), point(0.8, 6, 100), point(0.8, 6, 50), point(0.9, 10, 100)]
-    assert [one.best for one in mark_front(points)] == [True, True, False, True, True]
+def test_the_pareto_front_claims_no_difference_that_is_not_shown() -> None:
+    """Of 99.1 % and 98.9 % of 539 images none is better: the slower file is not on the front."""
+    points = [point(0.989, 10, half=0.01), point(0.991, 20, half=0.01), point(0.5, 5, half=0.05), point(0.5, 5.1)]
+    assert [one.best for one in mark_front(points)] == [True, False, True, True]
+    assert [one.best for one in mark_front([point(3.0, 9, metric="mae"), point(2.0, 9, metric="mae")])] == [False, True]
+
+
+def test_the_front_is_a_staircase_and_points_lead_to_their_runs() -> None:
+    points = mark_front([point(0.9, 10, "litert"), point(0.5, 5, "ncnn"), point(0.95, 30, "mnn"), point(0.4, 40, "x")])
+    root = whole(draw_pareto(points, "Top-1 accuracy", lambda run_id: f"/runs/{run_id}"))
+    (front,) = [node for node in root.iter("path") if node.attrib["class"] == "front"]
+    corners = [tuple(map(float, word.split())) for word in front.attrib["d"].replace("M", "").split("L")]
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(corners))
+    heights = [y for _, y in corners]
+    assert heights == sorted(heights, reverse=True)
+    assert {node.attrib["href"] for node in root.iter("a")} == {f"/runs/run-{one.runtime}" for one in points}
+    labels = {node.text for node in root.iter("text")}
+    assert {"litert fp32", "ncnn fp32", "mnn fp32", "x fp32"} <= labels
+
+
+def test_every_point_has_a_label() -> None:
+    points = mark_front([point(0.9, 10 + place / 50, f"runtime{place}") for place in range(6)])
+    labels = {node.text for node in whole(draw_pareto(points, "accuracy")).iter("text")}
+    assert {f"runtime{place} fp32" for place in range(6)} <= labels
 
 
 def test_pareto_leaves_out_what_is_no_number() -> None:
-    root = whole(
-        draw_pareto(mark_front([point(0.9, 10, 100), point(math.nan, 5, 9), point(0.5, math.inf, 9)]), "accuracy")
-    )
+    root = whole(draw_pareto(mark_front([point(0.9, 10), point(math.nan, 5), point(0.5, math.inf)]), "accuracy"))
     assert len(list(root.iter("circle"))) == 1
     assert draw_pareto([], "accuracy") == ""
 

@@ -15,8 +15,9 @@ from edgewright.flows.benchmark.comparison import get_options
 from edgewright.flows.benchmark.report import make_row
 from edgewright.schema.run import Run, RunOutput, Series
 from edgewright.store.store import Store
+from edgewright.web.models.index import ModelTreeNode, load_model_index
+from edgewright.web.models.pages import make_models_context
 from edgewright.web.pages.comparison import make_compare_facts
-from edgewright.web.pages.models import ModelTreeNode, load_model_index, make_models_context
 from edgewright.web.pages.reports import render_comparison, render_one_file, render_run, write_site
 from edgewright.web.server import responses
 from tests.web.conftest import Pages

@@ -13,7 +13,7 @@ from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 from edgewright.web.pages.comparison import make_figure_rows
 from tests.web.conftest import Pages
-from tests.web.records import MODEL_ID, Record, make_evaluation
+from tests.web.records import MODEL_ID, Record, make_evaluation, make_run
 
 
 @pytest.mark.parametrize("path", ["/activity", "/runs", "/models", "/devices", "/work"])
@@ -163,6 +163,23 @@ def test_models_and_their_front(pages: Pages, record: Record) -> None:
     (point,) = result["points"]
     assert (point["quality"], point["latency_us"], point["best"]) == (0.98, 500.0, True)
     assert pages.get("/models.json?device=phone").json()["points"] == []
+    page = pages.get("/models").text
+    assert page.count('<svg class="whisker"') == 1  # a row for each family, not for each file
+    assert "Ship LiteRT w8a8: 500 µs" in page
+
+
+def test_figures_of_another_session_have_no_place_in_the_trade_off(pages: Pages, record: Record) -> None:
+    """The file that was measured again alone, at another time, is gray and has neither a rank nor a point."""
+    assert record.first.model is not None
+    again = make_run(model=record.first.model, middle_us=1.0, runtime="mnn")
+    quality = make_evaluation(record.first.model, "mnn", 0.99)
+    pages.store.record([again, quality])
+    found = pages.get(f"/models/{MODEL_ID}.json").json()
+    ranks = {(cell["runtime"], cell["stale"]): cell["rank"] for cell in found["matrix"]}
+    assert ranks == {("litert", False): 1, ("pretend", False): 2, ("mnn", True): None}
+    assert [point["runtime"] for point in found["points"]] == ["litert"]
+    page = pages.get(f"/models/{MODEL_ID}").text
+    assert "other session" in page
 
 
 def test_model_page(pages: Pages, record: Record) -> None:
@@ -208,7 +225,7 @@ def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, re
     rows = {one.name: one for one in make_figure_rows([good, bad])}
     assert [cell.mark for cell in rows["top1"].cells] == ["", "slower"]
     assert rows["top1"].unit == "share"
-    (point,) = pages.get("/models.json?quality=top1").json()["points"]
+    (point,) = pages.get(f"/models/{made.sha256}.json?quality=top1").json()["points"]
     assert point["quality"] == 0.5
 
 

@@ -1,6 +1,7 @@
 """Comparison of stored runs: benchmarks by their times, evaluations sample by sample."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from msgspec import Struct
@@ -12,6 +13,7 @@ from edgewright.flows.candidates import check_number
 from edgewright.schema.metrics import METRICS
 from edgewright.schema.plan import THRESHOLD
 from edgewright.schema.run import Comparison, Run
+from edgewright.schema.vocabulary import Verdict
 from edgewright.tasks.metrics.intervals import compare_paired_means, mcnemar
 
 
@@ -46,6 +48,12 @@ def compare_pair(a: Run, b: Run, threshold: float | None = None) -> Comparison:
         threshold = stored if isinstance(stored, float) else THRESHOLD
     compare = compare_paired if is_paired else compare_sessions
     return compare(a.id, b.id, read_chunk_medians(a), read_chunk_medians(b), threshold)
+
+
+def find_verdicts(runs: Sequence[Run]) -> dict[tuple[str, str], Verdict]:
+    """Return the verdict of each pair of runs with samples, by the ids of the reference and of the compared run."""
+    measured = [run for run in runs if read_chunk_medians(run)]
+    return {(a.id, b.id): compare_pair(a, b).verdict for a, b in combinations(measured, 2)}
 
 
 def get_session_id(run: Run) -> str:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from edgewright.bench.trust import MIN_CONFIDENCE
 from edgewright.errors import EdgewrightError, RuntimeMissing, UsageError
+from edgewright.flows.benchmark.comparison import find_verdicts
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
 from edgewright.flows.candidates import can_run
@@ -21,7 +22,7 @@ from edgewright.flows.quantize.flow import quantize
 from edgewright.flows.quantize.report import QuantizedRow
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.files import read_model
-from edgewright.report.family import Cell, answer_cells, find_loss
+from edgewright.report.family import Cell, Verdicts, answer_cells, find_loss
 from edgewright.runtimes.table import TABLE, make_install_command
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.schema.run import Metric
@@ -137,11 +138,11 @@ def run_demo(workspace: Workspace) -> tuple[DemoReport, EdgewrightError | None]:
             raise evaluated.error
         outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), workspace, {"demo": "digits"})
     report, scores = make_report(outcome.runs, outcome.comparisons), _read_scores(evaluated.report)
-    answer = _make_answer(report.runs, scores)
+    answer = _make_answer(report.runs, scores, find_verdicts(outcome.runs))
     return DemoReport(answer=answer, accuracies=scores, benchmark=report, left_out=tuple(left_out)), outcome.error
 
 
-def _make_answer(rows: Sequence[BenchmarkRow], scores: Sequence[Score]) -> str:
+def _make_answer(rows: Sequence[BenchmarkRow], scores: Sequence[Score], verdicts: Verdicts) -> str:
     """Return what to ship, as the model's page does; the first artifact is the source."""
     qualities = [
         Metric(name=one.name, unit="1", value=one.value, low=one.low, high=one.high, n=one.n) for one in scores
@@ -151,7 +152,7 @@ def _make_answer(rows: Sequence[BenchmarkRow], scores: Sequence[Score]) -> str:
         for row, quality in zip(rows, qualities, strict=False)
         if row.latency_us is not None
     ]
-    return answer_cells(cells, qualities[0].name if qualities else "")[0]
+    return answer_cells(cells, qualities[0].name if qualities else "", verdicts)[0]
 
 
 def _make_cell(row: BenchmarkRow, quality: Metric, source: Metric) -> Cell:

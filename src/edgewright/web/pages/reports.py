@@ -16,11 +16,11 @@ from edgewright.store.exports.paths import list_known_folders, strip_folders, st
 from edgewright.store.runs.queries import RunFilter, RunSummary
 from edgewright.store.store import Store
 from edgewright.system.files import create_folder_atomically, make_output_error, write_atomically
+from edgewright.web.models.pages import make_models_context
 from edgewright.web.pages.comparison import MAX_RUNS, load_runs, make_compare_context
 from edgewright.web.pages.devices import make_devices_context
 from edgewright.web.pages.filters import HEADLINE_METRICS, ListState
 from edgewright.web.pages.layers import LayerView
-from edgewright.web.pages.models import make_models_context
 from edgewright.web.pages.run_detail import LAYER_HEADER, find_run, make_layer_cells, make_run_context
 from edgewright.web.pages.run_list import CSV_COLUMNS, make_csv_row, make_list_context
 from edgewright.web.pages.traces import make_chrome_trace, make_node_data

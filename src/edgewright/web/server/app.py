@@ -16,7 +16,8 @@ from edgewright.errors import EdgewrightError
 from edgewright.store.store import Store
 from edgewright.web.jobs.queue import JobQueue
 from edgewright.web.lists import activity, find, views
-from edgewright.web.pages import comparison, devices, models, netron, reports, run_detail, run_list, work
+from edgewright.web.models import pages as models
+from edgewright.web.pages import comparison, devices, netron, reports, run_detail, run_list, work
 from edgewright.web.server import login
 from edgewright.web.server.access import INCOMPLETE_REQUEST, AccessMiddleware, AccessRules
 from edgewright.web.server.assets import serve_static_file
