@@ -255,6 +255,9 @@ class RuntimeContract:
         starts = [layer.start_us for layer in report.layers if layer.start_us is not None]
         assert starts == sorted(starts)
         known = {node.name for node in case.graph}
+        assert len(report.inference) in (0, len(report.layers))
+        assert bool(report.inference) == bool(starts)  # starts of a real inference, wherever starts are known
+        assert all(start >= 0 and length >= 0 for start, length in report.inference)
         for layer in report.layers:
             assert layer.unit in get_args(Unit)
             assert layer.evidence in get_args(Evidence)

@@ -13,7 +13,8 @@ from edgewright.report.charts.pareto import Point, draw_pareto, mark_front
 from edgewright.report.charts.run import BarSegment
 from edgewright.report.charts.scales import Scale, fit_scale
 from edgewright.report.charts.svg import element
-from edgewright.report.charts.timeline import draw_timeline, make_spans
+from edgewright.report.charts.timeline import draw_timeline, make_timeline
+from edgewright.runtimes.inference import choose_inference
 from tests.web.records import make_layers
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.floats(1e-3, 1e9)
@@ -134,16 +135,25 @@ def test_pareto_leaves_out_what_is_no_number() -> None:
     assert draw_pareto([], "accuracy") == ""
 
 
-def test_timeline_without_start_times() -> None:
-    layers = make_layers(7)
-    assert make_spans(layers)[1]
-    unmeasured = [
-        type(one)(**{**{name: getattr(one, name) for name in one.__struct_fields__}, "start_us": None})
-        for one in layers
-    ]
-    spans, measured = make_spans(unmeasured)
-    assert not measured
-    assert spans[2].start_us == spans[0].length_us + spans[1].length_us
-    root = whole(draw_timeline(spans))
-    assert len([node for node in root.iter("rect") if node.attrib["class"].startswith("span")]) == 7
-    assert draw_timeline([]) == ""
+def test_the_timeline_is_one_inference_with_its_gaps_or_medians_in_a_row() -> None:
+    """Medians of starts and of lengths are of no inference: they leave gaps that none has."""
+    layers = make_layers(3)  # starts of 0, 10 and 20 µs, lengths of 10, 11 and 12 µs
+    row = make_timeline(layers)
+    assert (row.is_real, row.gaps) == (False, ())
+    assert [span.start_us for span in row.spans] == [0.0, 10.0, 21.0]
+    real = make_timeline(layers, [(1.0, 9.0), (30.0, 11.0), (41.0, 12.0)])
+    assert real.is_real
+    assert [(span.start_us, span.length_us) for span in real.spans] == [(1.0, 9.0), (30.0, 11.0), (41.0, 12.0)]
+    assert (real.gaps, real.outside_us, real.end_us) == (((10.0, 20.0),), 21.0, 53.0)
+    root = whole(draw_timeline(real))
+    assert len([node for node in root.iter("rect") if node.attrib["class"].startswith("span")]) == 3
+    (gap,) = [node for node in root.iter("rect") if node.attrib["class"] == "gap"]
+    assert gap.findtext("title") == "not in any operator: 20.0 µs (38%)"
+    assert draw_timeline(make_timeline([])) == ""
+
+
+def test_the_inference_closest_to_the_median_is_chosen() -> None:
+    starts, times = [(0.0, 0.0, 0.0), (5.0, 50.0, 6.0)], [(5.0, 50.0, 6.0), (2.0, 9.0, 3.0)]
+    assert choose_inference(starts, times) == ((0.0, 6.0), (6.0, 3.0))
+    assert choose_inference([(), ()], times) == ()
+    assert choose_inference([], []) == ()

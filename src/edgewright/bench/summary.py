@@ -56,6 +56,22 @@ def make_series(processes: Sequence[ProcessSamples], power_w: float | None = Non
     return (*rows, *_make_sensor_series(processes))
 
 
+def make_inference_series(report: LayerReport | None) -> tuple[Series, ...]:
+    """Return start and length of each layer in one profiled inference; empty if the runtime reports no starts."""
+    spans = report.inference if report else ()
+    return tuple(
+        Series(name=f"inference.{name}", unit="us", data=data)
+        for name, data in zip(("start", "length"), zip(*spans, strict=True), strict=False)
+    )
+
+
+def read_inference(run: Run) -> tuple[tuple[float, float], ...]:
+    """Return what `make_inference_series` stored, if it has an entry for each layer; otherwise an empty tuple."""
+    series = {one.name: one.data for one in run.series if one.name.startswith("inference.")}
+    spans = tuple(zip(series.get("inference.start", ()), series.get("inference.length", ()), strict=False))
+    return spans if len(spans) == len(run.layers) else ()
+
+
 def _make_sensor_series(processes: Sequence[ProcessSamples]) -> list[Series]:
     """Return temperature and frequency at the end of each chunk, if there are sensors."""
     ends = [after for process in processes for _, after, _, _ in process.readings]

@@ -66,6 +66,8 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         partitions: number of connected subgraphs that one backend ran without interruption.
         asked: the requested backend; a layer on any other one is a fallback.
         reason: why the runtime's best profiling method was not used; empty if it was.
+        inference: start and length in microseconds of each layer in one profiled inference, the one closest to the
+            median; empty if the runtime does not report starts.
     """
 
     layers: tuple[Layer, ...]
@@ -74,6 +76,7 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     partitions: int
     asked: str
     reason: str = ""
+    inference: tuple[tuple[float, float], ...] = ()
 
     def fallbacks(self) -> tuple[Layer, ...]:
         """Return the layers that ran on a backend other than the requested one."""

@@ -10,7 +10,7 @@ import pytest
 
 from edgewright.bench.feeds import write_feeds
 from edgewright.bench.session import Progress
-from edgewright.bench.summary import read_chunk_medians
+from edgewright.bench.summary import read_chunk_medians, read_inference
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import (
     Cancelled,
@@ -81,6 +81,7 @@ def test_the_record_equals_what_was_reported(store: Store, model: str, device: Q
         assert {output.role for output in stored.outputs} == {"model"}
         assert stored.plan["candidates"][0]["model_sha256"] == stored.model.sha256 if stored.model else False
         assert [layer.backend for layer in stored.layers] == ["pretend-npu"] * 3
+        assert read_inference(stored)[0][0] == 0.0
     assert [run.parent_id for run in kept] == [None, kept[0].id]
     assert {get_session_id(run) for run in kept} == {kept[0].id}
     assert kept[0].plan_hash == kept[1].plan_hash

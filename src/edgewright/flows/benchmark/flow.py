@@ -13,7 +13,13 @@ from msgspec import Struct
 from edgewright.bench.energy import compute_energy
 from edgewright.bench.feeds import write_feeds
 from edgewright.bench.session import CandidateProcesses, PreparedCandidate, Progress, measure, profile_layers
-from edgewright.bench.summary import compute_chunk_medians, make_metrics, make_moment_metrics, make_series
+from edgewright.bench.summary import (
+    compute_chunk_medians,
+    make_inference_series,
+    make_metrics,
+    make_moment_metrics,
+    make_series,
+)
 from edgewright.bench.verdict import compare_paired
 from edgewright.bench.warnings import WarningContext, find_warnings
 from edgewright.devices.connection import make_missing_error
@@ -251,7 +257,7 @@ class BenchmarkSession:
         via = {"layers-via": measured.report.via} if measured.report else {}
         run.add(
             metrics=metrics,
-            series=make_series(measured.processes, self._plan.power_w),
+            series=(*make_series(measured.processes, self._plan.power_w), *make_inference_series(measured.report)),
             layers=measured.report.layers if measured.report else (),
             warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
             if measured.failure is None

@@ -12,6 +12,7 @@ from edgewright.report.numbers import format_value, shorten
 from edgewright.schema.run import Layer
 
 WIDTH, LEFT, TRACK_HEIGHT, GAP = 1240.0, 56.0, 28.0, 8.0
+MIN_GAP = 0.02  # of the inference
 UNITS = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
@@ -26,30 +27,69 @@ class Span(Struct, frozen=True, kw_only=True):
     position: int
 
 
-def make_spans(layers: Sequence[Layer]) -> tuple[list[Span], bool]:
-    """Return the spans, and whether their starts were measured; otherwise the layers follow each other."""
-    known = [layer for layer in layers if isfinite(layer.median_us)]
-    measured = bool(known) and all(layer.start_us is not None and isfinite(layer.start_us) for layer in known)
+class Timeline(Struct, frozen=True, kw_only=True):
+    """One inference.
+
+    Attributes:
+        is_real: whether it is one profiled inference; otherwise the medians of the layers follow each other.
+        gaps: start and length of the times over 2 % of the inference in which no operator ran.
+        outside_us: time in which no operator ran.
+    """
+
+    spans: tuple[Span, ...]
+    is_real: bool
+    gaps: tuple[tuple[float, float], ...]
+    outside_us: float
+    end_us: float
+
+
+def make_timeline(layers: Sequence[Layer], inference: Sequence[tuple[float, float]] = ()) -> Timeline:
+    """Return the timeline.
+
+    Args:
+        inference: start and length of each layer in one profiled inference; without it the medians are used.
+    """
+    is_real = len(inference) == len(layers) > 0 and all(isfinite(value) for pair in inference for value in pair)
     spans, clock = [], 0.0
-    for layer in known:
-        start = layer.start_us if measured and layer.start_us is not None else clock
+    for index, layer in enumerate(layers):
+        start, length = inference[index] if is_real else (clock, layer.median_us)
+        if not isfinite(length):
+            continue
         spans.append(
             Span(
                 lane=layer.unit,
                 name=layer.name,
                 op=layer.op,
                 start_us=start,
-                length_us=layer.median_us,
+                length_us=length,
                 position=layer.position,
             )
         )
-        clock += layer.median_us
-    return spans, measured
-
-
-def draw_timeline(spans: Sequence[Span]) -> Markup:
-    """Draw the used tracks in the order CPU, GPU, NPU, unknown."""
+        clock += length
     end = max((span.start_us + span.length_us for span in spans), default=0.0)
+    gaps = _find_gaps(spans)
+    return Timeline(
+        spans=tuple(spans),
+        is_real=is_real,
+        gaps=tuple(gap for gap in gaps if gap[1] > MIN_GAP * end),
+        outside_us=sum(length for _, length in gaps),
+        end_us=end,
+    )
+
+
+def _find_gaps(spans: Sequence[Span]) -> list[tuple[float, float]]:
+    """Return start and length of the times that no span covers."""
+    gaps, clock = [], 0.0
+    for span in sorted(spans, key=lambda one: one.start_us):
+        if span.start_us > clock:
+            gaps.append((clock, span.start_us - clock))
+        clock = max(clock, span.start_us + span.length_us)
+    return gaps
+
+
+def draw_timeline(timeline: Timeline) -> Markup:
+    """Draw the used tracks in the order CPU, GPU, NPU, unknown."""
+    spans, end = timeline.spans, timeline.end_us
     if end <= 0:
         return Markup("")
     tracks = [unit for unit in UNITS if any(span.lane == unit for span in spans)]
@@ -61,6 +101,9 @@ def draw_timeline(spans: Sequence[Span]) -> Markup:
             text(LEFT - 8, index * (TRACK_HEIGHT + GAP) + TRACK_HEIGHT / 2 + 4, unit, "label", "end"),
             rect(LEFT, index * (TRACK_HEIGHT + GAP), WIDTH - 8 - LEFT, TRACK_HEIGHT, "lane"),
         ]
+    for start, length in timeline.gaps:
+        words = f"not in any operator: {format_value(length, 'us')} ({length / end:.0%})"
+        parts.append(rect(x_scale(start), 0, x_scale(start + length) - x_scale(start), baseline - GAP, "gap", words))
     for span in spans:
         y = tracks.index(span.lane) * (TRACK_HEIGHT + GAP)
         description = f"{shorten(span.name, 80)} ({shorten(span.op, 60)}): {format_value(span.length_us, 'us')}"

@@ -9,6 +9,7 @@ import numpy as np
 from edgewright.runtimes.executorch.align import align_operators, find_common_pairs
 from edgewright.runtimes.executorch.description import Instruction, ProgramDescription
 from edgewright.runtimes.executorch.trace import ExecutorchEvent, ExecutorchTrace
+from edgewright.runtimes.inference import choose_inference
 from edgewright.schema.model import GraphNode
 from edgewright.schema.ranks import compute_median_bounds
 from edgewright.schema.run import Layer, LayerReport
@@ -24,8 +25,9 @@ def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerRe
     alike = [run for run in trace.runs if [event.name for event in run] == [event.name for event in first]]
     known = {node.name for node in graph}
     sources = _find_sources(first, trace.description)
-    begun = np.median([[event.start for event in run] for run in alike], axis=0) / 1e3
-    starts = np.maximum.accumulate(begun)  # XNNPACK sums its own times, which may exceed its partition
+    begun = np.array([[event.start for event in run] for run in alike]) / 1e3
+    begun = np.maximum.accumulate(begun, axis=1)  # XNNPACK sums its own times, which may exceed its partition
+    starts = np.median(begun, axis=0)
     times = np.array([[event.duration for event in run] for run in alike]) / 1e3
     bounds = [compute_median_bounds(column) for column in times.T.tolist()]
     rows = [
@@ -51,6 +53,7 @@ def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerRe
         whole_us=float(np.median(trace.runs_us)),
         partitions=_count_pieces(first),
         asked=XNNPACK,
+        inference=choose_inference(begun.T.tolist(), times.T.tolist()),
         reason=OPAQUE_DELEGATE_REASON if any(event.name == "partition" for event in first) else "",
     )
 

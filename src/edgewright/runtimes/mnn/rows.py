@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgewright.runtimes.inference import choose_inference
 from edgewright.runtimes.mnn.join import MnnKernel, find_source_nodes
 from edgewright.runtimes.mnn.profiler import TRACE, MnnOperatorTimes, MnnTrace
 from edgewright.schema.model import GraphNode
@@ -31,6 +32,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=float(np.median(trace.runs_us)) if trace.runs_us else 0.0,
         partitions=1 if rows else 0,
         asked=trace.asked,
+        inference=choose_inference([one.starts_us for one in trace.ran], [one.times_us for one in trace.ran]),
     )
 
 

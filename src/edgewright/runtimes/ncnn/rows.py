@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgewright.runtimes.inference import choose_inference
 from edgewright.runtimes.ncnn.naming import join_rows
 from edgewright.runtimes.ncnn.param import ParamRow
 from edgewright.runtimes.ncnn.profiler import TRACE, NcnnTrace, ProfiledLayer
@@ -29,6 +30,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=float(np.median(trace.runs_us)) if trace.runs_us else 0.0,
         partitions=1 + sum(a.backend != b.backend for a, b in itertools.pairwise(layers)),
         asked=trace.asked,
+        inference=choose_inference([one.starts_us for one in trace.layers], [one.times_us for one in trace.layers]),
     )
 
 

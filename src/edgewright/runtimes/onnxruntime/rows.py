@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from edgewright.runtimes.inference import choose_inference
 from edgewright.runtimes.onnxruntime.join import find_source_nodes, index_by_name
 from edgewright.runtimes.onnxruntime.profiler import RAN, TRACE, OnnxruntimeProfile
 from edgewright.runtimes.onnxruntime.trace import Execution, split_inferences
@@ -36,6 +37,9 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=float(np.median(ran.runs_us)) if ran.runs_us else 0.0,
         partitions=_count_partitions([row.backend for row in rows]),
         asked=ran.provider,
+        inference=choose_inference(
+            [starts for _, starts in found], [[one.duration for one in ran_once] for ran_once, _ in found]
+        ),
     )
 
 

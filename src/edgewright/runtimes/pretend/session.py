@@ -14,6 +14,7 @@ import numpy as np
 
 from edgewright import __version__
 from edgewright.runtimes.contract import Rejected
+from edgewright.runtimes.inference import choose_inference
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.arrays import Array
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
@@ -162,6 +163,9 @@ def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=float(np.median(times)),
         partitions=2 if fallback else 1,
         asked="pretend-npu",
+        inference=choose_inference(
+            [times * sum(shares[:position]) for position in range(len(shares))], [times * share for share in shares]
+        ),
     )
 
 

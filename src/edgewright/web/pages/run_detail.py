@@ -6,11 +6,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
+from edgewright.bench.summary import read_inference
 from edgewright.errors import RunNotFound, StoreError, UsageError
 from edgewright.flows.answers import answer_run
 from edgewright.flows.benchmark.report import make_row
 from edgewright.flows.stored_model import get_stored_model, load_record
-from edgewright.report.charts.timeline import draw_timeline, make_spans
+from edgewright.report.charts.timeline import draw_timeline, make_timeline
 from edgewright.report.numbers import count_seconds
 from edgewright.schema.artifact import Artifact
 from edgewright.schema.metrics import list_task_metrics
@@ -86,7 +87,7 @@ def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
 
 def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
     """Return the template's values."""
-    spans, starts_known = make_spans(run.layers)
+    timeline = make_timeline(run.layers, read_inference(run))
     chosen = filter_layers(run.layers, view)
     own = [tag for tag in run.tags.items() if tag[0] not in RESERVED_TAGS]
     return {
@@ -107,8 +108,8 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "cold_start": figures.draw_cold_start(run),
         "memory": figures.draw_memory(run),
         "units": figures.draw_units(run),
-        "timeline": draw_timeline(spans),
-        "starts_known": starts_known,
+        "timeline": draw_timeline(timeline),
+        "inference": timeline,
         "view": view,
         "groups": group_layers(chosen, view.group) if view.group else [],
         "group_names": list(GROUPS),
@@ -254,8 +255,10 @@ def layers_csv(request: Request) -> Response:
 
 def spans_json(request: Request) -> Response:
     """Return the spans of the timeline."""
-    spans, measured = make_spans(find_run(request).layers)
-    return make_json_response({"schema": "edgewright.page/1", "page": "timeline", "measured": measured, "spans": spans})
+    run = find_run(request)
+    timeline = make_timeline(run.layers, read_inference(run))
+    named = {"schema": "edgewright.page/1", "page": "timeline", "measured": timeline.is_real}
+    return make_json_response({**named, "spans": timeline.spans, "gaps": timeline.gaps})
 
 
 def trace_json(request: Request) -> Response:

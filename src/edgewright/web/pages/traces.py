@@ -8,7 +8,8 @@ of its output tensors. The TFLite adapter uses operator numbers as ids, the ONNX
 import re
 from typing import Any
 
-from edgewright.report.charts.timeline import UNITS, make_spans
+from edgewright.bench.summary import read_inference
+from edgewright.report.charts.timeline import UNITS, make_timeline
 from edgewright.schema.run import Run
 
 # from low to high, readable on white and on black
@@ -18,7 +19,7 @@ NUMBERED_OPERATOR = re.compile(r".*#(\d+)", re.DOTALL)  # an operator of a TFLit
 
 def make_chrome_trace(run: Run) -> dict[str, Any]:
     """Return a trace of one inference with a thread per unit. `otherData` says whether start times were measured."""
-    spans, measured = make_spans(run.layers)
+    timeline = make_timeline(run.layers, read_inference(run))
     layers = {layer.position: layer for layer in run.layers}
     tracks = {unit: position for position, unit in enumerate(UNITS)}
     name = f"{run.model.name if run.model else run.id} in {run.runtime}"
@@ -26,7 +27,7 @@ def make_chrome_trace(run: Run) -> dict[str, Any]:
         {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": name}},
         *({"name": "thread_name", "ph": "M", "pid": 1, "tid": tracks[unit], "args": {"name": unit}} for unit in UNITS),
     ]
-    for span in spans:
+    for span in timeline.spans:
         layer = layers[span.position]
         events.append(
             {
@@ -45,7 +46,8 @@ def make_chrome_trace(run: Run) -> dict[str, Any]:
                 },
             }
         )
-    other = {"run": run.id, "starts": "measured" if measured else "estimated: the runtime does not report start times"}
+    estimated = "estimated: the medians of the layers follow each other"
+    other = {"run": run.id, "starts": "measured" if timeline.is_real else estimated}
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": other}
 
 

@@ -80,6 +80,12 @@
             pen.fillStyle = style("card"); pen.fillText(span.op, Math.max(begin, left) + 5, top + lane / 2); pen.restore();
           }
         });
+        (answer.gaps || []).forEach(function (pause) {
+          var begin = x(pause[0]), size = x(pause[0] + pause[1]) - begin;
+          pen.strokeStyle = style("soft"); pen.save(); pen.beginPath(); pen.rect(begin, 0, size, height - foot - gap); pen.clip(); pen.beginPath();
+          for (var stripe = Math.max(begin, left) - height; stripe < Math.min(begin + size, width); stripe += 9) { pen.moveTo(stripe, height); pen.lineTo(stripe + height, 0); }
+          pen.globalAlpha = 0.5; pen.stroke(); pen.restore();
+        });
         pen.restore();
         var step = Math.pow(10, Math.floor(Math.log10((to - from) / 6))), times = [1, 2, 5, 10].filter(function (one) { return one * step >= (to - from) / 8; })[0] || 10;
         pen.fillStyle = style("soft"); pen.strokeStyle = style("soft"); pen.textAlign = "center";
@@ -87,7 +93,7 @@
           pen.beginPath(); pen.moveTo(x(tick), height - foot); pen.lineTo(x(tick), height - foot + 4); pen.stroke(); pen.fillText(shown(tick), x(tick), height - 9);
         }
         under.textContent = hover ? hover.name.slice(0, 90) + " · " + hover.op.slice(0, 60) + " · " + shown(hover.length_us) + " from " + shown(hover.start_us)
-          : shown(from) + " to " + shown(to) + (answer.measured ? "" : " · start times are not known");
+          : shown(from) + " to " + shown(to) + (answer.measured ? "" : " · medians one after the other");
       }
       function zoom(factor, around) {
         var span = (to - from) * factor;

@@ -6,6 +6,7 @@ from itertools import groupby
 from statistics import median
 from typing import NamedTuple
 
+from edgewright.runtimes.inference import choose_inference
 from edgewright.runtimes.litert.profiling.join import (
     EventOwner,
     align_events,
@@ -78,7 +79,9 @@ def _report_events(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerRepor
     steps = _read_steps(trace, runs)
     sources = _name_sources(steps, graph)
     width = _class_width_us(trace, runs)
-    starts = _place_starts(steps, _zeros(trace, runs), width)
+    zeros = _zeros(trace, runs)
+    starts = _place_starts(steps, zeros, width)
+    begun = [_place_run(steps, zeros, run) for run in range(len(runs))]
     rows = [_row(i, step, sources[i], starts[i], width) for i, step in enumerate(steps)]
     return LayerReport(
         layers=tuple(rows),
@@ -87,6 +90,7 @@ def _report_events(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerRepor
         partitions=_count_pieces([step.block for step in steps]),
         asked=_find_requested_backend(trace),
         reason=trace.reason,
+        inference=choose_inference(list(zip(*begun, strict=True)), [step.times_us for step in steps]),
     )
 
 
@@ -209,6 +213,16 @@ def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: f
         start = max(median(reported), 0.0) if reported else end
         starts.append(start)
         end = start + grouped_quantile(step.times_us, 0.5, width)
+    return starts
+
+
+def _place_run(steps: Sequence[OperatorTimes], zeros: Sequence[int], run: int) -> list[float]:
+    """Return the starts of one inference as `_place_starts` does."""
+    starts: list[float] = []
+    end = 0.0
+    for step in steps:
+        starts.append(max(float(step.starts_us[run] - zeros[run]), 0.0) if step.starts_us else end)
+        end = starts[-1] + step.times_us[run]
     return starts
 
 
