@@ -19,6 +19,7 @@ COMMANDS = {
     "benchmark": "edgewright.cli.commands.benchmark",
     "compare": "edgewright.cli.commands.compare",
     "gate": "edgewright.cli.commands.gate",
+    "serve": "edgewright.cli.commands.field.serve",
     "place": "edgewright.cli.commands.field.place",
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",

@@ -57,6 +57,10 @@ EXAMPLES = {
         "edgewright benchmark model.onnx --runtime onnxruntime,openvino --threads 2 --json",
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
     ),
+    "serve": (
+        "edgewright serve model.onnx",
+        "edgewright serve model.tflite --host 0.0.0.0 --token-file token --grpc-port 8501",
+    ),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),
     "policy replay": ("edgewright policy replay governor trace.csv",),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),
