@@ -14,7 +14,7 @@ from edgewright.errors import InputError
 from edgewright.schema.arrays import Array
 from edgewright.serving.messages import DTYPES, InferenceRequest, choose_outputs, read_request, write_response
 
-ONE = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
+ONE: dict[str, Any] = {"name": "x", "datatype": "FP32", "shape": [1, 2]}
 
 
 def text(*inputs: dict[str, object], **more: object) -> bytes:

@@ -40,6 +40,8 @@ def serve(port: int, **given: Any) -> None:
     The name of a model is its file's name without suffix; files with one name are versions, in their order. Clients
     send `Authorization: Bearer TOKEN`; /v2/health needs none.
     """
+    from contextlib import closing
+
     from edgewright.api.serve import ServeRequest, serve_models
     from edgewright.cli.commands.ui import make_address
     from edgewright.web.server.serving import bind
@@ -57,4 +59,5 @@ def serve(port: int, **given: Any) -> None:
             print_line(f"{request.host}:{request.grpc_port} (gRPC)")
         print_message("Press Ctrl-C to stop.")
 
-    serve_models(request, server, ready)
+    with closing(server):
+        serve_models(request, server, ready)
