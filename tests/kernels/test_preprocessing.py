@@ -9,6 +9,7 @@ from edgewright.errors import ConfigError, DataError
 from edgewright.kernels import preprocess
 from edgewright.kernels.build import find_compiler
 from edgewright.kernels.checks.run import CHECKS, check_kernels
+from edgewright.kernels.frames import YuvFrame
 from edgewright.kernels.library import VARIABLE, load_library
 from edgewright.tasks.data.images import prepare_image, to_image
 from edgewright.tasks.spec.file import write_task
@@ -91,3 +92,36 @@ def test_a_compiler_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert path is None
     assert "error" in why
     assert not list((tmp_path / "edgewright" / "kernels").iterdir())
+
+
+@with_compiler
+def test_out_is_filled_and_checked() -> None:
+    out = np.empty(SPEC.shape, np.float32)
+    assert preprocess(make_frame(), TASK, out=out) is out
+    np.testing.assert_array_equal(out, preprocess(make_frame(), TASK))
+    overlapping = np.zeros(4 * out.size + 4096, np.uint8)
+    frame = overlapping[-3600:].reshape(40, 30, 3)
+    within = overlapping[: 4 * out.size].view(np.float32).reshape(out.shape)
+    for bad, what in (
+        (np.empty(SPEC.shape, np.float64), "float64"),
+        (np.empty((1, 3, 20, 24), np.float32), "does not fit"),
+        (np.asfortranarray(out), "one piece"),
+    ):
+        with pytest.raises(DataError, match=what):
+            preprocess(make_frame(), TASK, out=bad)
+    assert preprocess(frame, TASK, out=within) is within  # neighbors in memory, not overlapping
+    with pytest.raises(DataError, match="overlap"):
+        preprocess(overlapping[2000:5600].reshape(40, 30, 3), TASK, out=within)
+
+
+@pytest.mark.parametrize("choice", ["numpy", pytest.param("scalar", marks=with_compiler)])
+def test_yuv(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gray frame of luma 235 is white, 16 black; the planes must fit each other."""
+    monkeypatch.setenv(VARIABLE, choice)
+    task = Task(inputs=(ImageInput(name="x", size=(2, 2), resize="none", dtype="uint8"),), output=Classification())
+    luma = np.array([[16, 235], [126, 0]], np.uint8)
+    done = preprocess(YuvFrame("nv21", (luma, np.full((1, 2), 128, np.uint8))), task)
+    np.testing.assert_array_equal(done[0], np.broadcast_to([[0, 255], [128, 0]], (3, 2, 2)))
+    for planes in ((), (luma,), (luma, np.zeros((2, 2), np.uint8)), (luma, np.zeros((1, 2), np.int8))):
+        with pytest.raises(DataError):
+            preprocess(YuvFrame("nv21", planes), task)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 NATIVE = Path(__file__).parent / "native"
 PREBUILT = NATIVE / "prebuilt"
-SOURCES = ("cpu.c", "exact.c")
+SOURCES = ("cpu.c", "exact.c", "post.c")
 FLAGS = (
     "-std=gnu11",
     "-O3",
@@ -76,9 +76,7 @@ def _find_cache() -> Path:
 def get_cached_path(compiler: Compiler, sources: Sequence[Path], flags: Sequence[str] = FLAGS) -> Path:
     """Return the path of a library by the hash of its sources, headers, flags, compiler and platform."""
     digest = hashlib.sha256(repr((compiler.command, tuple(flags), sysconfig.get_platform())).encode())
-    headers = {header for source in sources for header in source.parent.glob("*.h")}
-    parts = {NATIVE / "edgewright_preprocess.c"} | set(sources) | headers
-    for path in sorted(parts):
+    for path in sorted({one for source in sources for one in source.parent.glob("*.[chi]*")}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return _find_cache() / f"{sources[0].stem}-{digest.hexdigest()[:20]}{_get_suffix()}"
 

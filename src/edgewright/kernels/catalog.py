@@ -21,7 +21,24 @@ class Kernel(Struct, frozen=True):
     isas: tuple[str, ...] = ("scalar",)
 
 
-KERNELS = (Kernel("preprocess", "image to model input, equal to the reference bit for bit"),)
+_VECTORS = ("scalar", "avx2", "avx512")  # by the compiler, from one body
+_INTRINSICS = ("scalar", "avx2", "neon")
+KERNELS = (
+    Kernel("preprocess", "image to model input, equal to the reference bit for bit"),
+    Kernel("preprocess-fast", "bilinear resizing in one pass, at most one gray level from the reference", _INTRINSICS),
+    Kernel("softmax", "scores to shares", _VECTORS),
+    Kernel("topk", "indices of the largest scores"),
+    Kernel("argmax", "index of the largest score"),
+    Kernel("nms", "non-maximum suppression of boxes", _INTRINSICS),
+    Kernel("dequantize", "int8 to float32", _VECTORS),
+    Kernel("quantize", "float32 to int8", _VECTORS),
+    Kernel("relu6", "activation", _VECTORS),
+    Kernel("hardswish", "activation", _VECTORS),
+    Kernel("gelu", "activation", _VECTORS),
+    Kernel("unpack-int4", "two 4-bit values per byte to int8", _VECTORS),
+    Kernel("matvec-int8", "int8 matrix times vector", ("scalar", "avx2", "avx512", "neon", "dotprod", "i8mm")),
+    Kernel("plan-pool", "offsets of buffers in one memory block"),
+)
 
 
 class KernelVariant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

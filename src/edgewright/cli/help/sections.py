@@ -2,7 +2,7 @@
 
 SECTIONS = {
     "Input": (
-        "task data eval_data val samples held_out leave_out indices inputs shape fix seed weights teacher "
+        "task data eval_data val samples held_out leave_out indices inputs shape fix seed shapes weights teacher "
         "teacher_weights student student_weights baseline plan allow_code"
     ),
     "Pruning": (

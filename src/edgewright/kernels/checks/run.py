@@ -7,12 +7,27 @@ import numpy as np
 from msgspec import Struct
 
 from edgewright.kernels.catalog import KERNELS
-from edgewright.kernels.checks.preprocessing import check_preprocess
+from edgewright.kernels.checks import operations
+from edgewright.kernels.checks.preprocessing import check_preprocess, check_preprocess_fast
 from edgewright.kernels.library import list_usable
 
 Check = Callable[[np.random.Generator, str], str]
-CHECKS: Mapping[str, Check] = {"preprocess": check_preprocess}
-SHAPES = 200
+CHECKS: Mapping[str, Check] = {
+    "preprocess": check_preprocess,
+    "preprocess-fast": check_preprocess_fast,
+    "softmax": operations.check_softmax,
+    "topk": operations.check_topk,
+    "argmax": operations.check_argmax,
+    "nms": operations.check_nms,
+    "dequantize": operations.check_dequantize,
+    "quantize": operations.check_quantize,
+    "relu6": operations.check_relu6,
+    "hardswish": operations.check_hardswish,
+    "gelu": operations.check_gelu,
+    "unpack-int4": operations.check_unpack_int4,
+    "matvec-int8": operations.check_matvec_int8,
+    "plan-pool": operations.check_plan_pool,
+}
 
 
 class KernelFailure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,7 +58,7 @@ class KernelCheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 MAX_FAILURES = 20
 
 
-def check_kernels(seed: int = 0, shapes: int = SHAPES) -> KernelCheck:
+def check_kernels(seed: int = 0, shapes: int = 200) -> KernelCheck:
     """Compare every variant that runs here with numpy on random shapes; the same seed gives the same cases."""
     checked, failures = 0, []
     for kernel in KERNELS:

@@ -2,3 +2,4 @@
 #include "isa.h"
 #define EWP_FUNCTION EWK_EXPORT
 #include "edgewright_preprocess.c"
+#include "fast.inc"

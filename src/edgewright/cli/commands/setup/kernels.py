@@ -35,8 +35,9 @@ def _name_state(selected: bool, usable: bool) -> str:
 
 @kernels.command()
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the random shapes and values.")
+@click.option("--shapes", type=click.IntRange(min=1), default=200, help="Random shapes of each variant.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.kernels-check/1).")
-def check(seed: int, as_json: bool) -> None:
+def check(seed: int, shapes: int, as_json: bool) -> None:
     """Compare every kernel with numpy, in every instruction set of this processor, on random shapes.
 
     The exit code is 1 if one differs.
@@ -44,7 +45,7 @@ def check(seed: int, as_json: bool) -> None:
     from edgewright.errors import KernelsDiffer
     from edgewright.kernels.checks.run import check_kernels
 
-    done = check_kernels(seed)
+    done = check_kernels(seed, shapes)
     if as_json:
         print_json(done)
     else:
