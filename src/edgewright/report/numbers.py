@@ -21,6 +21,14 @@ def _format_plain(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 
+def _format_count(value: float) -> str:
+    """Return three digits with k, M or G."""
+    for letter, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{format_digits(value / size)} {letter}"
+    return f"{value:.0f}"
+
+
 FORMATTERS: dict[str, FormatNumber] = {
     "us": show_us,
     "ns": lambda value: show_us(value / 1e3) if value >= 1e3 else f"{value:.0f} ns",
@@ -33,7 +41,7 @@ FORMATTERS: dict[str, FormatNumber] = {
     "kHz": lambda value: f"{value / 1e6:.2f} GHz" if value >= 1e6 else f"{value / 1e3:.0f} MHz",
     "W": lambda value: f"{format_digits(value)} W",
     "share": show_share,
-    "MACs": lambda value: f"{value / 1e6:.2f} M",
+    "MACs": _format_count,
 }
 UNITS = {
     "us": "µs",

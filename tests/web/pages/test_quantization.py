@@ -173,7 +173,7 @@ def test_the_page_of_a_run_says_what_quantization_cost(pages: Pages) -> None:
     page = pages.get(f"/runs/{run.id}").text
     answer = pages.get(f"/runs/{run.id}.json").json()["answer"]
     assert "2.38× smaller (118 kB → 49.5 kB) · 2.14× faster in LiteRT" in answer
-    assert page.index("2.38× smaller") < page.index(">Before and after<") < page.index(f'href="/runs/{step.id}"')
+    assert page.index("2.38× smaller") < page.index("<h2>Before and after<") < page.index(f'href="/runs/{step.id}"')
     assert "No layer times" not in page
 
 

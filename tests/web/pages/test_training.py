@@ -100,7 +100,7 @@ def test_targets_of_single_weights() -> None:
 
 def test_figures_read_as_on_the_console() -> None:
     page = render_training(make_prune())
-    for words in (">59.65 M<", ">391,834<", ">50.0%<", "<wbr>conv1"):
+    for words in (">59.6 M<", ">391,834<", ">50.0%<", "<wbr>conv1"):
         assert words in page, words
     assert "0.7531" not in page  # no mean for one seed
     assert "0.7531" in render_training(make_prune(seeds=2))

@@ -10,6 +10,7 @@ from edgewright.bench.summary import read_inference
 from edgewright.errors import RunNotFound, StoreError, UsageError
 from edgewright.flows.answers import answer_run
 from edgewright.flows.benchmark.report import make_row
+from edgewright.flows.layer_costs import describe_layers, load_node_costs
 from edgewright.flows.stored_model import get_stored_model, load_record
 from edgewright.report.charts.timeline import draw_timeline, make_timeline
 from edgewright.report.numbers import count_seconds
@@ -19,6 +20,7 @@ from edgewright.schema.run import PART_OF, RESERVED_TAGS, Run, RunOutput
 from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web.pages import figures, traces
+from edgewright.web.pages.layer_times import answer_time, make_time_context
 from edgewright.web.pages.layers import GROUPS, LayerView, filter_layers, group_layers, parse_layer_view, sum_median_us
 from edgewright.web.pages.quantization import load_artifacts, load_quantization
 from edgewright.web.pages.training import load_training
@@ -82,6 +84,8 @@ def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
         "device": run.device,
         "outputs": run.outputs,
         "lineage": _load_lineage(run, store),
+        "time": answer_time(costs := describe_layers(run.layers, load_node_costs(run, store))),
+        "layer_costs": costs,
     }
 
 
@@ -90,9 +94,11 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
     timeline = make_timeline(run.layers, read_inference(run))
     chosen = filter_layers(run.layers, view)
     own = [tag for tag in run.tags.items() if tag[0] not in RESERVED_TAGS]
+    row = make_row(run)
     return {
         "run": run,
-        "row": make_row(run),
+        "row": row,
+        **make_time_context(run, row, store),
         "answer": (answer := answer_run(run, store)).text,
         "outcome": answer.outcome,
         "steps": store.list_runs(RunFilter(tags={PART_OF: run.id}, limit=MAX_STEPS, metrics=STEP_METRICS)),
