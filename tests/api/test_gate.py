@@ -39,6 +39,17 @@ def test_a_gate_writes_and_checks_a_baseline(folder: Path) -> None:
     assert (folder / "o.xml").is_file()
 
 
+def test_a_goal_that_is_not_shown_is_measured_three_times_at_most(folder: Path) -> None:
+    """Two processes give no interval with 95 % confidence, nor do four; six do."""
+    edgewright.gate("m.pretend", baseline="b.json", write=True, **QUICK | {"processes": 2})
+    result = edgewright.gate("m.pretend", baseline="b.json", goal="latency<=1000x, bytes<=1x")
+    assert [one.state for one in result.rows] == ["met", "met"]
+    assert result.rows[0].confidence is not None
+    assert result.rows[0].confidence > 0.95
+    assert len(result.report.runs) == 2 * 3
+    assert "3 sessions were measured" in result.report.notes[-1]
+
+
 def test_wrong_keywords(folder: Path) -> None:
     with pytest.raises(UsageError, match="no baseline is given"):
         edgewright.gate("m.pretend")

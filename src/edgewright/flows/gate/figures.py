@@ -2,6 +2,8 @@
 
 from math import exp, log
 
+from msgspec.structs import replace
+
 from edgewright.bench.statistics import Interval, map_interval, median_interval, paired_interval
 from edgewright.bench.summary import read_process_values
 from edgewright.bench.verdict import CONFIDENCE
@@ -31,6 +33,13 @@ def compare_rounds(a: Run, b: Run, metric: str) -> Interval | None:
     if not pairs:
         return None
     return map_interval(paired_interval([log(after / before) for before, after in pairs], CONFIDENCE), exp)
+
+
+def join_runs(first: Run, second: Run) -> Run:
+    """Return the first run with the processes of the second after its own, as if one session had measured both."""
+    more = {series.name: series.data for series in second.series}
+    series = tuple(replace(own, data=(*own.data, *more.get(own.name, ()))) for own in first.series)
+    return replace(first, series=series)
 
 
 def read_metric(row: EvaluationRow) -> Interval | None:
