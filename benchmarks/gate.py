@@ -25,7 +25,7 @@ from edgewright.flows.workspace import Workspace
 from edgewright.store.store import open_store
 
 GOAL = "latency<=1.05x"
-OPTIONS = GateOptions(shape={"x": (8, 3, 32, 32)})
+OPTIONS = GateOptions(shape={"x": (8, 3, 32, 32)}, processes=8)
 DEVICES = {"same": LocalDevice, "slower": HalfSlowed}
 
 

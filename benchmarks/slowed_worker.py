@@ -1,7 +1,10 @@
-"""A worker whose ONNX Runtime is slower by a known share: it spins for that share of each inference's time."""
+"""A worker whose ONNX Runtime is slower by a known share: it spins for that share of each inference's CPU time.
+
+A share of the wall time would be more than that on a busy machine, where inferences are interrupted.
+"""
 
 from collections.abc import Callable
-from time import perf_counter_ns
+from time import process_time_ns
 
 from edgewright.runtimes import onnxruntime
 from edgewright.runtimes.onnxruntime.session import OnnxSession
@@ -20,11 +23,11 @@ def open_slowed(request: SessionRequest) -> OnnxSession:
 
 def slowed(run: Callable[[], None]) -> Callable[[], None]:
     def run_slowed() -> None:
-        begin = perf_counter_ns()
+        begin = process_time_ns()
         run()
-        end = perf_counter_ns()
+        end = process_time_ns()
         until = end + int((end - begin) * SLOWDOWN)
-        while perf_counter_ns() < until:
+        while process_time_ns() < until:
             pass
 
     return run_slowed

@@ -41,6 +41,7 @@ class GateKeywords(CallOptions, total=False):
     runtime: str | None
     option: Pairs
     shape: Pairs
+    fix: Pairs
     inputs: Any
     seed: int | None
     threads: int | None

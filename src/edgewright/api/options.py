@@ -95,6 +95,7 @@ class EvaluateOptions(CallOptions, total=False):
     samples: int | None
     leave_out: int | None
     indices: Numbers
+    fix: Pairs
     seed: int
     threads: int
     option: Pairs

@@ -31,7 +31,10 @@ def parse_words(text: str) -> list[str]:
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     """Return the input's name and its sizes from `NAME=1,3,224,224`; `NAME=` is a scalar."""
     name, axes = _parse_axes(text)
-    if not name or any(len(axis) > 1 for axis in axes):
+    if any(len(axis) > 1 for axis in axes):
+        one = ",".join(str(axis[0]) for axis in axes)
+        raise ValueError(f"'{text}' has several sizes, which only compile takes; give one, such as {name}={one}")
+    if not name:
         raise ValueError(f"'{text}' is not NAME=SIZES with sizes of at least 1, such as x=1,3,224,224")
     return name, tuple(size for (size,) in axes)
 

@@ -12,6 +12,8 @@ from edgewright.bench.session import ProcessSamples
 from edgewright.bench.statistics import median_interval
 from edgewright.schema.run import LayerReport, Metric, Run, Series
 
+UNDISTURBED = 0.05  # share of inferences that no other program interrupts, even on a busy machine
+BOUND_TOLERANCE = 0.05
 PERCENTILES = {"latency": 50, "p90": 90, "p95": 95}
 PER_PROCESS: dict[str, tuple[str, Callable[[ProcessSamples], float | None]]] = {
     "start": ("us", lambda process: process.start_us),
@@ -96,12 +98,28 @@ def compute_chunk_medians(processes: Sequence[ProcessSamples]) -> list[list[floa
     return [_compute_medians(process.wall_us, process.chunks) for process in processes if process.wall_us]
 
 
-def read_chunk_medians(run: Run) -> list[list[float]]:
-    """Return `compute_chunk_medians` of a run's stored series, without invalid values of imported runs."""
+def is_processor_bound(run: Run) -> bool:
+    """Return whether an inference occupies exactly one processor from begin to end, if nothing interrupts it.
+
+    The wall time of undisturbed inferences is then their CPU time, which other programs hardly change.
+    """
+    series = {row.name: np.asarray(row.data) for row in run.series}
+    wall, cpu = series.get("wall", np.zeros(0)), series.get("cpu", np.zeros(0))
+    if len(wall) == 0 or len(wall) != len(cpu) or not (cpu > 0).all():
+        return False
+    return bool(abs(np.quantile(wall / cpu, UNDISTURBED) - 1) <= BOUND_TOLERANCE)
+
+
+def read_chunk_medians(run: Run, times: str = "wall") -> list[list[float]]:
+    """Return `compute_chunk_medians` of a run's stored series, without invalid values of imported runs.
+
+    Args:
+        times: `wall` or `cpu`.
+    """
     series = {row.name: row.data for row in run.series}
     chunks = parse_counts(series.get("chunk.samples", ()))
     found = []
-    for samples in _split_samples(series.get("wall", ()), parse_counts(series.get("wall.samples", ()))):
+    for samples in _split_samples(series.get(times, ()), parse_counts(series.get("wall.samples", ()))):
         taken = _take_chunk_sizes(len(samples), chunks)
         medians = [one for one in _compute_medians(samples, taken) if 0 < one < inf]
         if medians:

@@ -16,6 +16,7 @@ from edgewright.runtimes.table import TABLE, Option, RuntimeInfo, check_compile_
 from edgewright.schema.arrays import Array
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import BenchmarkPlan, Candidate
+from edgewright.schema.text import suggest
 from edgewright.tasks.data.ports import feed_artifact
 
 # Values outside are typing errors; some would overflow a timer or never end.
@@ -278,14 +279,19 @@ def expand_sets(paths: Sequence[str], shapes: Mapping[str, tuple[int, ...]], inp
 
 
 def check_shape_names(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
+    check_input_names("--shape", plan.shapes, models)
+    check_input_names("--fix", plan.fixed, models)
+
+
+def check_input_names(flag: str, given: Mapping[str, object], models: Mapping[str, Model]) -> None:
+    """Raise InputError for a name that no model has as an input."""
     names = {spec.name for model in models.values() for spec in read_source_signature(model).inputs}
-    for flag, given in (("--shape", plan.shapes), ("--fix", plan.fixed)):
-        if unexpected := given.keys() - names:
-            raise InputError(
-                f"{flag} {min(unexpected)}: no model has this input",
-                f"the inputs are {', '.join(sorted(names))}",
-                "use one of these names",
-            )
+    if unexpected := given.keys() - names:
+        raise InputError(
+            f"{flag} {min(unexpected)}: no model has this input{suggest(min(unexpected), names)}",
+            f"the inputs are {', '.join(sorted(names))}",
+            "use one of these names",
+        )
 
 
 def read_source_signature(model: Model) -> Signature:

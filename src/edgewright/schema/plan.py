@@ -163,6 +163,7 @@ class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         samples: evaluate the samples that `tasks.data.split` selects; None evaluates all.
         leave_out: evaluate all samples except those, for example after a calibration on them.
         indices: evaluate these, in this order.
+        fixed: values of inputs that the task does not have: one for all elements, or one for each.
         seed: of the selection.
         threads: threads that each runtime may use for one inference.
         timeout_s: longest time without a message from a worker.
@@ -178,6 +179,7 @@ class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     samples: int | None = None
     leave_out: int | None = None
     indices: tuple[int, ...] | None = None
+    fixed: dict[str, tuple[int | float, ...]] = {}
     seed: int = 0
     threads: int = 1
     timeout_s: float = TIMEOUT_S

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from edgewright.flows.demo.flow import get_digits_folder
@@ -46,6 +47,41 @@ def test_the_object(call: Call) -> None:
     assert left["samples"] == 489
     some = call("evaluate", DIGITS / "digits.onnx", *WORDS, "--indices", "0-9,20", "--json").json()
     assert some["samples"] == 11
+
+
+def write_scaled(path: Path) -> Path:
+    """The digits with one more input, a number that their scores are multiplied with."""
+    model = onnx.load(DIGITS / "digits.onnx")
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["plain" if name == output else name for name in node.output]
+    model.graph.input.append(onnx.helper.make_tensor_value_info("gain", onnx.TensorProto.FLOAT, [1]))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["plain", "gain"], [output]))
+    onnx.save(model, path)
+    return path
+
+
+def test_inputs_with_a_fixed_value(call: Call, tmp_path: Path) -> None:
+    model = write_scaled(tmp_path / "scaled.onnx")
+    assert (
+        call("evaluate", model, *WORDS, "--samples", 100).error()[0]
+        == "the task does not describe the model's input 'gain'"
+    )
+    values = {}
+    for gain in ("2", "-1"):
+        report = call("evaluate", model, *WORDS, "--samples", 100, "--fix", f"gain={gain}", "--json").json()
+        values[gain] = report["results"][0]["metric"]["value"]
+    assert values["2"] > 0.9
+    assert values["-1"] < 0.1
+    table = call("evaluate", model, *WORDS, "--fix", "gain=-1")
+    assert "is close to guessing among 10 classes: check mean, std, color and layout in the task" in table.err
+    assert call("evaluate", model, *WORDS, "--fix", "gian=1").error()[0].startswith("--fix gian")
+    baseline = tmp_path / "b.json"
+    quick = ("--processes", 1, "--runs", 3, "--samples", 100, *WORDS)
+    written = call("gate", model, "--baseline", baseline, "--write", "--fix", "gain=-1", *quick, "--json").json()
+    assert written["figures"]["metric"]["value"] < 0.1
+    result = call("gate", model, "--baseline", baseline, "--goal", "metric<=0.1", *WORDS, "--json")
+    assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from edgewright.errors import UsageError
 from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
 from edgewright.flows.gate.baseline import Baseline, BaselineFigure, GateOptions
 from edgewright.flows.gate.checks import GateMeasurement, MeasuredModel, check_goal, check_units, make_figures
+from edgewright.flows.gate.figures import compare_rounds
 from edgewright.flows.gate.report import GateCheck
 from edgewright.schema.goals import parse_goals
 from edgewright.schema.run import Run, Series
@@ -84,6 +85,28 @@ def test_ten_percent_slower_is_missed_in_one_session_and_not_shown_between_sessi
     assert later.low < 1.05
     assert check("latency<=1.05x", us=120, reference=None).state == "missed"
     assert check("latency<=1.05x", us=100).state == "met"
+
+
+def disturb(run: Run, cpu: float = 1.0) -> Run:
+    """The run on a busy machine, which interrupts two of three inferences; `cpu` is the share that they compute."""
+    plain = run.series[0].data
+    wall = tuple(time * (1 + number % 3) for number, time in enumerate(plain))
+    times = (
+        Series(name="wall", unit="us", data=wall),
+        Series(name="cpu", unit="us", data=tuple(x * cpu for x in plain)),
+    )
+    return replace(run, series=(*times, *run.series[1:]))
+
+
+def test_interruptions_do_not_count_if_an_inference_computes_all_the_time() -> None:
+    quiet = replace(make_run(100.0), series=(*make_run(100.0).series, replace(make_run(100.0).series[0], name="cpu")))
+    busy = compare_rounds(quiet, disturb(make_run(110.0)), "latency")
+    assert busy is not None
+    assert busy.value == pytest.approx(1.1)
+    assert busy.low == pytest.approx(1.1)
+    waiting = compare_rounds(quiet, disturb(make_run(110.0), cpu=0.5), "latency")
+    assert waiting is not None
+    assert waiting.value > 1.5
 
 
 def test_figures_of_another_device_show_nothing() -> None:

@@ -28,6 +28,12 @@ def test_wilson_as_newcombe_printed_it(hits: int, n: int, low: float, high: floa
     assert wilson(hits, n) == pytest.approx((low, high), abs=6e-5)
 
 
+def test_wilson_contains_its_own_share() -> None:
+    shares = [(hits, n, *wilson(hits, n)) for n in range(1, 300) for hits in (0, n)]
+    outside = [(hits, n) for hits, n, low, high in shares if not low <= hits / n <= high]
+    assert outside == []
+
+
 @pytest.mark.parametrize(("table", "low", "high"), [((36, 12, 2, 0), 0.0569, 0.3404), ((0, 0, 0, 54), -0.0664, 0.0664)])
 def test_newcombe_as_he_printed_it(table: tuple[int, int, int, int], low: float, high: float) -> None:
     """Newcombe, Statistics in Medicine 17, 1998, 2635, method 10."""

@@ -9,7 +9,7 @@ import click
 from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.code import allow_code, check_code
 from edgewright.cli.help.pages import HelpedCommand
-from edgewright.cli.parse import INDICES, PATH, TAG, WORDS
+from edgewright.cli.parse import FIXED, INDICES, PATH, TAG, WORDS
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MAX_SHOWN = 5
     "--leave-out", type=int, help="Number of samples to exclude: those that --samples with this number chooses."
 )
 @click.option("--indices", type=INDICES, metavar="LIST", help="Sample numbers, such as 0-99,200.")
+@FIXED
 @click.option("--seed", default=0, help="Seed of the sample choice.")
 @click.option("--threads", default=1, help="Threads per inference.")
 @click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Runtime option.")

@@ -9,7 +9,7 @@ import click
 from edgewright.cli.calls import call_api, make_keywords
 from edgewright.cli.code import check_code
 from edgewright.cli.help.pages import HelpedCommand
-from edgewright.cli.parse import PATH, SHAPE
+from edgewright.cli.parse import FIXED, PATH, SHAPE
 from edgewright.cli.rendering.output import print_json, print_message, show_table
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     metavar="NAME=SIZES",
     help="Shape of a dynamic input, such as x=1,3,224,224; default: batch 1.",
 )
+@FIXED
 @click.option("--inputs", type=PATH, metavar="FILE.npz", help="Input file with one array per model input.")
 @click.option("--seed", type=int, help="Seed of the random inputs and of the sample choice; default: 0.")
 @click.option("--threads", type=int, help="Threads per inference; default: 1.")

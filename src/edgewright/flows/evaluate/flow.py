@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
+from edgewright.bench.feeds import fix_batch, make_fixed
 from edgewright.bench.session import Progress
 from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
-from edgewright.flows.candidates import check_number, check_runs_here, read_models, read_source_signature
+from edgewright.flows.candidates import (
+    check_input_names,
+    check_number,
+    check_runs_here,
+    read_models,
+    read_source_signature,
+)
 from edgewright.flows.evaluate.answer import make_answer
 from edgewright.flows.evaluate.chunks import Chunk, ChunkPrefetcher
 from edgewright.flows.evaluate.inference import Runner, SizedRunner, make_runner
@@ -18,6 +26,7 @@ from edgewright.flows.evaluate.report import (
     EvaluationReport,
     EvaluationRow,
     SkippedRow,
+    find_guessing,
     make_metric_row,
     make_paired_row,
     make_share_row,
@@ -38,7 +47,7 @@ from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.metrics.metrics import compare_paired, find_worst_classes, summarize_results
 from edgewright.tasks.metrics.samples import SampleResults, evaluate_samples, finalize_results, join
 from edgewright.tasks.metrics.similarity import OutputAgreement
-from edgewright.tasks.spec.check import check_labels, check_task, get_output_name
+from edgewright.tasks.spec.check import check_labels, check_task, count_model_classes, get_output_name
 from edgewright.tasks.spec.task import Classification, Task, read_label_names
 
 
@@ -56,6 +65,7 @@ class CandidateEvaluation:
     runner: Runner | SizedRunner
     run: Recording
     likeness: OutputAgreement
+    fixed: Mapping[str, Array]
     scores: list[SampleResults] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     seconds: float = 0.0
@@ -98,12 +108,23 @@ def _resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
     if not plan.candidates:
         raise UsageError("no model was given", "", "run edgewright evaluate MODEL --task task.toml --data DATA")
     models = read_models([candidate.model for candidate in plan.candidates], sets=True)
+    check_input_names("--fix", plan.fixed, models)
     for candidate in plan.candidates:
         info = find_runtime(candidate.runtime)
         check_runs_here(info)
         check_options(info, candidate.options)
-        check_task(task, read_source_signature(models[candidate.model]))
+        signature = read_source_signature(models[candidate.model])
+        free = tuple(spec for spec in signature.inputs if spec.name not in plan.fixed)
+        check_task(task, msgspec.structs.replace(signature, inputs=free))
+        _make_fixed_inputs(signature, plan)
     return task, models
+
+
+def _make_fixed_inputs(signature: Signature, plan: EvaluatePlan) -> dict[str, Array]:
+    """Return the plan's values of inputs; an artifact may have some of them as constants."""
+    names = {spec.name for spec in signature.inputs}
+    own = {name: values for name, values in plan.fixed.items() if name in names}
+    return make_fixed(signature, fix_batch(signature, {}), own)
 
 
 def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
@@ -164,7 +185,8 @@ class EvaluationSession:
             )
             workers.enter_context(runner)
             likeness = OutputAgreement(self._get_class_output(read_source_signature(model)))
-            self._evaluations.append(CandidateEvaluation(runner=runner, run=run, likeness=likeness))
+            fixed = _make_fixed_inputs(read_source_signature(model), self._plan)
+            self._evaluations.append(CandidateEvaluation(runner=runner, run=run, likeness=likeness, fixed=fixed))
 
     def _get_class_output(self, signature: Signature) -> str | None:
         """Return the output whose largest entry is the class."""
@@ -194,7 +216,9 @@ class EvaluationSession:
             return None
         began = monotonic()
         try:
-            outputs = evaluation.runner.run(chunk.stack)
+            count = len(chunk.indices)
+            fixed = {name: np.repeat(value[None], count, axis=0) for name, value in evaluation.fixed.items()}
+            outputs = evaluation.runner.run({**chunk.stack, **fixed})
         except EdgewrightError as error:
             evaluation.failure = error
             return None
@@ -289,6 +313,10 @@ class EvaluationSession:
             return [failure]
         return []
 
+    def _count_classes(self) -> int:
+        model = self._evaluations[0].run.run.model
+        return count_model_classes(self._task, read_source_signature(model)) if model else 0
+
     def _report(self, rows: Sequence[EvaluationRow]) -> EvaluationReport:
         return EvaluationReport(
             task=self._task.name,
@@ -301,7 +329,7 @@ class EvaluationSession:
             skipped=tuple(
                 SkippedRow(index=index, name=one.name, why=one.why) for index, one in sorted(self._data.skipped.items())
             ),
-            notes=self._data.notes,
+            notes=(*self._data.notes, *find_guessing(rows[0].metric, self._count_classes())),
             results=tuple(rows),
             answer=make_answer(rows),
         )

@@ -14,6 +14,8 @@ from edgewright.tasks.metrics.samples import SampleResults
 
 SCHEMA = "edgewright.evaluate/1"
 
+GUESSING = 2.0  # times the share of right guesses
+
 
 class MetricRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The task's metric with its 95 % interval."""
@@ -112,6 +114,14 @@ def make_metric_row(score: Score, *, higher: bool) -> MetricRow:
         n=score.n,
         better="higher" if higher else "lower",
     )
+
+
+def find_guessing(row: MetricRow | None, classes: int) -> tuple[str, ...]:
+    """Return a note if a model is hardly better than guessing: a wrong task is the most frequent cause."""
+    if row is None or row.name not in ("accuracy", "top1") or classes < 2 or row.high >= GUESSING / classes:
+        return ()
+    inputs = "mean, std, color and layout"
+    return (f"{row.name} {row.value:.4g} is close to guessing among {classes} classes: check {inputs} in the task",)
 
 
 def make_share_row(score: Score | None) -> ShareRow | None:

@@ -37,6 +37,7 @@ class GateOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     runtime: str | None = None
     option: tuple[str, ...] | None = None
     shape: dict[str, tuple[int, ...]] | None = None
+    fix: dict[str, tuple[int | float, ...]] | None = None
     inputs: str | None = None
     seed: int | None = None
     threads: int | None = None

@@ -5,9 +5,8 @@ from math import exp, log
 from msgspec.structs import replace
 
 from edgewright.bench.statistics import Interval, map_interval, median_interval, paired_interval
-from edgewright.bench.summary import read_process_values
-from edgewright.bench.verdict import CONFIDENCE
-from edgewright.flows.benchmark.comparison import compare_pair
+from edgewright.bench.summary import is_processor_bound, read_chunk_medians, read_process_values
+from edgewright.bench.verdict import CONFIDENCE, compare_paired
 from edgewright.flows.evaluate.report import EvaluationRow
 from edgewright.schema.metrics import is_share
 from edgewright.schema.run import Run
@@ -25,9 +24,13 @@ def estimate(run: Run, metric: str) -> Interval | None:
 
 
 def compare_rounds(a: Run, b: Run, metric: str) -> Interval | None:
-    """Return the ratio b over a of two runs of one session, paired round by round; None without values."""
+    """Return the ratio b over a of two runs of one session, paired round by round; None without values.
+
+    The latency is compared by CPU time if that is the time of an undisturbed inference in both runs.
+    """
     if metric == "latency":
-        found = compare_pair(a, b, 0.0)
+        times = "cpu" if is_processor_bound(a) and is_processor_bound(b) else "wall"
+        found = compare_paired(a.id, b.id, read_chunk_medians(a, times), read_chunk_medians(b, times), 0.0)
         return Interval(value=found.ratio, low=found.low, high=found.high, confidence=found.confidence)
     pairs = list(zip(*(read_process_values(run, TIMED[metric]) for run in (a, b)), strict=False))
     if not pairs:

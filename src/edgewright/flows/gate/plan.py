@@ -116,7 +116,7 @@ def _make_timing(
     runtime = options.get("runtime") or choose_runtime(Path(request.model), "").name
     candidates = pair_candidates([model], [runtime], options.get("option", ()))
     inputs = str(Path(options["inputs"]).absolute()) if "inputs" in options else None
-    names = ("seed", "threads", "runs", "seconds", "processes", "warmup_seconds", "timeout", "power_w")
+    names = ("fix", "seed", "threads", "runs", "seconds", "processes", "warmup_seconds", "timeout", "power_w")
     return BenchmarkPlan(
         candidates=candidates,
         device=request.device,
@@ -155,6 +155,7 @@ def _make_evaluation(
         code=code,
         data=data,
         samples=options.get("samples"),
+        fixed=timing.fixed,
         seed=timing.seed,
         threads=timing.threads,
         timeout_s=timing.timeout_s,

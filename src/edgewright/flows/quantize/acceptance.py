@@ -16,7 +16,7 @@ from edgewright.flows.compile.cells import make_quantized_cell
 from edgewright.flows.compile.flow import CellReport, compile_all
 from edgewright.flows.compile.sources import PreparedSource
 from edgewright.flows.evaluate.flow import evaluate
-from edgewright.flows.evaluate.report import EvaluationRow, MetricRow
+from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, find_guessing
 from edgewright.flows.quantize.calibration import CalibrationData
 from edgewright.flows.quantize.job import QuantizerOutput
 from edgewright.flows.quantize.report import (
@@ -32,6 +32,7 @@ from edgewright.quantization.job import LeaveOut, QuantizationForm, Quantization
 from edgewright.quantization.recipe import NodePrecision, Recipe
 from edgewright.schema.metrics import is_share
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
+from edgewright.tasks.spec.check import count_model_classes
 from edgewright.tasks.spec.task import Task
 
 MIN_AGREEMENT = 0.9
@@ -228,8 +229,12 @@ def apply_gate(
         share = is_share(setup.task.metric)
         least = MIN_AGREEMENT if plan.qat is None else 0.0  # fine-tuning may change the classes
         faults += find_gate_faults(row, reference, plan.max_drop, least, share=share)
+        classes = count_model_classes(setup.task, setup.prepared.model.signature)
+        row = msgspec.structs.replace(row, notes=(*row.notes, *find_guessing(reference, classes)))
         if plan.max_drop is None and not share:
-            note = f"the gate allows {reference.name} to drop by 1 % of its float value; --max-drop sets another limit"
+            worsen = "drop" if reference.better == "higher" else "rise"
+            note = f"the gate allows {reference.name} to {worsen} by 1 % of its float value"
+            note += "; --max-drop sets another limit"
             row = msgspec.structs.replace(row, notes=(*row.notes, note))
     if not faults:
         return row, None

@@ -210,5 +210,6 @@ def find_gate_faults(
         if not drop <= max_drop + 1e-9:  # rounding error of a share
             unit = " points" if share else ""
             shown = f"{drop:.2f}" if share else f"{drop:.4g}"
-            faults.append(f"{row.metric.name} drops by {shown}{unit}, more than {limit}")
+            changes = "drops" if reference.better == "higher" else "rises"
+            faults.append(f"{row.metric.name} {changes} by {shown}{unit}, more than {limit}")
     return faults

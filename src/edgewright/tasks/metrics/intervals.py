@@ -35,7 +35,8 @@ def wilson(hits: int, n: int) -> ConfidenceInterval:
     share, z2 = hits / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return ConfidenceInterval(max(0.0, middle - half), min(1.0, middle + half))
+    # Rounding must not put a share of 0 or 1 outside of its own interval.
+    return ConfidenceInterval(max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
 
 
 def mcnemar(correct_a: Array, correct_b: Array) -> PairedDifference:

@@ -183,11 +183,10 @@ def count_model_classes(task: Task, signature: Signature) -> int:
 def check_labels(data: Dataset, task: Task, signature: Signature, indices: Sequence[int]) -> None:
     """Raise DataError for missing labels and for labels that are not classes of the model."""
     if not data.labeled:
-        raise DataError(
-            f"{data.title} has no labels",
-            "; ".join(data.notes),
-            "add labels.csv (file,label), or sort the files into one folder for each class",
-        )
+        hint = "add labels.csv (file,label), or sort the files into one folder for each class"
+        if data.title.endswith(".npz"):
+            hint = "add an array with one label for each sample: numpy.savez(FILE, INPUT=samples, labels=labels)"
+        raise DataError(f"{data.title} has no labels", "the metric compares outputs with labels", hint)
     class_count = count_model_classes(task, signature)
     if data.labels_are_slow:  # they are checked when they are read
         return
