@@ -44,6 +44,7 @@ GOAL_METRICS: Mapping[str, Mapping[str, float]] = {
     "energy": {"uJ": 1.0, "mJ": 1e3, "J": 1e6, TIMES: 1.0},
     "offload": _SHARES,
     "share": _SHARES,
+    "p99": _SECONDS,
 }
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

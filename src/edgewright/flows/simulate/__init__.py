@@ -1,0 +1,1 @@
+"""`simulate`: how many servers a fleet of devices needs."""
