@@ -51,7 +51,7 @@ class TierOutcome:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FleetOutcome:
     """Latencies of the answered requests in milliseconds, and the tiers."""
 
     latency_ms: Floats
@@ -69,7 +69,7 @@ def draw_arrivals(
 
 def simulate_tiers(
     tiers: tuple[Tier, ...], arrivals: tuple[Floats, Integers], random: np.random.Generator, warmup_ms: float = 0.0
-) -> Outcome:
+) -> FleetOutcome:
     """Return the latencies, without requests that arrive in the warm-up, and the outcome of each tier."""
     times, devices = arrivals
     born = times.copy()
@@ -91,7 +91,7 @@ def simulate_tiers(
         outcomes.append(_sum_up(tier, times, starts, service, span, len(set(devices.tolist()))))
         goes_on = taken & ~is_answered
         times, devices, born = done[goes_on], devices[goes_on], born[goes_on]
-    return Outcome(np.concatenate(latencies) if latencies else np.zeros(0), tuple(outcomes))
+    return FleetOutcome(np.concatenate(latencies) if latencies else np.zeros(0), tuple(outcomes))
 
 
 def _sum_up(tier: Tier, times: Floats, starts: Floats, service: Floats, span: float, devices: int) -> TierOutcome:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from edgewright.errors import UsageError
 from edgewright.flows.simulate.spec import FleetSpec, make_tier, read_fleet
-from edgewright.prediction.queues import Outcome, draw_arrivals, simulate_tiers
+from edgewright.prediction.queues import FleetOutcome, draw_arrivals, simulate_tiers
 from edgewright.schema.goals import Goal, parse_goals
 
 PERCENTILES = {"latency": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0}
@@ -78,7 +78,7 @@ def simulate_fleet(path: Path, *, goals: str = "", find: str = "") -> Simulation
     return _report(best, _run(best, path.parent), wanted, {find: servers})
 
 
-def _run(fleet: FleetSpec, folder: Path) -> Outcome:
+def _run(fleet: FleetSpec, folder: Path) -> FleetOutcome:
     random = np.random.default_rng(fleet.seed)
     arrivals = draw_arrivals(fleet.arrivals.devices, fleet.arrivals.rate_per_s, fleet.seconds, random)
     tiers = [make_tier(one, folder, random) for one in fleet.tiers]
@@ -110,7 +110,7 @@ def _find_servers(fleet: FleetSpec, folder: Path, name: str, goals: tuple[Goal, 
     return high
 
 
-def _list_missed(outcome: Outcome, goals: tuple[Goal, ...]) -> tuple[str, ...]:
+def _list_missed(outcome: FleetOutcome, goals: tuple[Goal, ...]) -> tuple[str, ...]:
     """Return the goals that are missed with their values; all are if no request was answered."""
     missed = []
     for one in goals:
@@ -123,7 +123,9 @@ def _list_missed(outcome: Outcome, goals: tuple[Goal, ...]) -> tuple[str, ...]:
     return tuple(missed)
 
 
-def _report(fleet: FleetSpec, outcome: Outcome, goals: tuple[Goal, ...], servers: dict[str, int]) -> SimulationReport:
+def _report(
+    fleet: FleetSpec, outcome: FleetOutcome, goals: tuple[Goal, ...], servers: dict[str, int]
+) -> SimulationReport:
     values: dict[str, float] = {}
     low: dict[str, float] = {}
     high: dict[str, float] = {}
@@ -163,7 +165,7 @@ def _report(fleet: FleetSpec, outcome: Outcome, goals: tuple[Goal, ...], servers
     )
 
 
-def _get_interval(outcome: Outcome, share: float, value: float) -> tuple[float, float]:
+def _get_interval(outcome: FleetOutcome, share: float, value: float) -> tuple[float, float]:
     """Return the 95 % interval of a percentile from its values in blocks of the requests' order."""
     blocks = [float(np.percentile(one, share)) for one in np.array_split(outcome.latency_ms, BLOCKS) if len(one)]
     half = 2.093 * float(np.std(blocks, ddof=1)) / len(blocks) ** 0.5 if len(blocks) == BLOCKS else float("inf")

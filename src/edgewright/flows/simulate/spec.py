@@ -79,14 +79,14 @@ class FleetSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def read_fleet(path: Path) -> FleetSpec:
     """Return the fleet of a file. Raises ConfigError that names what is wrong with it."""
     try:
-        fleet = msgspec.toml.decode(read_small(path), type=FleetSpec)
+        fleet = msgspec.toml.decode(_read_small(path), type=FleetSpec)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"{path} does not describe a fleet", str(error), _ADVICE) from None
     _check(path, fleet)
     return fleet
 
 
-def read_small(path: Path) -> bytes:
+def _read_small(path: Path) -> bytes:
     """Return the content of a file; raise ConfigError if it cannot be read, or is too large."""
     try:
         if path.stat().st_size > LARGEST_FILE:
@@ -157,7 +157,7 @@ def _read_service(spec: TierSpec, folder: Path) -> Floats:
         return np.array(spec.service_ms if isinstance(spec.service_ms, list) else [spec.service_ms], dtype=float)
     path = folder / spec.profile
     try:
-        found = msgspec.json.decode(read_small(path), type=list[float] | _MeasuredRun)
+        found = msgspec.json.decode(_read_small(path), type=list[float] | _MeasuredRun)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no profile", str(error), _ADVICE) from None
     samples = found if isinstance(found, list) else _choose_latencies(found)
@@ -177,7 +177,7 @@ def _make_link(spec: TierSpec, folder: Path, random: np.random.Generator) -> Dra
         rate = link.bytes * 8 / (link.mbit * 1e3) if link.mbit else 0.0
         return _make_draw(np.array([link.rtt_ms + rate]), random)
     path = folder / link.trace
-    lines = read_small(path).decode("utf-8", "replace").split()
+    lines = _read_small(path).decode("utf-8", "replace").split()
     try:
         rows = np.array([[float(cell) for cell in line.split(",")] for line in lines if line[0].isdigit()])
         times = rows[:, 0] + (link.bytes * 8 / (rows[:, 1] * 1e3))

@@ -13,9 +13,7 @@ from edgewright.schema.units import UNKNOWN
 @click.command(cls=HelpedCommand)
 @click.argument("fleet", type=PATH, metavar="TIERS.toml")
 @click.option("--goal", default="", metavar="GOALS", help='Goals, such as "p99<=200ms"; metrics: latency p90 p95 p99.')
-@click.option(
-    "--find", default="", metavar="TIER", help="Tier whose smallest number of servers meets --goal."
-)
+@click.option("--find", default="", metavar="TIER", help="Tier whose smallest number of servers meets --goal.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.simulation/1).")
 def simulate(fleet: str, goal: str, find: str, as_json: bool) -> None:
     """Simulate devices, edge boxes and a cloud: latencies, busy shares, dropped requests.
