@@ -1,6 +1,7 @@
 """The session: order of the rounds, process samples, and failures in the middle."""
 
 from pathlib import Path
+from statistics import median
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,8 @@ def starts_of(
 ) -> list[str]:
     lines: list[str] = []
     plan = make_plan(processes=processes, interleave=interleave)
-    measure(device, candidates, plan, tmp_path, lambda text: lines.append(text[0]))
-    return lines
+    measure(device, candidates, plan, tmp_path, lines.append)
+    return [line[0] for line in lines if "median" not in line]
 
 
 @pytest.mark.parametrize("interleave", ["chunks", "processes"])
@@ -115,7 +116,10 @@ def test_an_inference_too_slow_to_be_profiled_within_the_time_limit(
 def test_what_a_tape_holds(tmp_path: Path) -> None:
     candidates, device, lines = [make_candidate(tmp_path)], QuickDevice(tmp_path), list[str]()
     measure(device, candidates, make_plan(runs=7, processes=2, warmup_seconds=5.0), tmp_path, lines.append)
-    assert lines == ["m in pretend: process 1 of 2", "m in pretend: process 2 of 2"]
+    starts = ["m in pretend: process 1 of 2", "m in pretend: process 2 of 2"]
+    middles = [median(process.wall_us) for process in candidates[0].processes]
+    ends = [f"{start}: median {middle:.5g} µs" for start, middle in zip(starts, middles, strict=True)]
+    assert lines == [starts[0], ends[0], starts[1], ends[1]]
     assert candidates[0].failure is None
     assert device.ended == 2
     for process in candidates[0].processes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 from msgspec.structs import replace
 
 from edgewright.devices.local import LocalDevice
@@ -175,11 +176,22 @@ def not_numbers(run: Run) -> Run:
 
 def measured(store: Store, tmp_path: Path) -> str:
     """Measure and store a real run of the pretend runtime with its model."""
+    return measured_of(store, pretend_model(tmp_path))
+
+
+def measured_of(store: Store, path: Path) -> str:
     plan = BenchmarkPlan(
-        candidates=(Candidate(model=str(pretend_model(tmp_path)), runtime="pretend", options={"latency-us": "20"}),),
+        candidates=(Candidate(model=str(path), runtime="pretend", options={"latency-us": "20"}),),
         processes=1,
         runs=3,
         warmup_seconds=0.01,
         layers=False,
     )
     return benchmark(plan, Workspace(LocalDevice(), store, lambda text: None), {}).runs[0].id
+
+
+def make_free_batch() -> onnx.ModelProto:
+    """Return a model with the free size `n`."""
+    ports = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", ports[:1], ports[1:])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)

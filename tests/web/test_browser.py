@@ -19,7 +19,7 @@ from edgewright.web.server.access import AccessRules
 from tests.paths import ROOT
 from tests.web.conftest import Pages, served
 from tests.web.pages.test_training import make_distil, make_prune
-from tests.web.records import Record, fill, make_run, measured
+from tests.web.records import Record, fill, make_free_batch, make_run, measured, measured_of, pretend_model
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
@@ -336,41 +336,62 @@ def test_tag_delete_and_undo_by_clicking(store: Store, record: Record, pages: Pa
 
 
 def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path, open_page: Open) -> None:
-    """A new user's session with the pretend runtime."""
+    """A new user's session with the pretend runtime: the job's page fills with dots and becomes the comparison."""
     measured(pages.store, tmp_path)
+    path = pretend_model(tmp_path, "other.pretend")
+    path.write_bytes(b"pretend two")
+    measured_of(pages.store, path)
     page = open_page(pages.port, accept_downloads=True)
     page.goto(pages.address)
     page.click("header >> text=+ New")
-    page.check("label:has-text('m.pretend') input")
-    page.fill("input[name=processes]", "20")  # enough for another tab to show some of them
-    page.fill("input[name=seconds]", "0.05")
-    page.uncheck("input[name=layers]")
-    page.click("button:text-is('Start')")
+    for name in ("m.pretend", "other.pretend"):
+        page.check(f"#drawer label:has-text('{name}') input")
+        page.wait_for_selector(f"#drawer [data-command]:has-text('{name}')")
+    page.click("#drawer summary:has-text('More settings')")
+    page.fill("#drawer input[name=processes]", "none")
+    page.wait_for_selector("#drawer .field-error:has-text('it is not a number')")
+    page.fill("#drawer input[name=processes]", "15")
+    page.fill("#drawer input[name=seconds]", "0.02")
+    page.uncheck("#drawer input[name=layers]")
+    page.wait_for_selector("#drawer [data-estimate]:has-text('2 candidates × 15 processes')")
+    page.click("#drawer button:text-is('Start')")
     page.wait_for_selector("[data-job][data-state=running]")
-    page.wait_for_selector(".log:has-text('process 2 of 20')")
     other = page.context.new_page()
     other.goto(f"{pages.address}/runs")
-    other.wait_for_selector("tr.running [data-live-line]:has-text('of 20')")
+    other.wait_for_selector("tr.running [data-live-line]:has-text('of 15')")
     other.close()
-    page.wait_for_selector("[data-job][data-state=done]")
-    page.click("table a:has-text('m.pretend')")
-    page.wait_for_selector("text=Median latency")
-    page.click("nav >> text=Activity")
-    page.click("text=Flat list of runs")
-    boxes = page.locator("tr[data-run] input[name=run]")
-    assert boxes.count() == 2
-    page.click("[data-all]")
-    page.click("button:text-is('Compare')")
-    page.wait_for_selector("h1:has-text('2 runs compared')")
+    page.wait_for_selector("#strips circle >> nth=3")
+    page.wait_for_selector("[data-job][data-state=done] >> text=Each run is compared with")
     page.click("summary:has-text('Save as')")
     with page.expect_download() as download:
         page.click("text=Report, one HTML file")
     report = tmp_path / "report.html"
     download.value.save_as(report)
     text = report.read_text(encoding="utf-8")
-    assert "2 runs compared" in text
+    assert "Each run is compared with" in text
     assert "<script" not in text
     page.goto(f"{pages.address}/runs")
+
+
+def test_measure_my_upload(pages: Pages, tmp_path: Path, open_page: Open) -> None:
+    """Three clicks from the start page to the figures of a model with a free batch."""
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(make_free_batch().SerializeToString())
+    page = open_page(pages.port)
+    page.goto(pages.address)
+    page.click("header >> text=+ New")
+    page.set_input_files("#drawer input[type=file]", path)
+    page.wait_for_selector("#drawer code:has-text('x: n × 4')")
+    assert page.input_value("#drawer .size input") == "1"
+    page.click("#drawer summary:has-text('More settings')")
+    page.fill("#drawer input[name=processes]", "1")
+    page.fill("#drawer input[name=seconds]", "0.01")
+    page.uncheck("#drawer input[name=layers]")
+    page.wait_for_selector("#drawer [data-command]:has-text('--shape x=1,4')")
+    page.click("#drawer button:text-is('Start')")
+    page.click("[data-job][data-state=done] >> text=Open the run")
+    page.wait_for_selector("h1:has-text('mine.onnx')")
+    page.wait_for_selector("text=Median latency")
 
 
 def test_reports_stand_alone(shared: tuple[Pages, Record], open_page: Open, tmp_path: Path) -> None:

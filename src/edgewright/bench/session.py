@@ -38,6 +38,8 @@ from edgewright.schema.run import LayerReport
 CALIBRATION_RUNS = 2000
 CHUNKS = 8  # of one process; short, so that the candidates of a round run under the same conditions
 CHUNK_SECONDS = 1.0
+STARTED = "{}: process {} of {}"
+FINISHED = "{}: process {} of {}: median {:.5g} µs"
 SETTLING_RUNS = 2
 MIN_RUNS, MAX_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
@@ -131,7 +133,7 @@ def _measure_round(
         at_work: dict[int, Connection] = {}
         for position, candidate in candidates.items():
             if candidate.failure is None:
-                progress(f"{candidate.entry.title}: process {number + 1} of {plan.processes}")
+                progress(STARTED.format(candidate.entry.title, number + 1, plan.processes))
                 candidate.processes.append(ProcessSamples(log=logs / f"{position}-{number}.log"))
                 with capture_failure(candidate):
                     worker = at_work[position] = stack.enter_context(_start_worker(device, candidate, plan))
@@ -139,8 +141,11 @@ def _measure_round(
                         _load_and_warm_up(worker, candidate.entry, candidate.processes[-1], plan)
         _take_samples(at_work, candidates, plan, device)
         for position, worker in at_work.items():
-            with capture_failure(candidates[position]):
-                _finish_worker(worker, candidates[position])
+            candidate = candidates[position]
+            with capture_failure(candidate):
+                _finish_worker(worker, candidate)
+                if wall_us := candidate.processes[-1].wall_us:
+                    progress(FINISHED.format(candidate.entry.title, number + 1, plan.processes, median(wall_us)))
 
 
 @contextmanager

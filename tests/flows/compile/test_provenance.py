@@ -29,7 +29,7 @@ from edgewright.schema.run import Run
 from edgewright.store.runs.ids import new_run_id
 from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import Store, open_store
-from edgewright.web.pages.work import find_run_with_file
+from edgewright.web.jobs.form import find_run_with_file
 from tests.bench.quick import QuickDevice, make_plan
 from tests.contracts.sample_runs import sample_model
 from tests.models.onnx_files import write_conv_net

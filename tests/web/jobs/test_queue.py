@@ -18,6 +18,7 @@ import pytest
 
 from edgewright.cli.registry import find_command, list_options
 from edgewright.errors import UsageError
+from edgewright.flows.demo.flow import get_digits_folder
 from edgewright.store.store import Store
 from edgewright.web.jobs.choices import FormChoice
 from edgewright.web.jobs.kinds import JOB_KINDS, parse_form_options
@@ -286,14 +287,17 @@ def upload(pages: Pages, name: str, content: bytes) -> Any:
 
 
 def test_upload_is_sniffed_and_named_by_us(pages: Pages) -> None:
-    taken = upload(pages, "..%2F..%2Fmy%20net.onnx", b"\x08\x07 the begin of an ONNX file")
-    path = pages.app_state.uploads[taken["upload"]]
+    model = (get_digits_folder() / "digits.onnx").read_bytes()
+    taken = upload(pages, "..%2F..%2Fmy%20net.onnx", model)
+    assert [one["name"] for one in taken["inputs"]] == ["image"]
+    path = Path(pages.app_state.uploads[taken["upload"]].path)
     assert path.parent.parent == pages.app_state.upload_folder
     assert path.name == "model.._.._my_net.onnx"
     assert "my_net.onnx" in pages.get(f"/work?model={taken['upload']}").text
     for name, content in (
         ("x.txt", b"words"),
         ("x.onnx", b""),
+        ("x.onnx", b"\x08\x07 the begin of an ONNX file"),
         ("x.h5", b"\x89HDF\r\n\x1a\n"),
         ("x.pt", b"PK\x03\x04"),
     ):

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from edgewright.report.charts.scales import Scale, fit_scale, is_drawable, make_drawable_interval
 from edgewright.report.charts.svg import circle, element, line, make_drawing, path, rect, text
-from edgewright.report.numbers import format_value, pluralize
+from edgewright.report.numbers import format_value, pluralize, shorten
 
 WIDTH, LEFT, RIGHT = 720.0, 56.0, 12.0
 WIDE_WIDTH = 1240.0  # of a chart with the width of the page, so that all text has the same size
@@ -18,6 +18,7 @@ BINS = 60
 MAX_SHOWN = 0.99  # of the samples: outliers would compress all others into one bar
 COLUMNS = 640
 WIDE_RATIO = 8.0
+MAX_STRIP_LETTERS, STRIP_LETTER_PX = 44, 7.0
 
 
 class BarSegment(NamedTuple):
@@ -244,21 +245,32 @@ def _draw_mini_bar(width: float, css: str) -> Markup:
 StripPlotRow = tuple[str, Sequence[float], float | None, float | None, float | None]
 
 
+def _format_ticks(ticks: Sequence[float], unit: str) -> list[str]:
+    """Return the labels of an axis, with more digits where two would be equal."""
+    words = [format_value(tick, unit) for tick in ticks]
+    if len(set(words)) == len(words) or unit != "us":
+        return words
+    factor, name = next((one for one in ((1e6, "s"), (1e3, "ms")) if abs(ticks[-1]) >= one[0]), (1.0, "µs"))
+    return [f"{tick / factor:.6g} {name}" for tick in ticks]
+
+
 def draw_strip_plot(rows: Sequence[StripPlotRow], unit: str, *, width: float = WIDE_WIDTH) -> Markup:
     """Draw one row per run on one scale: a dot per process, the interval of the median, and the median."""
     values = [value for _, dots, middle, low, high in rows for value in (*dots, middle, low, high)]
     if not any(value is not None and is_drawable(value) for value in values):
         return Markup("")
     known = [value for value in values if value is not None and is_drawable(value) and value > 0]
-    x_scale = fit_scale(known, LEFT - 20, width - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
+    left = max(LEFT - 20, *(min(len(name), MAX_STRIP_LETTERS) * STRIP_LETTER_PX + 24 for name, *_ in rows))
+    x_scale = fit_scale(known, left, width - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
     row_height, drawn = 30.0, []
     baseline = len(rows) * row_height + 4
-    for tick in x_scale.ticks(8 if width == WIDE_WIDTH else 5):
+    ticks = x_scale.ticks(8 if width == WIDE_WIDTH else 5)
+    for tick, words in zip(ticks, _format_ticks(ticks, unit), strict=True):
         x = x_scale(tick)
-        drawn += [line(x, 0, x, baseline, "grid"), text(x, baseline + 14, format_value(tick, unit), "label", "middle")]
+        drawn += [line(x, 0, x, baseline, "grid"), text(x, baseline + 14, words, "label", "middle")]
     for index, (name, dots, middle, low, high) in enumerate(rows):
         y = index * row_height + row_height / 2
-        drawn.append(text(4, y + 4, name, "label strong"))
+        drawn.append(text(4, y + 4, shorten(name, MAX_STRIP_LETTERS), "label strong"))
         if bounds := make_drawable_interval(low, high):
             begin, end = x_scale(bounds[0]), x_scale(bounds[1])
             description = f"{name}: {format_value(low, unit)} to {format_value(high, unit)}"

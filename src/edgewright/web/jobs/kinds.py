@@ -15,6 +15,16 @@ from edgewright.schema.vocabulary import QUANTIZED_PRECISIONS
 from edgewright.web.jobs.choices import FormChoice
 
 Form = Mapping[str, Sequence[str]]
+
+
+class FieldError(UsageError):
+    """A value of a form that cannot be used, with the name of its field."""
+
+    def __init__(self, field: str, what: str, why: str, try_this: str) -> None:
+        super().__init__(what, why, try_this)
+        self.field = field
+
+
 OfferedChoices = Mapping[str, Sequence[FormChoice]]
 FILE_CHOICES = ("tasks", "data", "recipes")
 JOB_FOLDER = "{folder}"  # placeholder for the job's folder in `fixed`
@@ -55,6 +65,7 @@ class JobKind(NamedTuple):
     fields: tuple[FormField, ...]
     fixed: tuple[str, ...] = ()
     several: bool = False  # whether it accepts more than one model
+    takes_sizes: bool = False  # whether it has `--shape` for dynamic sizes of inputs
 
     @property
     def needs_folder(self) -> bool:
@@ -76,6 +87,7 @@ JOB_KINDS: dict[str, JobKind] = {
         title="Benchmark",
         help="Measure one or more models, interleaved, each in fresh processes.",
         several=True,
+        takes_sizes=True,
         fields=(
             RUNTIMES_FIELD,
             DEVICE_FIELD,
@@ -90,6 +102,7 @@ JOB_KINDS: dict[str, JobKind] = {
         title="Compile",
         help="Convert a model into artifacts, and check that their outputs match the source model.",
         fixed=("-o", JOB_FOLDER),
+        takes_sizes=True,
         fields=(
             FormField(
                 "--runtime", "Runtimes", "words", "If none is chosen: all installed runtimes.", choices="compiles"
@@ -109,6 +122,7 @@ JOB_KINDS: dict[str, JobKind] = {
         title="Quantize",
         help="Quantize a model once for every runtime, and evaluate it on held-out data. Runs on this machine.",
         fixed=("-o", JOB_FOLDER, "--report"),
+        takes_sizes=True,
         fields=(
             TASK_FIELD,
             DATA_FIELD,
@@ -155,7 +169,6 @@ JOB_KINDS: dict[str, JobKind] = {
         ),
     ),
 }
-RERUN = "rerun"  # started by the button of a run, without a form
 
 
 def list_field_choices(field: FormField, offered: OfferedChoices) -> list[FormChoice]:
@@ -176,10 +189,23 @@ def list_field_choices(field: FormField, offered: OfferedChoices) -> list[FormCh
     return [FormChoice(info.name, info.title, info.name) for info in infos]
 
 
-def parse_form_options(kind: JobKind, form: Form, offered: OfferedChoices) -> list[FormChoice]:
-    """Return the arguments that a form adds to the command, as shown and as passed; raise UsageError for an invalid
-    value."""
-    return [word for field in kind.fields for word in _parse_field(field, form.get(field.name, ()), offered)]
+def parse_form_options(
+    kind: JobKind, form: Form, offered: OfferedChoices, errors: dict[str, FieldError] | None = None
+) -> list[FormChoice]:
+    """Return the arguments that a form adds to the command, as shown and as passed.
+
+    Args:
+        errors: receives the error of each field by its name; without it, the first one is raised.
+    """
+    words: list[FormChoice] = []
+    for field in kind.fields:
+        try:
+            words += _parse_field(field, form.get(field.name, ()), offered)
+        except FieldError as error:
+            if errors is None:
+                raise
+            errors[field.name] = error
+    return words
 
 
 def _parse_field(field: FormField, given: Sequence[str], offered: OfferedChoices) -> list[FormChoice]:
@@ -204,7 +230,9 @@ def _parse_choices(field: FormField, ids: Sequence[str], choices: Sequence[FormC
     if unknown := [word for word in ids if word not in known]:
         raise _make_field_error(field, unknown[0], f"valid choices: {', '.join(one.title for one in choices)[:500]}")
     if field.needed and not ids:
-        raise UsageError(f"{field.label}: nothing is chosen", "a choice is required", "choose one in the form")
+        raise FieldError(
+            field.name, f"{field.label}: nothing is chosen", "a choice is required", "choose one in the form"
+        )
     if field.takes == "one" and len(ids) > 1:
         raise _make_field_error(field, ids[1], "only one can be chosen")
     if not ids or list(ids) == [field.default]:
@@ -220,5 +248,5 @@ def _make_plain_choices(*words: str) -> list[FormChoice]:
     return [FormChoice("", word, word) for word in words]
 
 
-def _make_field_error(field: FormField, given: str, why: str) -> UsageError:
-    return UsageError(f"{field.label}: {given[:40]!r} is not valid", why, "change it in the form")
+def _make_field_error(field: FormField, given: str, why: str) -> FieldError:
+    return FieldError(field.name, f"{field.label}: {given[:40]!r} is not valid", why, "change it in the form")

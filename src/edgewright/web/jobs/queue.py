@@ -25,6 +25,7 @@ from edgewright.errors import EdgewrightError
 from edgewright.store.recording import utc_now
 from edgewright.store.runs.ids import new_run_id
 from edgewright.system.temporary import TemporaryFolder
+from edgewright.web.jobs.progress import ProcessProgress
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 MAX_LINES = 2_000
@@ -42,6 +43,8 @@ class QueuedJob:
 
     Attributes:
         shown: the command as a user would type it.
+        form: the form that started it; empty for a repetition.
+        processes: the finished processes of a benchmark.
         written: number of log lines so far, of which `lines` are the last.
         exit_code: exit code, negative for a signal; None until the job ends.
     """
@@ -50,6 +53,7 @@ class QueuedJob:
     title: str
     shown: str
     prepare: PrepareCommand
+    form: Mapping[str, Sequence[str]] = field(default_factory=dict)
     id: str = field(default_factory=new_run_id)
     state: JobState = "queued"
     queued_at: str = field(default_factory=utc_now)
@@ -57,6 +61,7 @@ class QueuedJob:
     finished_at: str | None = None
     exit_code: int | None = None
     error: str = ""
+    processes: ProcessProgress = field(default_factory=ProcessProgress)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     written: int = 0
     run_ids: tuple[str, ...] = ()
@@ -77,7 +82,8 @@ class QueuedJob:
             "run_ids",
             "written",
         )
-        return {name: getattr(self, name) for name in names} | {"last": self.lines[-1] if self.lines else ""}
+        last = {"last": self.lines[-1] if self.lines else ""}
+        return {name: getattr(self, name) for name in names} | last | self.processes.facts()
 
 
 class JobQueue:
@@ -203,6 +209,8 @@ class JobQueue:
             for line in iter(lambda: pipe.readline(MAX_LETTERS), b""):
                 job.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
                 job.written += 1
+                if job.processes.read(job.lines[-1]):
+                    self._publish("process", job.facts())
                 self._publish("log", {"id": job.id, "number": job.written, "line": job.lines[-1]})
 
     def _conclude(self, job: QueuedJob) -> None:

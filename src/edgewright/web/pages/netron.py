@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from edgewright.errors import RuntimeMissing
 from edgewright.flows.stored_model import get_stored_model, make_file_name
 from edgewright.schema.run import Run, RunOutput
-from edgewright.web.pages.work import find_run_with_file
+from edgewright.web.jobs.form import find_run_with_file
 from edgewright.web.server.state import get_app_state
 
 MEDIA_TYPES = {

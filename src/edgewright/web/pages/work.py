@@ -3,75 +3,116 @@
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
+from statistics import median
 from tempfile import mkdtemp
 from typing import Any
 
 from anyio import to_thread
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, StoreError, UsageError
+from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, UsageError
 from edgewright.flows.benchmark.rerun import load_recorded_plan
-from edgewright.flows.devices.names import DEVICES
-from edgewright.flows.stored_model import fetch_model, get_stored_model
 from edgewright.formats.files import sniff
-from edgewright.schema.run import Run
-from edgewright.store.runs.browse import ModelRow
+from edgewright.report.charts.run import draw_strip_plot
 from edgewright.store.runs.ids import new_run_id
-from edgewright.store.runs.queries import RunFilter
+from edgewright.store.runs.queries import RunFilter, RunSummary
 from edgewright.store.store import Store
-from edgewright.web.jobs.choices import FormChoice, check_links, list_offers
-from edgewright.web.jobs.kinds import JOB_FOLDER, JOB_KINDS, Form, JobKind, list_field_choices, parse_form_options
+from edgewright.web.jobs.form import CheckedForm, check_form, list_offered, make_job
+from edgewright.web.jobs.kinds import JOB_KINDS, Form, list_field_choices
 from edgewright.web.jobs.queue import QueuedJob
+from edgewright.web.jobs.signatures import read_uploaded
+from edgewright.web.pages.comparison import MAX_RUNS, make_compare_context
 from edgewright.web.pages.filters import HEADLINE_METRICS
 from edgewright.web.server.access import get_form
+from edgewright.web.server.links import add_query
 from edgewright.web.server.responses import make_json_response, make_page_response, sanitize_file_name, wants_fragment
-from edgewright.web.server.state import AppState, get_app_state
+from edgewright.web.server.state import get_app_state
 
 MAX_UPLOAD_BYTES = 2 << 30
-MAX_MODELS = 8
 MAX_LISTED = 200
 UPLOAD_FORMATS = ("onnx", "tflite")
 
 
 def work_page(request: Request) -> Response:
+    """Return the page of a new job with the queue; `part=form` is the form alone, for the drawer."""
+    query = request.query_params
+    form = {name: query.getlist(name) for name in query}
+    return _show_form(request, _check(request, form))
+
+
+def _check(request: Request, form: Form) -> CheckedForm:
+    requested = (form.get("kind") or [""])[0]
+    kind = JOB_KINDS.get(requested, next(iter(JOB_KINDS.values())))
+    return check_form(kind, form, get_app_state(request))
+
+
+def _show_form(request: Request, checked: CheckedForm, *, shows_errors: bool = False) -> Response:
     app_state = get_app_state(request)
     jobs = app_state.jobs.list()
-    requested = request.query_params.get("kind", "")
-    kind = JOB_KINDS.get(requested, next(iter(JOB_KINDS.values())))
-    offered = _list_offered(app_state)
+    if wants_fragment(request):
+        return make_page_response(request, "job_list.html", "work", dict, {"jobs": jobs})
+    offered = list_offered(app_state)
     models = [model for model in app_state.store.list_models() if model.has_file][:MAX_LISTED]
     context = {
         "jobs": jobs,
         "kinds": list(JOB_KINDS.values()),
-        "kind": kind,
-        "choices": {field.name: list_field_choices(field, offered) for field in kind.fields if field.choices},
+        "kind": checked.kind,
+        "new": checked,
+        "errors": checked.errors if shows_errors else {},
+        "choices": {field.name: list_field_choices(field, offered) for field in checked.kind.fields if field.choices},
         "has_folder": bool(app_state.work_folders),
-        "models": models,
-        "uploads": [(name, path.name) for name, path in app_state.uploads.items()],
-        "chosen": request.query_params.getlist("model"),
+        "models": sorted(models, key=lambda model: model.id not in checked.chosen),
+        "uploads": [(name, model.name) for name, model in app_state.uploads.items()],
     }
-    if wants_fragment(request):
-        return make_page_response(request, "job_list.html", "work", dict, context)
-    return make_page_response(request, "work.html", "work", lambda: {"jobs": [job.facts() for job in jobs]}, context)
+    template = "new_form.html" if request.query_params.get("part") == "form" else "work.html"
+    answer = make_page_response(request, template, "work", lambda: {"jobs": [job.facts() for job in jobs]}, context)
+    answer.status_code = 400 if shows_errors else 200
+    return answer
 
 
-def _list_offered(app_state: AppState) -> dict[str, list[FormChoice]]:
-    """Return the choices of the forms: devices (the test device only if it has runs), and files of work folders."""
-    known = {one.kind for one in app_state.store.list_devices()} | {"local"}
-    devices = [FormChoice(word, title, word) for word, title in DEVICES.items() if word in known]
-    return {"devices": devices, **list_offers(app_state.work_folders)}
+def preview(request: Request) -> Response:
+    """Return the command of a form, its estimated time, and the errors by field, as JSON."""
+    query = request.query_params
+    checked = _check(request, {name: query.getlist(name) for name in query})
+    errors = {name: f"{error.what}: {error.why}" for name, error in checked.errors.items()}
+    return make_json_response({"command": checked.command, "estimate": checked.estimate, "errors": errors})
 
 
 def job_page(request: Request) -> Response:
-    job = _find_job(request)
+    """Return the page of a job: its processes while it runs, the comparison of its runs at the end."""
+    job, store = _find_job(request), get_app_state(request).store
     wanted = RunFilter(ids=job.run_ids, sort="started", ascending=True, metrics=HEADLINE_METRICS)
-    rows = get_app_state(request).store.list_runs(wanted) if job.run_ids else []
+    rows = store.list_runs(wanted) if job.run_ids else []
 
     def facts() -> dict[str, Any]:
-        return {"job": job.facts(), "log": list(job.lines)}
+        return {"job": job.facts(), "log": list(job.lines), "medians": job.processes.medians}
 
-    return make_page_response(request, "job.html", "work", facts, {"job": job, "rows": rows})
+    context = {"job": job, "rows": rows, "strips": _draw_strips(job), "again": _make_address(job)}
+    if wants_fragment(request):
+        return make_page_response(request, "job_strips.html", "work", facts, context)
+    return make_page_response(request, "job.html", "work", facts, context | _load_comparison(job, rows, store))
+
+
+def _draw_strips(job: QueuedJob) -> Markup:
+    """Draw a row per candidate with a dot per finished process, and the median of those."""
+    known = job.processes.medians.items()
+    return draw_strip_plot([(name, dots, median(dots) if dots else None, None, None) for name, dots in known], "us")
+
+
+def _load_comparison(job: QueuedJob, rows: Sequence[RunSummary], store: Store) -> dict[str, Any]:
+    """Return the variables of the comparison of a finished job's benchmarks, if it has several."""
+    ids = [row.id for row in rows if row.kind == "benchmark" and row.state == "done"][:MAX_RUNS]
+    if job.state != "done" or len(ids) < 2:
+        return {"comparison": None}
+    return {**make_compare_context([store.load(run_id) for run_id in ids]), "comparison": ids, "run_ids": ids}
+
+
+def _make_address(job: QueuedJob) -> str:
+    """Return the address of the form as it was, to change it and try again."""
+    fields = [(name, word) for name, words in job.form.items() if name != "csrf" for word in words]
+    return add_query("/work", fields) if fields else ""
 
 
 def _find_job(request: Request) -> QueuedJob:
@@ -84,86 +125,21 @@ def _find_job(request: Request) -> QueuedJob:
 
 
 def start(request: Request) -> Response:
-    """Add the job of a form to the queue."""
+    """Add the job of a form to the queue; show the form with its errors if it has some."""
     app_state, form = get_app_state(request), get_form(request)
-    kind = JOB_KINDS.get((form.get("kind") or [""])[0])
-    if kind is None:
+    if (form.get("kind") or [""])[0] not in JOB_KINDS:
         raise UsageError("unknown kind of job", "the form is not valid", f"use one of {', '.join(JOB_KINDS)}")
-    job = app_state.jobs.add(_make_job(kind, form, app_state))
-    return RedirectResponse(f"/work/{job.id}", 303)
-
-
-def _make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
-    """Return the job of a form; raise UsageError if the form is not valid."""
-    chosen = list(dict.fromkeys(form.get("model", ())))
-    if not chosen:
-        raise UsageError("no model is selected", "a job needs a model", "select a model or upload a file")
-    most = MAX_MODELS if kind.several else 1
-    if len(chosen) > most:
-        raise UsageError("too many models", f"{len(chosen)} are selected", f"select at most {most}")
-    if kind.needs_folder and not app_state.work_folders:
+    checked = _check(request, form)
+    if checked.kind.needs_folder and not app_state.work_folders:
         raise UsageError(
-            f"{kind.name} needs files of a work folder",
+            f"{checked.kind.name} needs files of a work folder",
             "the server has no work folder",
             "edgewright ui --work-folder DIR",
         )
-    options = parse_form_options(kind, form, _list_offered(app_state))
-    sources = [_resolve_source(word, app_state) for word in chosen]
-    names = [name for name, _ in sources]
-    fixed = ["artifacts" if word == JOB_FOLDER else word for word in kind.fixed]
-
-    def prepare(folder: Path) -> Sequence[str]:
-        paths = [fetch(folder / str(index)) for index, (_, fetch) in enumerate(sources)]
-        own = [str(folder / "artifacts") if word == JOB_FOLDER else word for word in kind.fixed]
-        given = [one.word for one in options]
-        for path in (Path(word) for word in given if Path(word).is_absolute()):
-            check_links(path, app_state.work_folders)
-        return [kind.name, *map(str, paths), *own, *given]
-
-    title = f"{kind.title} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-    return QueuedJob(
-        kind=kind.name,
-        title=title,
-        shown=" ".join(["edgewright", kind.name, *names, *fixed, *(one.title for one in options)]),
-        prepare=prepare,
-    )
-
-
-def _resolve_source(word: str, app_state: AppState) -> tuple[str, Any]:
-    """Return the name of a model, and a function that fetches its file: from the store, or an uploaded file."""
-    if path := app_state.uploads.get(word):
-        return path.name, lambda folder: path
-    known: dict[str, ModelRow] = {model.id: model for model in app_state.store.list_models()}
-    if word not in known:
-        raise UsageError("the model does not exist", "it was deleted in the meantime", "reload the page")
-    run = find_run_with_file(word, app_state.store)
-
-    def fetch(folder: Path) -> Path:
-        folder.mkdir(parents=True)
-        return fetch_model(app_state.store.load(run.id), app_state.store, folder)
-
-    return known[word].name, fetch
-
-
-def find_run_with_file(model_id: str, store: Store) -> Run:
-    """Return the newest run that stores the model's file; local runs before imported ones.
-
-    Raises:
-        UsageError: no run stores the file.
-        StoreError: the stored files are not usable.
-    """
-    rejection: EdgewrightError = UsageError(
-        "this model's file is not in the store", "it was imported without its file", "upload the file"
-    )
-    for run_id in store.list_runs_with_file(model_id, MAX_LISTED):
-        run = store.load(run_id)
-        try:
-            get_stored_model(run)
-        except StoreError as error:
-            rejection = error
-            continue
-        return run
-    raise rejection
+    if checked.errors:
+        return _show_form(request, checked, shows_errors=True)
+    job = app_state.jobs.add(make_job(checked, app_state))
+    return RedirectResponse(f"/work/{job.id}", 303)
 
 
 def start_rerun(request: Request) -> Response:
@@ -193,6 +169,7 @@ async def upload(request: Request) -> Response:
     try:
         size = await _save_upload(request, path)
         _check_upload(path)
+        model = await to_thread.run_sync(read_uploaded, path)
         is_saved = True
     except EdgewrightError as error:
         fields = {"what": error.what.replace(str(path), name), "why": error.why.replace(str(path), name)}
@@ -201,8 +178,9 @@ async def upload(request: Request) -> Response:
         if not is_saved:  # also if the browser disconnects during the upload
             rmtree(folder, ignore_errors=True)
     word = f"upload-{new_run_id()}"
-    app_state.uploads[word] = path
-    return make_json_response({"upload": word, "name": path.name, "bytes": size})
+    app_state.uploads[word] = model
+    inputs = [{"name": one.name, "dtype": one.dtype, "shape": one.shape} for one in model.signature.inputs]
+    return make_json_response({"upload": word, "name": path.name, "bytes": size, "inputs": inputs})
 
 
 async def _save_upload(request: Request, path: Path) -> int:
@@ -226,7 +204,7 @@ async def _save_upload(request: Request, path: Path) -> int:
 
 
 def _check_upload(path: Path) -> None:
-    """Raise ModelUnreadable for a file whose first bytes are neither ONNX nor TFLite; the job reads it in full."""
+    """Raise ModelUnreadable for a file whose first bytes are neither ONNX nor TFLite."""
     kind = sniff(path)
     if kind not in UPLOAD_FORMATS:
         raise ModelUnreadable(

@@ -70,6 +70,7 @@ ROUTES: list[BaseRoute] = [
     *_make_page_routes("/models/{model_id}", models.model_page),
     *_make_page_routes("/devices", devices.devices_page),
     *_make_page_routes("/work", work.work_page),
+    Route("/work/preview", work.preview),
     Route("/work/start", work.start, methods=["POST"]),
     Route("/work/{job_id}/cancel", work.cancel, methods=["POST"]),
     *_make_page_routes("/work/{job_id}", work.job_page),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from starlette.requests import Request
 
+from edgewright.schema.model import Model
 from edgewright.store.store import Store
 from edgewright.web.jobs.queue import JobQueue
 from edgewright.web.server.access import AccessRules
@@ -14,7 +15,7 @@ from edgewright.web.server.events import EventBroadcaster
 
 @dataclass(frozen=True)
 class AppState:
-    """Objects that all pages share: store, jobs, events, pending deletions, uploaded files by id, work folders."""
+    """Objects that all pages share: store, jobs, events, pending deletions, uploaded models by id, work folders."""
 
     store: Store
     access_rules: AccessRules
@@ -23,7 +24,7 @@ class AppState:
     deletions: DeletionQueue
     upload_folder: Path
     work_folders: tuple[Path, ...] = ()
-    uploads: dict[str, Path] = field(default_factory=dict)
+    uploads: dict[str, Model] = field(default_factory=dict)
 
 
 def get_app_state(request: Request) -> AppState:

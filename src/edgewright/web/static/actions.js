@@ -138,6 +138,120 @@
   document.addEventListener("keydown", function (event) {
     if (event.key === "Escape") all("details.menu[open]").forEach(function (menu) { menu.open = false; });
   });
+
+  // New: a drawer with the form, the preview of the command, upload by choosing or dropping a file
+  var drawer = find("#drawer"), previews = 0, previewTimer = 0;
+  function formOf(box) { return find("[data-new-form]", box || document); }
+  function fields(form, changes) {
+    var query = form ? new URLSearchParams(new FormData(form)) : new URLSearchParams();
+    query.delete("csrf");
+    Object.keys(changes || {}).forEach(function (name) { query.set(name, changes[name]); });
+    return query;
+  }
+  function load(query, box) {
+    query.set("part", "form");
+    return fetch("/work?" + query, { credentials: "same-origin" }).then(function (answer) { return answer.text(); }).then(function (text) {
+      var target = box || find("[data-new]");
+      if (box) box.innerHTML = text; else target.outerHTML = text;
+      arm();
+    });
+  }
+  function reload(changes) {
+    var form = formOf(drawer && drawer.open ? drawer : document);
+    return load(fields(form, changes), drawer && drawer.open ? find("[data-drawer-content]", drawer) : null);
+  }
+  function preview(form) {
+    var number = ++previews;
+    fetch("/work/preview?" + fields(form), { credentials: "same-origin" }).then(function (answer) { return answer.json(); }).then(function (answer) {
+      if (number !== previews || !form.isConnected) return;
+      find("[data-command]", form).textContent = answer.command;
+      find("[data-estimate]", form).textContent = answer.estimate || "known once the form is complete";
+      all("[data-error]", form).forEach(function (place) {
+        var text = place.dataset.error === "model" && !form.dataset.touched ? "" : answer.errors[place.dataset.error] || "";
+        var input = form.elements[place.dataset.error];
+        place.textContent = text;
+        if (input && input.setAttribute) { if (text) input.setAttribute("aria-invalid", "true"); else input.removeAttribute("aria-invalid"); }
+      });
+    }).catch(function () { /* the banner says that the server is away */ });
+  }
+  function send(file) {
+    var box = find("[data-new]", drawer && drawer.open ? drawer : document), status = find("[data-upload-status]", box), meter = find("[data-upload-progress]", box);
+    var request = new XMLHttpRequest();
+    status.textContent = "";
+    meter.hidden = false;
+    request.open("POST", "/models/upload?name=" + encodeURIComponent(file.name));
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.setRequestHeader("X-CSRF-Token", find("meta[name=csrf]").content);
+    request.upload.addEventListener("progress", function (event) { if (event.lengthComputable) { meter.max = event.total; meter.value = event.loaded; } });
+    request.addEventListener("loadend", function () {
+      var answer = null;
+      meter.hidden = true;
+      try { answer = JSON.parse(request.responseText); } catch (error) { /* the connection broke */ }
+      if (!answer) status.textContent = "The upload failed. The file may be too large.";
+      else if (answer.error) status.textContent = answer.error.what + ": " + answer.error.why;
+      else reload({ model: answer.upload });
+    });
+    request.send(file);
+  }
+  function arm() {  // after a form arrived
+    all("[data-new]").forEach(function (box) {
+      var form = formOf(box), upload = find("[data-upload]", box);
+      if (!form || form.dataset.armed !== undefined) return;
+      form.dataset.armed = "";
+      if (upload) {
+        upload.hidden = false;
+        find("input[type=file]", upload).addEventListener("change", function (event) { if (event.target.files[0]) send(event.target.files[0]); });
+      }
+      form.addEventListener("input", function (event) {
+        form.dataset.touched = "";
+        if (event.target.name === "model" || event.target.type === "file") return;
+        clearTimeout(previewTimer);
+        previewTimer = setTimeout(function () { preview(form); }, 150);
+      });
+      form.addEventListener("change", function (event) { if (event.target.name === "model") reload({}); });
+      addCopyButtons();
+    });
+  }
+  function openDrawer(address) {
+    var query = new URLSearchParams((address || "").split("?")[1] || "");
+    return load(query, find("[data-drawer-content]", drawer)).then(function () { if (!drawer.open) drawer.showModal(); });
+  }
+  document.addEventListener("click", function (event) {
+    var link = event.target.closest && event.target.closest("[data-drawer], [data-tab]");
+    if (event.target === drawer) { drawer.close(); return; }
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || (link.dataset.drawer !== undefined && formOf() && !drawer.open)) return;
+    event.preventDefault();
+    if (link.dataset.tab) reload({ kind: link.dataset.tab, filled: "" });
+    else openDrawer(link.getAttribute("href")).catch(function () { location.href = link.href; });
+  });
+  if (drawer) {
+    document.addEventListener("dragover", function (event) {
+      if (event.dataTransfer && Array.prototype.indexOf.call(event.dataTransfer.types, "Files") >= 0) { event.preventDefault(); document.body.classList.add("drop-target"); }
+    });
+    document.addEventListener("dragleave", function (event) { if (!event.relatedTarget) document.body.classList.remove("drop-target"); });
+    document.addEventListener("drop", function (event) {
+      var file = event.dataTransfer && event.dataTransfer.files[0];
+      document.body.classList.remove("drop-target");
+      if (!file) return;
+      event.preventDefault();
+      if (formOf()) send(file); else openDrawer("/work").then(function () { send(file); });
+    });
+  }
+  arm();
+
+  // A running job: its strips are drawn anew after each finished process
+  var strips = find("[data-strips]"), drawing = false, drawn = 0;
+  document.addEventListener("process-finished", function (event) {
+    if (!strips || strips.dataset.strips !== "/work/" + event.detail.id || drawing || event.detail.finished === drawn) return;
+    drawing = true;
+    setTimeout(function () {
+      fetch(strips.dataset.strips, { credentials: "same-origin", headers: { "HX-Request": "true" } }).then(function (answer) { return answer.text(); }).then(function (text) {
+        strips.innerHTML = text;
+        drawn = +find("#strips", strips).dataset.finished;
+        drawing = false;
+      }).catch(function () { drawing = false; });
+    }, 250);
+  });
   addCopyButtons();
   selectFromAddress();
 })();

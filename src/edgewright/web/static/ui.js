@@ -149,13 +149,16 @@
     box.appendChild(holder);
     setTimeout(function () { holder.remove(); }, 8000);
   }
-  function showJob(job) {
+  function showBusy(job) {
     var busy = find("[data-busy]");
     if (busy) {
       busy.hidden = job.state !== "running";
       busy.href = "/work/" + job.id;
       busy.textContent = job.total ? job.finished + " of " + job.total + (job.left_s === null ? "" : " · " + lasting(job.left_s) + " left") : "Job runs";
     }
+  }
+  function showJob(job) {
+    showBusy(job);
     var page = find('[data-job="' + job.id + '"]');
     if (page && page.dataset.state !== job.state) { location.reload(); return; }
     if (body.dataset.page === "work" && !page) {
@@ -167,9 +170,7 @@
   }
   function showLine(data) {
     var row = find('[data-job-row="' + data.id + '"] [data-last]'), log = find('[data-job="' + data.id + '"] .log');
-    var progress = /process (\d+) of (\d+)/.exec(data.line), meter = find('[data-job="' + data.id + '"] progress');
     if (row) row.textContent = data.line;
-    if (meter && progress) { meter.max = +progress[2]; meter.value = +progress[1]; meter.hidden = false; }
     all("[data-live-title]").forEach(function (run) {  // only for the run that the line names
       if (data.line.indexOf(run.dataset.liveTitle) === 0)
         find("[data-live-line]", run).textContent = data.line.slice(run.dataset.liveTitle.length).trim();
@@ -200,6 +201,11 @@
       if (run && data.running.indexOf(run.dataset.liveRun) < 0) location.reload();
     });
     source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
+    source.addEventListener("process", function (event) {
+      var job = JSON.parse(event.data);
+      showBusy(job);
+      document.dispatchEvent(new CustomEvent("process-finished", { detail: job }));
+    });
     source.addEventListener("progress", function (event) { JSON.parse(event.data).forEach(showProgress); });
     source.addEventListener("log", function (event) { showLine(JSON.parse(event.data)); });
     source.addEventListener("closed", showAway);
