@@ -24,8 +24,9 @@ def make_drawing(width: float, height: float, title: str, description: str, *inn
     box = f"0 0 {_format_number(width)} {_format_number(height)}"
     size: dict[str, Value] = {"width": width, "height": height, "viewBox": box}
     words = element("title", {}, title), element("desc", {}, description)
+    role = "group" if any("<a " in one for one in inner) else "img"  # an image cannot have links
     return element(
-        "svg", {"class": kind, **size, "role": "img", "aria-label": f"{title}. {description}"}, *words, *inner
+        "svg", {"class": kind, **size, "role": role, "aria-label": f"{title}. {description}"}, *words, *inner
     )
 
 
