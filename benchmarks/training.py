@@ -246,14 +246,14 @@ def run(bench: Bench, parts: set[str]) -> None:
     for name in ("prune", "zeros", "distil"):
         if name in parts:
             report: PruneReport | DistillReport = getattr(bench, name)()
-            print(f"\n{name}, {report.seconds:.0f} s\n{show_sides(report.sides)}")
+            print(f"\n{name}, {report.seconds:.0f} s\n{show_sides(report.networks)}")
             print_delta(report.against)
             say_speed(report.speedup)
             if name == "zeros" and isinstance(report, PruneReport) and report.model:
                 sizes = [zstd_bytes(path) for path in (bench.source(), Path(report.model))]
                 print(f"zstd: {sizes[0]:,} to {sizes[1]:,} bytes, {sizes[0] / sizes[1]:.2f} times fewer")
     if "peer" in parts:
-        sides = {side.name: side for side in bench.prune().sides}
+        sides = {side.name: side for side in bench.prune().networks}
         accuracy, size, speed, peer = bench.peer((sides["source"].macs or 0) / (sides["pruned"].macs or 1))
         print(f"\nTorch-Pruning: {accuracy:.2%}, {size:,} bytes, {peer.parameters:,} parameters, {peer.seconds:.0f} s")
         say_speed(speed)
@@ -267,7 +267,7 @@ def run(bench: Bench, parts: set[str]) -> None:
     if "chain" in parts:
         distilled, done, speed, whole = bench.chain()
         row = done.artifacts[0]
-        print(f"\nchain: {show_sides(distilled.sides)}")
+        print(f"\nchain: {show_sides(distilled.networks)}")
         print(
             f"INT8: {row.metric.value if row.metric else 0:.2%}, {row.bytes:,} bytes, "
             f"{whole / (row.bytes or 1):.2f} times smaller"

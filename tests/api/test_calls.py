@@ -83,7 +83,7 @@ def test_a_failed_gate_has_the_result(folder: Path) -> None:
     ("keywords", "what", "hint"),
     [
         ({"runtme": "litert"}, r"benchmark\(\) has no keyword 'runtme'", "use runtime="),
-        ({"shape": "x=a"}, "--shape: 'x=a' is not NAME=SIZES", "help"),
+        ({"shape": "x=a"}, "shape=: 'x=a' is not NAME=SIZES", "help"),
         ({"fix": "x=a"}, "--fix: 'x=a' is not NAME=VALUE", "help"),
         ({"affinity": "a"}, "--affinity: 'a' is not a list of processors", "help"),
         ({"inputs": [1, 2]}, "the inputs have no names", "file"),
@@ -108,8 +108,9 @@ def test_values_may_be_text_or_objects(folder: Path) -> None:
 
 
 def test_inputs_are_required_to_run(folder: Path) -> None:
-    with pytest.raises(UsageError, match="--inputs is missing"):
-        edgewright.invoke(MODEL)
+    nothing: dict[str, Any] = {}
+    with pytest.raises(UsageError, match="inputs= is missing"):
+        edgewright.invoke(MODEL, **nothing)
 
 
 def test_what_is_no_model(folder: Path) -> None:

@@ -13,6 +13,7 @@ from edgewright.errors import EdgewrightError, GateFailed, UsageError
 from tests.api.conftest import DIGITS
 
 QUICK: dict[str, Any] = {"processes": 1, "runs": 3, "warmup_seconds": 0.01, "option": {"latency_us": "20"}}
+NOTHING: dict[str, Any] = {}
 PLUGIN = ("-p", "no:cacheprovider", "-p", "no:edgewright", "-p", "edgewright.pytest_plugin")
 SUITE = """
 QUICK = {"processes": 1, "runs": 3, "warmup_seconds": 0.01, "option": ["latency_us=20"]}
@@ -52,7 +53,7 @@ def test_a_goal_that_is_not_shown_is_measured_three_times_at_most(folder: Path) 
 
 def test_wrong_keywords(folder: Path) -> None:
     with pytest.raises(UsageError, match="no baseline is given"):
-        edgewright.gate("m.pretend")
+        edgewright.gate("m.pretend", **NOTHING)
     with pytest.raises(UsageError, match="--undecided maybe is unknown"):
         edgewright.gate("m.pretend", baseline="b.json", write=True, undecided="maybe", **QUICK)
 

@@ -48,7 +48,7 @@ def analyze(model: Any, **options: Unpack[AnalyzeOptions]) -> AnalyzeResult:
         return call.finish(AnalyzeResult(analysis), None)
 
 
-@accept(CompileOptions, CompilePlan, bisect=False)
+@accept(CompileOptions, CompilePlan)
 def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
     """Convert a model into artifacts for every runtime, and check that their outputs match the source model.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Required, Unpack
 
 from edgewright.api.calls import ApiCall
 from edgewright.api.options import AnyPath, CallOptions, accept, convert
@@ -34,7 +34,7 @@ OPTIONS = {field: option for option, field in OPTION_FIELDS.items()}
 class GateKeywords(CallOptions, total=False):
     """Keywords of `gate`; see docs/gate.md for their meaning."""
 
-    baseline: AnyPath
+    baseline: Required[AnyPath]
     write: bool
     goal: str | None
     undecided: str
@@ -101,7 +101,7 @@ def _show_bounds(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:g}–{high:g}"
 
 
-@accept(GateKeywords, write=False, undecided="pass", on="local", allow_code=False)
+@accept(GateKeywords, undecided="pass", on="local")
 def gate(model: Any, **options: Unpack[GateKeywords]) -> GateResult:
     """Check a model's speed, size and accuracy against a baseline file, or write the file.
 

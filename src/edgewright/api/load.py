@@ -252,7 +252,7 @@ class _Isolated:
         self._device.close()
 
 
-@accept(LoadOptions, threads=1, isolated=False, timeout=TIMEOUT_S)
+@accept(LoadOptions, threads=1, timeout=TIMEOUT_S)
 def load(path: str | Path, **options: Unpack[LoadOptions]) -> LoadedModel:
     """Load a model for many calls: a file that a runtime reads, an artifact, or a set file, which picks by the sizes.
 

@@ -71,7 +71,7 @@ def _find_fallback_error(runs: Sequence[Run], given: Mapping[str, Any]) -> GateF
     return None
 
 
-@accept(CompareOptions, BenchmarkPlan)
+@accept(CompareOptions)
 def compare(*items: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     """Compare stored runs, or measure models now and compare them; each with the first.
 
@@ -113,7 +113,7 @@ def _load_runs(items: Sequence[str]) -> Sequence[Run]:
 
 
 @accept(EvaluateOptions, EvaluatePlan)
-def evaluate(models: Any = (), **options: Unpack[EvaluateOptions]) -> EvaluateResult:
+def evaluate(models: Any, **options: Unpack[EvaluateOptions]) -> EvaluateResult:
     """Evaluate models on labeled data, all on the same samples, and store a run for each.
 
     Args:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from types import UnionType
-from typing import Any, ParamSpec, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ParamSpec, Required, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct
 
 from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
-from edgewright.errors import Cancelled, UsageError
+from edgewright.api.wording import name_keywords
+from edgewright.errors import Cancelled, EdgewrightError, UsageError
 from edgewright.schema.plan import OPTION_FIELDS
 from edgewright.schema.text import find_close
 
@@ -89,8 +90,8 @@ class CompileOptions(CallOptions, total=False):
 class EvaluateOptions(CallOptions, total=False):
     """Keywords of `evaluate`; see docs/evaluate.md for their meaning."""
 
-    task: Any
-    data: AnyPath
+    task: Required[Any]
+    data: Required[AnyPath]
     runtime: Words
     samples: int | None
     leave_out: int | None
@@ -109,9 +110,8 @@ class EvaluateOptions(CallOptions, total=False):
 class TrainingOptions(CallOptions, total=False):
     """Keywords of every function that trains; see docs/training.md for their meaning."""
 
-    task: Any
-    data: AnyPath
-    output: AnyPath
+    task: Required[Any]
+    output: AnyPath | None
     shape: Pairs
     timeout: float
     allow_code: bool
@@ -137,6 +137,7 @@ class TrainingOptions(CallOptions, total=False):
 class QuantizeOptions(TrainingOptions, total=False):
     """Keywords of `quantize`; see docs/quantize.md for their meaning."""
 
+    data: Required[AnyPath]
     eval_data: AnyPath | None
     samples: int
     precision: str
@@ -156,7 +157,7 @@ class QuantizeOptions(TrainingOptions, total=False):
 class ExperimentOptions(TrainingOptions, total=False):
     """Keywords that `prune` and `distill` share."""
 
-    val: AnyPath
+    val: Required[AnyPath]
     runtime: str
     threads: int
     max_drop: float
@@ -169,6 +170,7 @@ class ExperimentOptions(TrainingOptions, total=False):
 class PruneOptions(ExperimentOptions, total=False):
     """Keywords of `prune`; see docs/prune.md for their meaning."""
 
+    data: AnyPath | None
     weights: AnyPath | None
     method: str
     importance: str | None
@@ -181,16 +183,17 @@ class PruneOptions(ExperimentOptions, total=False):
     multiple: int
     rounds: int
     round_epochs: float
-    teach: bool
+    distill: bool
     inputs: Any
 
 
 class DistillOptions(ExperimentOptions, total=False):
     """Keywords of `distill`; see docs/distill.md for their meaning."""
 
-    teacher: AnyPath
+    data: Required[AnyPath]
+    teacher: Required[AnyPath]
     teacher_weights: AnyPath | None
-    student: AnyPath
+    student: Required[AnyPath]
     student_weights: AnyPath | None
     transfer: str
     transfer_weight: float
@@ -199,7 +202,7 @@ class DistillOptions(ExperimentOptions, total=False):
 class InvokeOptions(CallOptions, total=False):
     """Keywords of `invoke`."""
 
-    inputs: Any
+    inputs: Required[Any]
     output: AnyPath | None
     runtime: str | None
     option: Pairs
@@ -218,45 +221,86 @@ class AnalyzeOptions(CallOptions, total=False):
 class CompareOptions(CallOptions, total=False):
     """Keywords of `compare`."""
 
-    threshold: float
+    threshold: float | None
     inputs: Any
 
 
+class NoOptions(TypedDict):
+    """No keywords."""
+
+
 def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator for a function with the keywords of a TypedDict: it checks their names, and gives the function
-    a signature that help and completion show.
+    """Return a decorator for a function with the keywords of a TypedDict: it checks the arguments, gives the function a
+    signature that help and completion show, and names keywords instead of options in its errors.
 
     Args:
         plan: the plan whose defaults the keywords have.
-        defaults: of keywords that are no field of the plan.
+        defaults: of keywords whose plan field has none, or another one.
     """
     known = get_type_hints(kind)
-    fields = {field.name: field.default for field in msgspec.structs.fields(plan)} if plan else {}
-    values = {name: _get_default(fields.get(OPTION_FIELDS.get(name, name))) for name in known} | defaults
+    values = _list_defaults(known, plan) | defaults
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        own = inspect.signature(function).parameters
+        own = inspect.signature(function, eval_str=True)
+        name = function.__name__
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = {name: value for name, value in kwargs.items() if name not in own}
-            _check_names(function.__name__, list(given), known)
-            for name, value in given.items():
-                _check_type(function.__name__, name, value, known[name])
-            return _run_cancellable(functools.partial(function, *args, **kwargs), given.get("cancel"))
+            try:
+                given = {key: value for key, value in kwargs.items() if key not in own.parameters}
+                _check_names(name, list(given), known)
+                for key, value in (_bind(own, name, args, kwargs) | given).items():
+                    _check_type(name, key, value, known[key] if key in given else own.parameters[key].annotation)
+                return _run_cancellable(functools.partial(function, *args, **kwargs), given.get("cancel"))
+            except EdgewrightError as error:
+                name_keywords(error, name, known)
+                raise
 
-        positional = [one for one in own.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        keywords = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=values[name], annotation=hint)
-            for name, hint in known.items()
-        ]
-        shown = inspect.Signature(
-            [*positional, *keywords], return_annotation=inspect.signature(function).return_annotation
-        )
-        setattr(call, "__signature__", shown)  # noqa: B010 - functions have no such attribute for type checkers
+        setattr(call, "__signature__", _make_signature(own, kind, values))  # noqa: B010 - not known to type checkers
         return call
 
     return decorate
+
+
+def _list_defaults(known: Mapping[str, Any], plan: type[Struct] | None) -> dict[str, Any]:
+    """Return the defaults of the plan; without one None, or False for a switch."""
+    fields = {field.name: field.default for field in msgspec.structs.fields(plan)} if plan else {}
+    return {
+        name: _get_default(fields.get(OPTION_FIELDS.get(name, name)), False if hint is bool else None)
+        for name, hint in known.items()
+    }
+
+
+def _get_default(value: Any, otherwise: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) and value != "" else otherwise
+
+
+def _make_signature(own: inspect.Signature, kind: type, values: Mapping[str, Any]) -> inspect.Signature:
+    """Return the signature with the keywords: the required ones first, those of every function last."""
+    known, required = get_type_hints(kind), kind.__required_keys__  # type: ignore[attr-defined]
+    order = sorted(known, key=lambda name: (name in CallOptions.__annotations__, name not in required))
+    positional = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if name in required else values[name],
+            annotation=known[name],
+        )
+        for name in order
+    ]
+    return inspect.Signature([*positional, *keywords], return_annotation=own.return_annotation)
+
+
+def _bind(own: inspect.Signature, function: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are no keywords of the TypedDict; UsageError if one is missing or too many."""
+    try:
+        bound = own.bind(*args, **kwargs).arguments
+    except TypeError as error:
+        why = f"its arguments are {', '.join(own.parameters)}"
+        raise UsageError(f"{function}(): {error}", why, f"help(edgewright.{function}) shows them") from None
+    simple = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return {name: value for name, value in bound.items() if own.parameters[name].kind is simple}
 
 
 def _run_cancellable(function: Callable[[], R], cancel: Any) -> R:
@@ -271,10 +315,6 @@ def _run_cancellable(function: Callable[[], R], cancel: Any) -> R:
         if cancel is None or not cancel.is_set():
             raise
     raise Cancelled("the call was cancelled", "the event that was given as `cancel` is set")
-
-
-def _get_default(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else None
 
 
 def _check_names(function: str, given: Sequence[str], known: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ UNSTRUCTURED_OPTIONS = ("sparsity", "scope", "pattern")
 STRUCTURED_OPTIONS = ("importance", "multiple", "rounds", "round_epochs")
 DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
 PRUNE_TRAINING_OPTIONS = (
-    *TRAINING_SETTINGS, "control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_epochs", "seeds", "held_out",
+    *TRAINING_SETTINGS, "control", "distill", *DISTILLATION_OPTIONS, "rounds", "round_epochs", "seeds", "held_out",
 )  # fmt: skip
 QAT_OPTIONS = (*(name for name in TRAINING_SETTINGS if name != "seed"), "held_out", "control")
 
@@ -196,9 +196,9 @@ def _check_pruning(model: str, given: Given) -> None:
     if (importance := given.get("importance")) in GRADIENT_CRITERIA and not _can_train(model, given):
         why = f"{importance} importance requires gradients, and without training there are none"
         _reject_unused(given, ("importance",), why, "use --importance l2, or a torch source with --data")
-    if not given.get("teach", True):
-        why = "--no-teach disables distillation from the source model"
-        _reject_unused(given, DISTILLATION_OPTIONS, why, "omit --no-teach")
+    if not given.get("distill", True):
+        why = "--no-distill disables distillation from the source model"
+        _reject_unused(given, DISTILLATION_OPTIONS, why, "omit --no-distill")
 
 
 def _can_train(model: str, given: Given) -> bool:

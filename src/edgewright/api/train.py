@@ -13,7 +13,7 @@ from edgewright.flows.prune.flow import prune as run_pruning
 from edgewright.schema.plan import DistillPlan, PrunePlan
 
 
-@accept(PruneOptions, PrunePlan, output=OUTPUT)
+@accept(PruneOptions, PrunePlan, output=OUTPUT, importance=None, seed=0)
 def prune(model: Any, **options: Unpack[PruneOptions]) -> PruneResult:
     """Prune a network, and fine-tune it if it is a torch source with `data`.
 
@@ -38,7 +38,7 @@ def prune(model: Any, **options: Unpack[PruneOptions]) -> PruneResult:
         return call.finish(PruneResult(report), error)
 
 
-@accept(DistillOptions, DistillPlan, output=OUTPUT)
+@accept(DistillOptions, DistillPlan, output=OUTPUT, seed=0)
 def distill(**options: Unpack[DistillOptions]) -> DistillResult:
     """Distill a large network into a small one, and compare it with one that was trained without the teacher.
 

@@ -11,6 +11,7 @@ import click
 
 from edgewright import __version__
 from edgewright.api.values import check_utf8
+from edgewright.api.wording import name_options
 from edgewright.cli.completion import add_completion
 from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
@@ -78,7 +79,7 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]  # allowed in any position
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
-    with tolerate_closed_streams():
+    with tolerate_closed_streams(), name_options():
         return _run_command(arguments, debug=debug)
 
 

@@ -23,7 +23,7 @@ _VALUES = """
     threads affinity runs seconds processes interleave shape fix seed warmup_seconds timeout layers layer_runs threshold
     power_w fail_on_fallback tag dry_run json runtime precision check samples bisect leave_out indices max_drop measure
     force integer_io qat control epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip
-    train_precision patience checkpoint_s train_threads held_out report teach views method importance target_speedup
+    train_precision patience checkpoint_s train_threads held_out report distill views method importance target_speedup
     target_bytes target_macs sparsity scope pattern multiple rounds round_epochs seeds temperature alpha transfer
     transfer_weight goal undecided
 """

@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from edgewright.schema.vocabulary import ImportanceCriterion, Precision, TransferLoss
 
@@ -264,7 +264,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings: of the training, with the names of `training.job.Settings`; missing ones have their defaults.
         held_out: share of `data` that is the validation set for search and early stopping.
         seeds: repetitions of the last training.
-        teach: whether pruned network and control are distilled from the source.
+        distill: whether pruned network and control are distilled from the source.
         views: augmentations of each sample for which the source's outputs are computed.
         temperature, alpha: see `training.job.DistillationSettings`. Without labels alpha is 1.
         control: whether the unpruned network is trained for the same steps.
@@ -299,7 +299,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     settings: dict[str, Any] = {}
     held_out: float = 0.1
     seeds: int = 1
-    teach: bool = True
+    distill: bool = field(default=True, name="teach")
     views: int = 4
     temperature: float = 4.0
     alpha: float = 0.9

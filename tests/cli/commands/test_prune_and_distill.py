@@ -55,7 +55,7 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
         ((*TORCH, "--target-speedup", "1"), "--target-speedup 1 cannot be used", "--target-speedup 1.5"),
         ((*TORCH, "--rounds", "0"), "--rounds 0 cannot be used", "--rounds 1"),
         ((*TORCH, "--alpha", "1.5"), "the distillation settings are not valid", "--alpha 0.9"),
-        ((*TORCH, "--no-teach", "--alpha", "1"), "--alpha has no effect here", "--no-teach"),
+        ((*TORCH, "--no-distill", "--alpha", "1"), "--alpha has no effect here", "--no-distill"),
         (
             (MODEL, *WORDS, "--temperature", "2"),
             "--temperature has no effect here",

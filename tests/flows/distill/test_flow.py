@@ -34,7 +34,7 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 
 def sides_of(report: DistillReport) -> dict[str, NetworkReport]:
-    return {side.name: side for side in report.sides}
+    return {side.name: side for side in report.networks}
 
 
 def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
@@ -45,7 +45,7 @@ def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: De
     assert sides["student"].parameters == sides["control"].parameters
     assert (sides["student"].macs or 0) < (sides["teacher"].macs or 0)
     assert [row.steps for row in sides["student"].seeds] == [row.steps for row in sides["control"].seeds]
-    assert report.labelled
+    assert report.labeled
     assert {one.against: one.over for one in report.against}["control"] == "seeds"
     assert {curve.name for curve in report.curves["student"]} >= {"loss", "loss.teacher", "loss.labels", "lr"}
     assert "loss.teacher" not in {curve.name for curve in report.curves["control"]}
@@ -134,7 +134,7 @@ def test_a_teacher_in_a_file_and_data_without_labels(
     plan = distil_plan(files, teacher=first.model, data=str(tmp_path / "bare.npz"))
     report, error = distill(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
-    assert not report.labelled
+    assert not report.labeled
     assert report.alpha == 1.0
     assert set(sides_of(report)) == {"teacher", "student"}
     assert any("no labels" in note for note in report.notes)
@@ -149,7 +149,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "trained on the labels only" in error.why
-    assert report.state == "refused"
+    assert report.state == "rejected"
     kept = [path.name for path in (tmp_path / "out").iterdir()]
     assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained
     chance = msgspec.structs.replace(harm, low=-7.0, high=1.0)

@@ -103,7 +103,7 @@ def prune_plan(files: dict[str, str], **changes: object) -> PrunePlan:
         max_drop=100.0,
         settings=SETTINGS,
         multiple=4,
-        teach=False,
+        distill=False,
     )
     return msgspec.structs.replace(plan, **changes)
 

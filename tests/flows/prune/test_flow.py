@@ -58,7 +58,7 @@ def digits() -> PrunePlan:
 
 
 def sides_of(report: PruneReport) -> dict[str, NetworkReport]:
-    return {side.name: side for side in report.sides}
+    return {side.name: side for side in report.networks}
 
 
 def left_in(out: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_a_module_becomes_smaller_beside_its_control(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     weights = str(write_weights(tmp_path, files["source"]))
-    plan = prune_plan(files, weights=weights, rounds=2, teach=True, target_macs="", target_bytes="1.6x")
+    plan = prune_plan(files, weights=weights, rounds=2, distill=True, target_macs="", target_bytes="1.6x")
     report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     sides = sides_of(report)
@@ -120,7 +120,7 @@ def test_a_module_becomes_smaller_beside_its_control(
 
 
 def test_alpha_1_leaves_the_labels_out(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
-    plan = prune_plan(files, teach=True, temperature=2.0, alpha=1.0, control=False)
+    plan = prune_plan(files, distill=True, temperature=2.0, alpha=1.0, control=False)
     report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert error is None
     names = {curve.name for curve in report.curves["pruned"]}
@@ -181,7 +181,7 @@ def test_a_loss_beyond_the_gate_keeps_the_model_back(
     report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "more than --max-drop 0.5" in error.why
-    assert report.state == "refused"
+    assert report.state == "rejected"
     assert report.model is None
     assert list((tmp_path / "out").iterdir()) == []
     assert store.load(report.run_id or "").state == "failed"

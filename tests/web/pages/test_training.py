@@ -50,7 +50,7 @@ def make_prune(*, text: str = "", seeds: int = 1, epochs: int = 1, control: bool
         source=f"/home/ann/secret/net{text}.py:build", source_sha256="a" * 64, method="structured",
         importance=f"taylor{text}", runtime="onnxruntime", model=None, module=None, weights=None, trained_on=900,
         held_out=100, evaluated_on=500,
-        sides=(make_side("source", 0.9, seeds=0), *(make_side(name, 0.8, seeds=seeds) for name in names)),
+        networks=(make_side("source", 0.9, seeds=0), *(make_side(name, 0.8, seeds=seeds) for name in names)),
         against=(MetricDelta(against="source", value=-1.0, low=None, high=None, over="samples", n=1, unit="points"),),
         speedup=Speedup(ratio=1.67, low=1.64, high=1.76, verdict="faster"),
         widths=(WidthRow(name=f"layers.0.conv1{text}", kind="channels", before=24, after=16, layers=("layers.0",)),),
@@ -63,8 +63,8 @@ def make_distil(*, text: str = "") -> DistillReport:
     return DistillReport(
         teacher=f"/home/ann/secret/big{text}.py:build", teacher_sha256="a" * 64, student=f"auto:5x{text}",
         runtime="onnxruntime", model=None, module=None, weights=None, temperature=4.0, alpha=0.9, transfer="features",
-        views=0, labelled=True, trained_on=900, held_out=100, evaluated_on=500,
-        sides=(make_side("teacher", 0.9, seeds=0), make_side("control", 0.7), make_side("student", 0.8)), against=(),
+        views=0, labeled=True, trained_on=900, held_out=100, evaluated_on=500,
+        networks=(make_side("teacher", 0.9, seeds=0), make_side("control", 0.7), make_side("student", 0.8)), against=(),
         speedup=None, widths=(), curves={name: make_curves(2) for name in ("control", "student")}, notes=(),
         state="ok", reason="", seconds=9.0,
     )  # fmt: skip

@@ -46,6 +46,6 @@ def _make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
     first = next(iter((*report.findings, *unit.findings)), None)
     count = UNKNOWN if unit.supported is None else f"{unit.supported} of {unit.operators}"
     reason = "" if first is None else f"{first.op}: {first.reason}" if first.op else first.reason
-    partitions = UNKNOWN if unit.partitions is None or report.state == "refused" else str(unit.partitions)
+    partitions = UNKNOWN if unit.partitions is None or report.state == "unsupported" else str(unit.partitions)
     remedy = "" if first is None else first.remedy
     return (report.runtime, unit.unit, unit.backend, count, partitions, reason, remedy)

@@ -34,7 +34,7 @@ class ExperimentResult(Result):
 
     @property
     def rows(self) -> Sequence[NetworkReport]:
-        return self.report.sides
+        return self.report.networks
 
     @property
     def artifacts(self) -> Sequence[TrainedModel]:

@@ -69,7 +69,7 @@ MAX_FIXED = 5
     "--control/--no-control", default=True, help="Also train the unpruned network for the same steps, as the control."
 )
 @click.option(
-    "--teach/--no-teach",
+    "--distill/--no-distill",
     default=True,
     help="Use the source model as the teacher of the pruned network and the control.",
 )

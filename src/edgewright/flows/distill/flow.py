@@ -206,7 +206,7 @@ def _make_report(
         alpha=made.alpha,
         transfer=plan.transfer,
         views=count_views(plan.views, experiment) if plan.transfer == "none" else 0,
-        labelled=bool(labeled),
+        labeled=bool(labeled),
         widths=made.student.widths,
         notes=tuple(notes),
     )
@@ -214,13 +214,13 @@ def _make_report(
 
 def _apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport, GateFailed | None]:
     """Return the report, and the error if the student is worse than its control by more than allowed."""
-    sides = {network.name: network for network in report.sides}
-    if "control" not in sides:
+    networks = {network.name: network for network in report.networks}
+    if "control" not in networks:
         return report, None
-    drop = compute_mean_drop(sides["student"], sides["control"])
+    drop = compute_mean_drop(networks["student"], networks["control"])
     if drop <= plan.max_drop + 1e-9:
         return report, None
-    unit = get_metric_scale(sides["student"].metric.name)[1] if sides["student"].metric else ""
+    unit = get_metric_scale(networks["student"].metric.name)[1] if networks["student"].metric else ""
     delta = next(one for one in report.against if one.against == "control")
     reach = min((abs(one) for one in (delta.low, delta.high) if one is not None), default=drop)
     if delta.low is not None and delta.high is not None and delta.low <= 0 <= delta.high:

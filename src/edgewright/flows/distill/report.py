@@ -1,5 +1,7 @@
 """Report of distillation, as `edgewright distill --json` prints it."""
 
+from msgspec import field
+
 from edgewright.flows.experiment.report import ExperimentReport
 
 SCHEMA = "edgewright.distil/1"
@@ -9,7 +11,7 @@ class DistillReport(ExperimentReport, frozen=True, kw_only=True, forbid_unknown_
     """The JSON of `edgewright distill --json`.
 
     Attributes:
-        labelled: whether the labels were used.
+        labeled: whether the labels were used.
     """
 
     schema: str = SCHEMA
@@ -20,4 +22,4 @@ class DistillReport(ExperimentReport, frozen=True, kw_only=True, forbid_unknown_
     alpha: float
     transfer: str
     views: int
-    labelled: bool
+    labeled: bool = field(name="labelled")

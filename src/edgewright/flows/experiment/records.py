@@ -48,7 +48,7 @@ def record_training(report: Report, training: TrainingRun, workspace: Workspace)
             made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
             run.put_file(Path(report.weights), role="weights", model_id=made)
         run.put_bytes(msgspec.json.encode(report), role=kind)
-        metrics = [metric for network in report.sides for metric in make_network_metrics(network)]
+        metrics = [metric for network in report.networks for metric in make_network_metrics(network)]
         if (one := report.speedup) is not None:
             metrics.append(Metric(name=f"{kind}.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
         metrics.append(Metric(name=f"{kind}.seconds", unit="s", value=report.seconds))

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Literal, TypedDict
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
 from edgewright.flows.quantize.report import Speedup
@@ -108,12 +108,12 @@ class ExperimentReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         module, weights: of a torch source, `FILE.py:FACTORY` and its weights, which can be trained, pruned, distilled
             and quantized further.
         trained_on, held_out, evaluated_on: numbers of samples.
-        sides: the original (`source` or `teacher`), the control (if trained) and the made network.
+        networks: the original (`source` or `teacher`), the control (if trained) and the made network.
         against: the made network's metric minus that of the control, and of the original.
         speedup: time of the original over that of the made network, measured interleaved.
         widths: of structured pruning, or of a student made by `auto:Nx`.
         curves: of the first seed, by network.
-        state: `ok`, or `refused` with the `reason`.
+        state: `ok`, or `rejected` with the `reason`.
         answer: what changed, in one line (`flows.experiment.answer`).
     """
 
@@ -124,7 +124,7 @@ class ExperimentReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     trained_on: int
     held_out: int
     evaluated_on: int
-    sides: tuple[NetworkReport, ...]
+    networks: tuple[NetworkReport, ...] = field(name="sides")
     against: tuple[MetricDelta, ...]
     speedup: Speedup | None
     widths: tuple[WidthRow, ...]
@@ -144,7 +144,7 @@ class Measured(TypedDict):
     trained_on: int
     held_out: int
     evaluated_on: int
-    sides: tuple[NetworkReport, ...]
+    networks: tuple[NetworkReport, ...]
     against: tuple[MetricDelta, ...]
     speedup: Speedup | None
     curves: dict[str, tuple[Curve, ...]]

@@ -99,7 +99,7 @@ def compare(networks: Networks, experiment: Experiment, kind: str, stem: str, wo
     rows = evaluate_networks(ready, context)
     speed = compare_speed(ready[f"{networks.original}/0"], ready[f"{networks.made}/0"], context, {kind: "speed"})
     reports = {name: [one.report for one in own] for name, own in networks.trained.items()}
-    sides = {
+    reported = {
         name: make_network_report(
             name, paths[0], measure_file_costs(paths[0], experiment.shapes),
             [rows[f"{name}/{index}"] for index in range(len(paths))], reports.get(name, ()), experiment.settings.seed,
@@ -107,12 +107,12 @@ def compare(networks: Networks, experiment: Experiment, kind: str, stem: str, wo
         for name, paths in networks.files.items()
     }  # fmt: skip
     for name, latency_us in ((networks.original, speed.before_us), (networks.made, speed.after_us)):
-        sides[name] = msgspec.structs.replace(sides[name], latency_us=latency_us)
+        reported[name] = msgspec.structs.replace(reported[name], latency_us=latency_us)
     first = rows[f"{networks.made}/0"]
     against = [
-        compare_networks(sides[networks.made], sides[name], first.paired if name == networks.baseline else None)
+        compare_networks(reported[networks.made], reported[name], first.paired if name == networks.baseline else None)
         for name in ("control", networks.original)
-        if name in sides
+        if name in reported
     ]
     dataset = experiment.dataset
     return Measured(
@@ -120,7 +120,7 @@ def compare(networks: Networks, experiment: Experiment, kind: str, stem: str, wo
         trained_on=len(dataset.fit) if dataset else 0,
         held_out=len(dataset.held_out) if dataset else 0,
         evaluated_on=first.evaluated,
-        sides=tuple(sides.values()),
+        networks=tuple(reported.values()),
         against=tuple(one for one in against if one is not None),
         speedup=speed.speedup,
         curves={name: get_first_curves(own) for name, own in reports.items() if own},
@@ -129,7 +129,7 @@ def compare(networks: Networks, experiment: Experiment, kind: str, stem: str, wo
 
 def reject(report: Report, error: GateFailed) -> tuple[Report, GateFailed]:
     """Return the report of a result that a gate rejected, and the error."""
-    return msgspec.structs.replace(report, state="refused", reason=error.why), error
+    return msgspec.structs.replace(report, state="rejected", reason=error.why), error
 
 
 def publish(report: Report, networks: Networks, target: Path, kind: str, write_module: Callable[[], str]) -> Report:

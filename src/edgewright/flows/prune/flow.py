@@ -109,7 +109,7 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
         result = make(plan, onnx, experiment, work / "cut")
         return PrunedNetworks(Networks("source", "pruned", {"source": [onnx], "pruned": [result.onnx]}, {}), result)
     whole = make_torch_source(plan.source, plan.weights)
-    teaching = _prepare_teacher(whole, plan, experiment, experiment.dataset) if plan.teach else None
+    teaching = _prepare_teacher(whole, plan, experiment, experiment.dataset) if plan.distill else None
     thinning: SparsitySettings | None = None
     if plan.method == "structured":
         result, module = prune_module(plan, whole, onnx, experiment, work, teaching)
@@ -130,12 +130,12 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
 def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PrunedModel:
     """Prune an ONNX model without structure."""
     folder.mkdir(parents=True)
-    thinned = sparsify_graph(
+    sparse = sparsify_graph(
         EditableGraph.open(onnx, is_mapped=False), plan.sparsity, scope=plan.scope, pattern=plan.pattern
     )
     path = folder / onnx.name
-    save_onnx(thinned.model, path)
-    return PrunedModel(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
+    save_onnx(sparse.model, path)
+    return PrunedModel(path, (), {}, zeros=sum(zeros for zeros, _ in sparse.zeros.values()))
 
 
 def _prepare_teacher(
@@ -152,9 +152,9 @@ def _prepare_teacher(
 def _make_report(
     plan: PrunePlan, prepared: PreparedSource, pruned: PrunedNetworks, experiment: Experiment, measured: Measured
 ) -> PruneReport:
-    measured["sides"] = tuple(
+    measured["networks"] = tuple(
         msgspec.structs.replace(one, zeros=one.zeros or pruned.result.zeros) if one.name == "pruned" else one
-        for one in measured["sides"]
+        for one in measured["networks"]
     )
     return PruneReport(
         **measured,
@@ -173,7 +173,7 @@ def _list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks)
     notes = [*collect_training_notes(one.report for one in pruned.networks.trained.get("pruned", ()))]
     if experiment.dataset is None:
         notes.append(UNTRAINED_NOTE)
-    elif plan.teach:
+    elif plan.distill:
         views = count_views(plan.views, experiment)
         notes.append(
             f"the pruned network{' and the control were' if plan.control else ' was'} distilled from the source: "
@@ -197,9 +197,9 @@ def _list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks)
 
 def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed | None]:
     """Return the report, and the error if the metric is below the source's or the control's by more than allowed."""
-    sides = {network.name: network for network in report.sides}
-    pruned = sides.pop("pruned")
-    drops = {name: compute_mean_drop(pruned, other) for name, other in sides.items()}
+    networks = {network.name: network for network in report.networks}
+    pruned = networks.pop("pruned")
+    drops = {name: compute_mean_drop(pruned, other) for name, other in networks.items()}
     worst = max(drops, key=lambda name: drops[name])
     faults, speed = [], report.speedup
     if drops[worst] > plan.max_drop + 1e-9:
@@ -209,7 +209,7 @@ def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, Gate
         )
     if plan.target_speedup and speed is not None and (speed.high or speed.ratio) < plan.target_speedup:
         faults.append(f"the speed-up is {speed.ratio:.2f} ×, less than --target-speedup {plan.target_speedup:g}")
-    source = next(network for network in report.sides if network.name == "source")
+    source = next(network for network in report.networks if network.name == "source")
     for text, own, whole, flag in (
         (plan.target_bytes, pruned.bytes, source.bytes, "--target-bytes"),
         (plan.target_macs, pruned.macs or 0, source.macs or 0, "--target-macs"),
@@ -232,7 +232,7 @@ def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, Gate
 
 
 def _publish_pruned(report: PruneReport, *, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
-    stem = f"{get_stem(plan.source)}-{'pruned' if plan.method == 'structured' else 'thinned'}"
+    stem = f"{get_stem(plan.source)}-{'pruned' if plan.method == 'structured' else 'sparse'}"
 
     def write_module() -> str:
         if pruned.module is None or not pruned.module.slices:

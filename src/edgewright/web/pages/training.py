@@ -48,7 +48,7 @@ def _make_training_context(report: TrainingReport) -> dict[str, Any]:
         "report": report,
         "title": _make_title(report),
         "facts": _list_facts(report),
-        "controlled": any(network.name == "control" for network in report.sides),
+        "controlled": any(network.name == "control" for network in report.networks),
         "fixed": report.fixed if isinstance(report, PruneReport) else {},
         "widths": report.widths[:MAX_WIDTHS],
         "curves": draw_all_curves(report),
@@ -80,7 +80,7 @@ def _list_facts(report: TrainingReport) -> list[tuple[str, str]]:
     return [
         ("teacher", Path(report.teacher).name),
         ("student", Path(report.student).name),
-        ("distillation", softening + ("" if report.labelled else "; without labels")),
+        ("distillation", softening + ("" if report.labeled else "; without labels")),
         ("views", views),
         ("transfer", report.transfer),
     ]

@@ -1,0 +1,69 @@
+"""Texts of errors for a caller in Python: keywords instead of the options of the command line."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from edgewright.errors import EdgewrightError, UsageError
+
+_is_command_line: ContextVar[bool] = ContextVar("is_command_line", default=False)
+# An option with the word after it. A command in advice is left as it is, since it works in a terminal.
+_OPTION = re.compile(r"edgewright [a-z]+ [^;,\n]*|(?<![\w-])--(no-)?([a-z][a-z-]*)(?: ('[^']+'|\S+))?")
+# A word after an option that is its value: it has a digit, a capital letter or punctuation, or is one of these.
+_VALUE = re.compile(r"'.*'|\S*[A-Z\d=./…]\S*")
+_VALUES = ("all", "auto", "cancelled", "fail", "litert", "local", "none", "pass", "structured", "unstructured")
+
+
+@contextmanager
+def name_options() -> Iterator[None]:
+    """Keep the names of options in errors, within the block: the command line calls the functions."""
+    token = _is_command_line.set(True)
+    try:
+        yield
+    finally:
+        _is_command_line.reset(token)
+
+
+def name_keywords(error: EdgewrightError, function: str, types: Mapping[str, Any]) -> None:
+    """Replace the options in the error's texts by the keywords of the function, unless the command line called it.
+
+    Args:
+        types: of the keywords by name.
+    """
+    if _is_command_line.get():
+        return
+    if error.try_this == UsageError.default_hint:
+        error.try_this = f"help(edgewright.{function}) shows the keywords"
+    elif error.try_this == EdgewrightError.default_hint:
+        error.try_this = "the traceback shows where it failed"
+    replace = _make_replacement(types)
+    error.what, error.why, error.try_this = (
+        _OPTION.sub(replace, text) for text in (error.what, error.why, error.try_this)
+    )
+    error.args = (error.what,)
+
+
+def _make_replacement(types: Mapping[str, Any]) -> Callable[[re.Match[str]], str]:
+    def replace(found: re.Match[str]) -> str:
+        negation, option, word = found.groups(default="")
+        name = option.replace("-", "_")
+        rest = f" {word}" if word else ""
+        if name not in types:
+            return found.group()
+        if types[name] is bool:
+            return f"{name}={not negation}{rest}"
+        value = word.rstrip(",;:.`)")
+        if not value or not (_VALUE.fullmatch(value) or word.endswith(":") or value in _VALUES):
+            return f"{name}={rest}"
+        return f"{name}={_quote(value, types[name])}{word[len(value) :]}"
+
+    return replace
+
+
+def _quote(value: str, kind: Any) -> str:
+    """Return the value as Python has it: a number as it is, all else as text."""
+    value = value.strip("'")
+    is_number = re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", value) is not None
+    return value if is_number and kind is not str else f'"{value}"'
