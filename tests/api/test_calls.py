@@ -83,9 +83,9 @@ def test_a_failed_gate_has_the_result(folder: Path) -> None:
     ("keywords", "what", "hint"),
     [
         ({"runtme": "litert"}, r"benchmark\(\) has no keyword 'runtme'", "use runtime="),
-        ({"shape": "x=a"}, "shape=: 'x=a' is not NAME=SIZES", "help"),
-        ({"fix": "x=a"}, "--fix: 'x=a' is not NAME=VALUE", "help"),
-        ({"affinity": "a"}, "--affinity: 'a' is not a list of processors", "help"),
+        ({"shape": "x=a"}, "shape: 'x=a' is not NAME=SIZES", "help"),
+        ({"fix": "x=a"}, "fix: 'x=a' is not NAME=VALUE", "help"),
+        ({"affinity": "a"}, "affinity: 'a' is not a list of processors", "help"),
         ({"inputs": [1, 2]}, "the inputs have no names", "file"),
     ],
 )
@@ -97,10 +97,10 @@ def test_wrong_keywords(folder: Path, keywords: dict[str, Any], what: str, hint:
 
 def test_values_may_be_text_or_objects(folder: Path) -> None:
     for fix in ("z=1", ["z=1"], {"z": 1}, {"z": np.ones(2)}):
-        with pytest.raises(InputError, match="--fix z: no model has this input"):
+        with pytest.raises(InputError, match='fix="z": no model has this input'):
             edgewright.benchmark("m.pretend", fix=fix, **QUICK)
     for shape in ("x=1,2", ["x=1,2"], {"x": (1, 2)}):
-        with pytest.raises(InputError, match="--shape x: no model has this input"):
+        with pytest.raises(InputError, match='shape="x": no model has this input'):
             edgewright.benchmark("m.pretend", shape=shape, **QUICK)
     result = edgewright.benchmark("m.pretend", tag={"who": "me"}, runtime=["pretend"], **QUICK)
     assert edgewright.list_runs(tag="who=me").run_ids == result.run_ids
@@ -170,7 +170,7 @@ def test_an_evaluation_with_a_task_in_memory(folder: Path) -> None:
     task = msgspec.structs.replace(read_task(DIGITS / "task.toml"), name="mine")
     result = edgewright.evaluate(MODEL, task=task, data=DIGITS / "heldout.npz", samples=20)
     assert result.report.task == "mine"
-    assert result.verdict == "done"
+    assert (result.verdict, result.verdicts) == ("", ())  # there is no other to compare with
     assert "20 samples" in result.answer
 
 
@@ -188,5 +188,54 @@ def test_invoke_overwrites_none_of_its_files(folder: Path) -> None:
 
 @pytest.mark.parametrize("words", [{"fix": ["sr=1", "sr=2"]}, {"shape": [("x", (1,)), "x=2"]}, {"tag": ["a=1", "a=2"]}])
 def test_a_repeated_name_is_an_error(folder: Path, words: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(words))}: '.*' is given more than once"):
+    with pytest.raises(UsageError, match=f"{next(iter(words))}: '.*' is given more than once"):
         edgewright.benchmark("m.pretend", **QUICK, **words)
+
+
+def test_a_comparison_of_evaluations_is_better_or_worse(folder: Path) -> None:
+    data: dict[str, Any] = {"task": DIGITS / "task.toml", "data": DIGITS / "heldout.npz"}
+    good = edgewright.evaluate(MODEL, samples=40, **data).run_ids[0]
+    model = onnx.load(MODEL)
+    bias = next(one for one in model.graph.initializer if list(one.dims) == [10])
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.eye(10, dtype=np.float32)[3] * 1e6, bias.name))
+    bad = edgewright.evaluate(model, samples=40, **data).run_ids[0]
+    assert edgewright.compare(good, bad).verdicts == ("worse",)
+    assert edgewright.compare(bad, good).verdict == "better"
+    assert edgewright.compare(good, good).verdict == "inconclusive"
+
+
+def test_a_comparison_says_what_else_differs(folder: Path) -> None:
+    first = edgewright.benchmark("m.pretend", **QUICK).run_ids[0]
+    second = edgewright.benchmark("m.pretend", **(QUICK | {"runs": 4})).run_ids[0]
+    notes = edgewright.compare(first, second).notes
+    assert any("is from another session" in note for note in notes)
+    assert f"{second} differs in plan.runs: 3 → 4" in notes
+    with pytest.raises(UsageError, match="inputs= has no effect here"):
+        edgewright.compare(first, second, inputs={"x": np.zeros(1)})
+
+
+def test_sizes_are_columns_and_their_set_is_the_artifact(folder: Path) -> None:
+    model = write_conv_net(folder / "m.onnx", batch="batch")
+    made = edgewright.compile(model, shape="x=1|2,3,8,8", runtime="onnxruntime", check=False)
+    assert "<td>x=2,3,8,8</td>" in made._repr_html_()
+    found = made.artifact("onnxruntime")
+    assert Path(found.path) == Path("m-artifacts/m-onnxruntime-fp32.set.json")
+    assert found.bytes == sum(one.bytes or 0 for one in made.rows)
+    with edgewright.load(found.path) as loaded:
+        assert len(loaded(np.zeros((2, 3, 8, 8), np.float32))["y"]) == 2
+
+
+def test_devices_are_records(folder: Path) -> None:
+    found = edgewright.list_devices()
+    assert (found.rows[0].name, found.verdict) == ("local", "ready")
+    assert found.to_dict()["devices"][0]["facts"]["logical_cores"] >= 1
+    assert "<td>local</td>" in found._repr_html_()
+
+
+def test_lists_of_runs_are_checked(folder: Path) -> None:
+    edgewright.benchmark(["m.pretend"] * 2, **QUICK)
+    assert len(edgewright.list_runs(limit=None).rows) == 2
+    wrong: list[dict[str, Any]] = [{"state": "x"}, {"limit": 0}, {"since": "x"}]
+    for words in wrong:
+        with pytest.raises(UsageError, match=r"x|limit=0"):
+            edgewright.list_runs(**words)

@@ -54,7 +54,7 @@ def test_a_goal_that_is_not_shown_is_measured_three_times_at_most(folder: Path) 
 def test_wrong_keywords(folder: Path) -> None:
     with pytest.raises(UsageError, match="no baseline is given"):
         edgewright.gate("m.pretend", **NOTHING)
-    with pytest.raises(UsageError, match="--undecided maybe is unknown"):
+    with pytest.raises(UsageError, match="undecided= maybe is unknown"):
         edgewright.gate("m.pretend", baseline="b.json", write=True, undecided="maybe", **QUICK)
 
 

@@ -28,6 +28,13 @@ ONLY_API = {*CallOptions.__annotations__, "inputs"}
 PRINTED = {"analyze": {"layers"}}
 
 
+def list_attributes(result: type) -> set[str]:
+    """Return the attributes that the docstrings of a class and its bases describe."""
+    texts = [inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2] for one in result.__mro__[:-1]]
+    found = [re.findall(r"^    (\w+(?:, \w+)*):", text, re.MULTILINE) for text in texts]
+    return {name for names in found for one in names for name in one.split(", ")}
+
+
 def describe(name: str) -> list[str]:
     """Return the lines of the snapshot for one public name: its parameters, and the members of its result."""
     found = getattr(edgewright, name)
@@ -37,8 +44,8 @@ def describe(name: str) -> list[str]:
     lines = [name, *(f"    {MODULES.sub('', str(one))}" for one in signature.parameters.values())]
     result = signature.return_annotation
     if inspect.isclass(result) and result.__module__.startswith("edgewright.api"):
-        members = [member for member in dir(result) if not member.startswith("_")]
-        return [*lines, f"    -> {result.__name__}: {', '.join(members)}"]
+        members = {member for member in dir(result) if not member.startswith("_")} | list_attributes(result)
+        return [*lines, f"    -> {result.__name__}: {', '.join(sorted(members))}"]
     return [*lines, f"    -> {MODULES.sub('', str(result))}"]
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import onnx
 import pytest
 
 import edgewright
-from edgewright.errors import InputError, ModelNotFound, UsageError
+from edgewright.errors import InputError, ModelNotFound, UsageError, WorkerError
 from edgewright.flows.evaluate.inference import MAX_LOADED
 from tests.api.conftest import DIGITS
 from tests.models.onnx_files import write_conv_net
@@ -73,6 +74,50 @@ def test_threads_get_their_own_outputs(artifact: str) -> None:
 def test_inputs_that_do_not_fit(inputs: object, what: str) -> None:
     with edgewright.load(MODEL) as model, pytest.raises(InputError, match=what):
         model(inputs)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, bool, np.uint8, str])
+def test_other_kinds_of_values_are_not_converted(dtype: type) -> None:
+    with (
+        edgewright.load(MODEL) as model,
+        pytest.raises(InputError, match=r"is float32, but the value given is \w+"),
+    ):
+        model(IMAGES[:1].astype(dtype))
+
+
+def test_values_that_are_no_array() -> None:
+    with edgewright.load(MODEL) as model:
+        with pytest.raises(InputError, match="is not an array"):
+            model([[1.0], [1.0, 2.0]])
+        with pytest.raises(InputError, match="'image' is float32, but the value given is float64"):
+            model(np.full((1, 1, 8, 8), 1e300))
+        with pytest.raises(InputError, match="'image' is given twice"):
+            model({"image": IMAGES[:1]}, image=IMAGES[:1])
+
+
+def test_integers_are_converted_if_none_changes(tmp_path: Path) -> None:
+    graph = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]> g (int32[2] x) => (int32[2] y) {y = Neg(x)}'
+    )
+    onnx.save(graph, tmp_path / "m.onnx")
+    with edgewright.load(tmp_path / "m.onnx") as model:
+        assert model([1, -2])["y"].tolist() == [-1, 2]  # int64 to NumPy
+        with pytest.raises(InputError, match="'x' is int32, but the value given is int64"):
+            model([2**31, 0])
+        with pytest.raises(InputError, match="'x' is int32, but the value given is float64"):
+            model([1.0, 2.0])
+
+
+def test_an_error_of_the_runtime_itself_is_translated(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_to_fetch(session: object) -> None:
+        raise KeyError("logits")
+
+    with edgewright.load(MODEL) as model:
+        model(IMAGES[:1])
+        ((session, _),) = model._engine._sessions.values()  # type: ignore[attr-defined]
+        monkeypatch.setattr(type(session), "fetch", fail_to_fetch)
+        with pytest.raises(WorkerError, match="onnxruntime failed: KeyError"):
+            model(IMAGES[:1])
 
 
 def test_float64_becomes_the_models_type() -> None:

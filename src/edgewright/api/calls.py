@@ -12,6 +12,7 @@ from edgewright.api.results.base import Result
 from edgewright.api.sources import write_inputs, write_model
 from edgewright.api.user_store import open_user_store
 from edgewright.errors import EdgewrightError
+from edgewright.flows.compile.sources import get_stem
 from edgewright.flows.devices.names import open_device
 from edgewright.flows.workspace import Workspace
 from edgewright.system.temporary import TemporaryFolder
@@ -59,6 +60,10 @@ class ApiCall:
         if "inputs" in self.given and not isinstance(self.given["inputs"], str):
             self.given["inputs"] = write_inputs(self.given["inputs"], folder / "inputs.npz")
         return paths
+
+    def find_output(self, model: str) -> Path:
+        """Return the folder of the artifacts, by default `m-artifacts` for `m.onnx` and `m.py:build`."""
+        return Path(self.given.get("output") or f"{get_stem(model)}-artifacts")
 
     @contextmanager
     def open_workspace(self, device: str = "local") -> Iterator[Workspace]:

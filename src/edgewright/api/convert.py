@@ -11,11 +11,8 @@ from edgewright.api.results.artifacts import CompileResult, QuantizeResult
 from edgewright.api.values import to_shapes, to_words
 from edgewright.flows.analyze.flow import analyze as run_analysis
 from edgewright.flows.compile.flow import compile_all
-from edgewright.flows.compile.sources import get_stem
 from edgewright.flows.quantize.flow import quantize as run_quantization
 from edgewright.schema.plan import CompilePlan, QuantizePlan
-
-OUTPUT = "artifacts"
 
 
 @accept(AnalyzeOptions)
@@ -75,17 +72,11 @@ def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
         (path,) = call.write_models(model, as_onnx=False)
         plan = plan_compile(path, call.given)
         with call.open_workspace() as workspace:
-            output, bisect = call.given.get("output") or _name_output(path), call.given.get("bisect", False)
-            report, error = compile_all(plan, Path(output), workspace, bisect=bisect)
+            report, error = compile_all(plan, call.find_output(path), workspace, bisect=call.given.get("bisect", False))
         return call.finish(CompileResult(report), error)
 
 
-def _name_output(model: str) -> str:
-    """Return the default folder of a model's artifacts: `m-artifacts` for `m.onnx` and `m.py:build`."""
-    return f"{get_stem(model)}-artifacts"
-
-
-@accept(QuantizeOptions, QuantizePlan, output=OUTPUT)
+@accept(QuantizeOptions, QuantizePlan)
 def quantize(model: Any, **options: Unpack[QuantizeOptions]) -> QuantizeResult:
     """Quantize a model once for every runtime, and evaluate it before it is written.
 
@@ -107,5 +98,5 @@ def quantize(model: Any, **options: Unpack[QuantizeOptions]) -> QuantizeResult:
         (path,) = call.write_models(model, as_onnx=False)
         plan = plan_quantization(path, call.given)
         with call.open_workspace() as workspace:
-            report, error = run_quantization(plan, Path(call.given.get("output", OUTPUT)), workspace)
+            report, error = run_quantization(plan, call.find_output(path), workspace)
         return call.finish(QuantizeResult(report), error)

@@ -74,9 +74,9 @@ class GateResult(Result):
         return tuple(filter(None, (self.report.run_id, *self.report.runs)))
 
     @property
-    def verdict(self) -> str:
+    def verdicts(self) -> tuple[str, ...]:
         """Return `passed`, `failed` or `written`."""
-        return "written" if self.report.written else "passed" if self.report.passed else "failed"
+        return ("written" if self.report.written else "passed" if self.report.passed else "failed",)
 
     @property
     def answer(self) -> str:

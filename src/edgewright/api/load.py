@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from edgewright.api.options import accept, read_options
-from edgewright.api.values import Pairs
+from edgewright.api.values import Pairs, check_utf8
 from edgewright.devices.connection import make_missing_error
-from edgewright.errors import InputError, ModelRejected, UsageError, WorkerError
+from edgewright.errors import EdgewrightError, InputError, ModelRejected, UsageError, WorkerError
 from edgewright.flows.candidates import (
     check_number,
     check_reads,
@@ -39,6 +39,8 @@ from edgewright.schema.model import Model, TensorSpec
 from edgewright.schema.plan import TIMEOUT_S
 from edgewright.tasks.data.ports import feed_artifact, read_artifact_outputs
 
+# Types whose values convert into each other.
+KINDS = {"float": "float", "int": "integer", "uint": "integer"}
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
@@ -106,11 +108,14 @@ class LoadedModel:
         given = dict(inputs or {}) if inputs is None or isinstance(inputs, Mapping) else {"": inputs}
         if "" in given and len(self.inputs) == 1:
             given = {self.inputs[0].name: given[""]}
+        if twice := given.keys() & named.keys():
+            raise InputError(f"input '{min(twice)}' is given twice", "once by name, once as a keyword", "give it once")
         given |= named
         wanted = {spec.name: spec for spec in self.inputs}
         if given.keys() != wanted.keys():
             known = ", ".join(f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in self.inputs) or "none"
-            what = f"the inputs of {self._name} are not {', '.join(sorted(filter(None, given))) or 'a single array'}"
+            names = ", ".join(sorted(map(str, filter(None, given))))
+            what = f"the inputs of {self._name} are not {names or 'a single array'}"
             raise InputError(what, f"they are {known}", "give arrays by name")
         return {name: _to_input(wanted[name], value) for name, value in given.items()}
 
@@ -142,14 +147,33 @@ class LoadedModel:
 
 
 def _to_input(spec: TensorSpec, value: Any) -> Array:
-    """Return the value as an array of the input's dtype, converted within floats and within integers."""
-    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    """Return the value as an array of the input's dtype.
+
+    Floats are rounded to another float type, and integers converted if none changes; all else is an InputError.
+    """
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of differing lengths, types that NumPy lacks
+        what = f"the value given for input '{spec.name}' is not an array"
+        raise InputError(what, str(error), f"give a NumPy array of {spec.dtype}") from None
     if spec.dtype == "str" or array.dtype.name == spec.dtype:
         return array
-    if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+    converted = _convert(array, spec.dtype)
+    if converted is None:
         what = f"input '{spec.name}' is {spec.dtype}, but the value given is {array.dtype.name}"
-        raise InputError(what, "a conversion would lose values", f"convert it with .astype('{spec.dtype}')")
-    return array.astype(spec.dtype)
+        raise InputError(what, "a conversion could change values", f"convert it with .astype('{spec.dtype}')")
+    return converted
+
+
+def _convert(array: Array, dtype: str) -> Array | None:
+    """Return the array as another float type, or as an integer type that holds all its values; otherwise None."""
+    kinds = [KINDS.get(name.rstrip("0123456789")) for name in (array.dtype.name, dtype)]
+    if None in kinds or kinds[0] != kinds[1]:
+        return None
+    with np.errstate(over="ignore"):
+        converted: Array = array.astype(dtype)
+    same = np.isfinite(converted) == np.isfinite(array) if kinds[0] == "float" else converted == array
+    return converted if same.all() else None
 
 
 def _join(name: str, parts: Sequence[Array]) -> Array:
@@ -233,6 +257,11 @@ def _translate_errors(runtime: str) -> Iterator[None]:
         raise InputError("the inputs do not fit the model", str(error), "print(model.inputs) shows them") from error
     except MemoryError as error:
         raise WorkerError(f"{runtime} ran out of memory", str(error), "use a smaller model or batch") from error
+    except EdgewrightError:
+        raise
+    except Exception as error:  # each runtime has its own exceptions
+        why = f"{type(error).__name__}: {error}"
+        raise WorkerError(f"{runtime} failed", why, "isolated=True runs it in a process of its own") from error
 
 
 class _Isolated:
@@ -285,6 +314,7 @@ def load(path: str | Path, **options: Unpack[LoadOptions]) -> LoadedModel:
     check_number("timeout_s", timeout_s)
     check_number("threads", threads)
     name = str(path)
+    check_utf8("the path of a model", name)
     model = read_models([name], sets=True)[name]
     first = list_artifacts(Path(name))[0] if is_set(Path(name)) else Path(name)
     info = choose_runtime(first, given.get("runtime", ""))

@@ -90,7 +90,12 @@ def compare(*items: Any, **options: Unpack[CompareOptions]) -> CompareResult:
     if len(items) < 2:
         raise UsageError("compare needs two runs or models", f"{len(items)} is given", "edgewright compare A B")
     with ApiCall(options) as call:
-        runs = _load_runs(items) if _are_ids(items) else _measure_all(items, options)
+        if _are_ids(items):
+            if "inputs" in call.given:
+                raise UsageError("--inputs has no effect here", "stored runs are compared", "omit it, or give models")
+            runs = _load_runs(items)
+        else:
+            runs = _measure_all(items, options)
         if are_evaluations(runs):
             return call.finish(CompareResult(runs, evaluations=compare_evaluations(runs)), None)
         comparisons = compare_runs(runs, call.given.get("threshold"))

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ PlanT = TypeVar("PlanT", bound=Struct)
 AnyPath = str | Path
 Numbers = str | Sequence[int] | None
 MAX_SHOWN = 60  # characters of a wrong value
+_MODULES = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")  # of the classes in annotations
 
 
 class CallOptions(TypedDict, total=False):
@@ -297,7 +299,7 @@ def _bind(own: inspect.Signature, function: str, args: Sequence[Any], kwargs: Ma
     try:
         bound = own.bind(*args, **kwargs).arguments
     except TypeError as error:
-        why = f"its arguments are {', '.join(own.parameters)}"
+        why = f"its arguments are {', '.join(own.parameters)}".replace("options", "keywords")
         raise UsageError(f"{function}(): {error}", why, f"help(edgewright.{function}) shows them") from None
     simple = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return {name: value for name, value in bound.items() if own.parameters[name].kind is simple}
@@ -334,7 +336,7 @@ def _check_type(function: str, name: str, value: Any, hint: Any) -> None:
     if value is None or _has_type(value, hint):
         return
     shown = textwrap.shorten(repr(value), MAX_SHOWN)
-    why = f"its type is {inspect.formatannotation(hint)}"
+    why = f"its type is {_MODULES.sub('', inspect.formatannotation(hint))}"
     raise UsageError(f"{name}={shown} has the wrong type", why, f"help(edgewright.{function}) shows the types")
 
 

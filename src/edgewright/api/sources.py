@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from edgewright.api.values import check_utf8
 from edgewright.bench.feeds import write_feeds
 from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.flows.compile.sources import prepare_source
@@ -22,7 +23,8 @@ def write_model(model: Any, given: dict[str, Any], folder: Path, *, as_onnx: boo
     """Return the path of a model; one in memory is written into the new `folder`.
 
     Args:
-        given: the options; for a torch module `inputs` are its example inputs, from which `shapes` is set.
+        given: the options; for a torch module `inputs` are its example inputs, from which `shapes` is set. They stay
+            the inputs only with `as_onnx`.
         as_onnx: whether a torch module is exported to ONNX.
 
     Raises:
@@ -30,6 +32,7 @@ def write_model(model: Any, given: dict[str, Any], folder: Path, *, as_onnx: boo
         ModelNotConvertible: torch cannot export the module.
     """
     if isinstance(model, str | Path):
+        check_utf8("the path of a model", str(model))
         return str(model)
     folder.mkdir()
     if _is_torch_module(model):
@@ -37,8 +40,12 @@ def write_model(model: Any, given: dict[str, Any], folder: Path, *, as_onnx: boo
             why = "torch exports a module by running it on example inputs"
             raise UsageError("a torch module needs example inputs", why, "add inputs=(x,), with one tensor per input")
         examples = _bind_examples(model, given["inputs"])
-        given["inputs"] = {name: _to_array(tensor) for name, tensor in _name_examples(examples).items()}
-        given.setdefault("shapes", {name: array.shape for name, array in given["inputs"].items()})
+        arrays = {name: _to_array(tensor) for name, tensor in _name_examples(examples).items()}
+        given.setdefault("shapes", {name: array.shape for name, array in arrays.items()})
+        if as_onnx:
+            given["inputs"] = arrays
+        else:  # the check draws its inputs as for a file: a single example would hide differences
+            del given["inputs"]
         path = _save_program(model, examples, folder)
         return _convert_to_onnx(path, given["shapes"], folder) if as_onnx else str(path)
     return str(_write_onnx(model, folder))
@@ -99,13 +106,13 @@ def _save_program(module: Any, examples: BoundArguments, folder: Path) -> Path:
     """Write the module as a program of torch.export, in evaluation mode."""
     torch = sys.modules["torch"]
     path, was_training = folder / f"{_make_stem(type(module).__name__).lower()}.pt2", module.training
-    tensors = tuple(torch.as_tensor(one) for one in examples.args)
-    named = {name: torch.as_tensor(one) for name, one in examples.kwargs.items()}
     module.eval()
     try:
+        tensors = tuple(torch.as_tensor(one) for one in examples.args)
+        named = {name: torch.as_tensor(one) for name, one in examples.kwargs.items()}
         with torch.no_grad():
             torch.export.save(torch.export.export(module, tensors, named), path)
-    except Exception as error:  # torch has many exception classes
+    except (Exception, SystemExit) as error:  # torch has many exception classes; `forward` may call sys.exit
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         what = f"the module {type(module).__name__} cannot be exported"
         raise ModelNotConvertible(

@@ -1,10 +1,8 @@
 """Functions that make a network smaller by training: prune, distill."""
 
-from pathlib import Path
 from typing import Any, Unpack
 
 from edgewright.api.calls import ApiCall
-from edgewright.api.convert import OUTPUT
 from edgewright.api.options import DistillOptions, PruneOptions, accept
 from edgewright.api.plans import plan_distillation, plan_pruning
 from edgewright.api.results.training import DistillResult, PruneResult
@@ -13,7 +11,7 @@ from edgewright.flows.prune.flow import prune as run_pruning
 from edgewright.schema.plan import DistillPlan, PrunePlan
 
 
-@accept(PruneOptions, PrunePlan, output=OUTPUT, importance=None, seed=0)
+@accept(PruneOptions, PrunePlan, importance=None, seed=0)
 def prune(model: Any, **options: Unpack[PruneOptions]) -> PruneResult:
     """Prune a network, and fine-tune it if it is a torch source with `data`.
 
@@ -34,11 +32,11 @@ def prune(model: Any, **options: Unpack[PruneOptions]) -> PruneResult:
         (path,) = call.write_models(model)
         plan = plan_pruning(path, call.given)
         with call.open_workspace() as workspace:
-            report, error = run_pruning(plan, Path(call.given.get("output", OUTPUT)), workspace)
+            report, error = run_pruning(plan, call.find_output(path), workspace)
         return call.finish(PruneResult(report), error)
 
 
-@accept(DistillOptions, DistillPlan, output=OUTPUT, seed=0)
+@accept(DistillOptions, DistillPlan, seed=0)
 def distill(**options: Unpack[DistillOptions]) -> DistillResult:
     """Distill a large network into a small one, and compare it with one that was trained without the teacher.
 
@@ -57,5 +55,5 @@ def distill(**options: Unpack[DistillOptions]) -> DistillResult:
     with ApiCall(options) as call:
         plan = plan_distillation(call.given)
         with call.open_workspace() as workspace:
-            report, error = run_distillation(plan, Path(call.given.get("output", OUTPUT)), workspace)
+            report, error = run_distillation(plan, call.find_output(plan.teacher), workspace)
         return call.finish(DistillResult(report), error)

@@ -10,6 +10,7 @@ from edgewright.errors import UsageError
 
 MAX_INDICES = 10_000_000
 MAX_PROCESSORS = 4096
+MAX_SIZE = 2**63 - 1  # of an axis in ONNX
 TRAINING_SETTINGS = (
     "epochs", "batch", "lr", "schedule", "warmup", "optimizer", "momentum", "weight_decay", "label_smoothing", "clip",
     "train_precision", "patience", "checkpoint_s", "train_threads", "seed",
@@ -149,6 +150,8 @@ def _check_size(value: Any) -> int:
     size = index(value)
     if size < 1:
         raise ValueError(f"{size} is not a size of at least 1")
+    if size > MAX_SIZE:
+        raise ValueError(f"{size} is too large for a size")
     return size
 
 
@@ -181,16 +184,19 @@ def _to_settings(value: Any) -> tuple[str, ...]:
     """Return runtime options as `KEY=VALUE`."""
     if isinstance(value, str):
         return (value,)
-    return tuple(f"{key}={own}" for key, own in value.items()) if isinstance(value, Mapping) else tuple(value or ())
+    pairs = value.items() if isinstance(value, Mapping) else value or ()
+    if wrong := next((one for one in pairs if not isinstance(one, str | tuple)), None):
+        raise TypeError(f"{wrong!r} is not KEY=VALUE")
+    return tuple(one if isinstance(one, str) else "{}={}".format(*one) for one in pairs)
 
 
 def _to_pairs(value: Any, parse: Any) -> Iterable[tuple[str, Any]]:
     """Return names with values; ValueError if a name is repeated."""
-    if isinstance(value, Mapping):
-        return value.items()
-    given = [value] if isinstance(value, str) else value or ()
+    given = value.items() if isinstance(value, Mapping) else [value] if isinstance(value, str) else value or ()
     pairs = [parse(one) if isinstance(one, str) else one for one in given]
     names = [name for name, _ in pairs]
+    if wrong := next((name for name in names if not isinstance(name, str)), None):
+        raise TypeError(f"{wrong!r} is not a name")
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"'{repeated}' is given more than once")
     return pairs
@@ -214,7 +220,9 @@ def convert_value(name: str, value: Any) -> Any:
 
 
 def check_utf8(location: str, text: str) -> None:
-    """Raise UsageError for text that is not UTF-8: plans, reports and the store hold paths as UTF-8."""
+    """Raise UsageError for text that is not UTF-8, as plans, reports and the store hold paths, or has a null byte."""
+    if "\0" in text:
+        raise UsageError(f"{location} has a null byte: {text!r}", "no path has one", "remove it")
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -9,11 +9,14 @@ from typing import Any
 from edgewright.errors import EdgewrightError, UsageError
 
 _is_command_line: ContextVar[bool] = ContextVar("is_command_line", default=False)
-# An option with the word after it. A command in advice is left as it is, since it works in a terminal.
-_OPTION = re.compile(r"edgewright [a-z]+ [^;,\n]*|(?<![\w-])--(no-)?([a-z][a-z-]*)(?: ('[^']+'|\S+))?")
+# A command, or an option with the word after it. A command in advice is left as it is, since it works in a terminal.
+_OPTION = re.compile(
+    r"edgewright ([a-z]+) [^;,\n]*|(?<![\w-])(?:--(no-)?([a-z][a-z-]*)|-([po]))(?: ('[^']+'|[^\s']\S*))?"
+)
+_SHORT = {"p": "option", "o": "output"}
 # A word after an option that is its value: it has a digit, a capital letter or punctuation, or is one of these.
 _VALUE = re.compile(r"'.*'|\S*[A-Z\d=./…]\S*")
-_VALUES = ("all", "auto", "cancelled", "fail", "litert", "local", "none", "pass", "structured", "unstructured")
+_VALUES = ("all", "auto", "cancelled", "done", "fail", "litert", "local", "none", "pass", "structured", "unstructured")
 
 
 @contextmanager
@@ -38,6 +41,8 @@ def name_keywords(error: EdgewrightError, function: str, types: Mapping[str, Any
         error.try_this = f"help(edgewright.{function}) shows the keywords"
     elif error.try_this == EdgewrightError.default_hint:
         error.try_this = "the traceback shows where it failed"
+    if error.try_this.startswith(f"edgewright {function} "):
+        error.try_this = f"help(edgewright.{function}) shows its arguments"
     replace = _make_replacement(types)
     error.what, error.why, error.try_this = (
         _OPTION.sub(replace, text) for text in (error.what, error.why, error.try_this)
@@ -47,16 +52,16 @@ def name_keywords(error: EdgewrightError, function: str, types: Mapping[str, Any
 
 def _make_replacement(types: Mapping[str, Any]) -> Callable[[re.Match[str]], str]:
     def replace(found: re.Match[str]) -> str:
-        negation, option, word = found.groups(default="")
-        name = option.replace("-", "_")
+        command, negation, option, short, word = found.groups(default="")
+        name = _SHORT.get(short) or option.replace("-", "_")
         rest = f" {word}" if word else ""
-        if name not in types:
+        if command or name not in types:
             return found.group()
         if types[name] is bool:
             return f"{name}={not negation}{rest}"
         value = word.rstrip(",;:.`)")
         if not value or not (_VALUE.fullmatch(value) or word.endswith(":") or value in _VALUES):
-            return f"{name}={rest}"
+            return f"{name}{'' if found.string[found.end() :][:1] == ':' else '='}{rest}"
         return f"{name}={_quote(value, types[name])}{word[len(value) :]}"
 
     return replace

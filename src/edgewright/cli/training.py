@@ -85,7 +85,7 @@ def add_result_options(schema: str) -> Callable[[Command], Command]:
     """Return a decorator that adds the output options to a command that prints this schema."""
 
     return _combine(
-        click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder."),
+        click.option("-o", "--output", type=PATH, help="Output folder; default: m-artifacts for m.onnx."),
         click.option(
             "--shape",
             "shapes",

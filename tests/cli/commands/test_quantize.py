@@ -76,7 +76,7 @@ def test_a_plan_is_printed_and_nothing_is_done(call: Call, folder: Path, words: 
     assert plan["schema"] == "edgewright.quantize-plan/1"
     assert (plan["precision"], plan["samples"], plan["max_drop"]) == ("w8a8", 16, 0.5)
     assert plan["runtimes"] == ["onnxruntime"]
-    assert not (folder / "artifacts").exists()
+    assert not (folder / "m-artifacts").exists()
     assert call("runs", "list", "--json").json()["runs"] == []
 
 
@@ -122,8 +122,8 @@ def test_bad_words(
     result = call(*words, *more)
     assert result.code == code
     assert what in result.error()[0]
-    assert [path for path in sorted(folder.iterdir()) if path not in before and path.name != "artifacts"] == []
-    assert not (folder / "artifacts").exists() or list((folder / "artifacts").iterdir()) == []
+    assert [path for path in sorted(folder.iterdir()) if path not in before and path.name != "m-artifacts"] == []
+    assert not (folder / "m-artifacts").exists() or list((folder / "m-artifacts").iterdir()) == []
     assert call("runs", "list", "--json").json()["runs"] == []
 
 

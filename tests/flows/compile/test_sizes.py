@@ -88,7 +88,10 @@ def test_one_artifact_for_each_size_and_one_set(
     ]
     assert all(one["numerics"]["sqnr_db"] > 60 for one in made["artifacts"])
     path = out / "m-onnxruntime-fp32.set.json"
-    assert made["sets"] == [{"runtime": "onnxruntime", "precision": "fp32", "path": str(path), "artifacts": 2}]
+    size = sum(one["bytes"] for one in made["artifacts"])
+    assert made["sets"] == [
+        {"runtime": "onnxruntime", "precision": "fp32", "path": str(path), "artifacts": 2, "bytes": size}
+    ]
     assert msgspec.json.decode(path.read_bytes())["source_sha256"] == made["source_sha256"]
 
     values = np.random.default_rng(0).standard_normal((1, 3, 4, 16)).astype(np.float32)

@@ -19,9 +19,9 @@ class AnalyzeResult(Result):
         return self.report.runtimes
 
     @property
-    def verdict(self) -> str:
-        """Return the state of each runtime: `compiles`, `refused`, `needs shapes`, or `unknown`."""
-        return ", ".join(report.state for report in self.rows)
+    def verdicts(self) -> tuple[str, ...]:
+        """Return the state of each runtime: `compiles`, `unsupported`, `needs shapes`, or `unknown`."""
+        return tuple(report.state for report in self.rows)
 
     @property
     def answer(self) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from edgewright.api.results.base import Result, Table
 from edgewright.flows.compile.flow import CellReport, CompileReport
+from edgewright.flows.compile.sizes import SetReport
 from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport
 from edgewright.schema.units import UNKNOWN, show_bytes, show_number, show_share
 
@@ -30,22 +31,31 @@ class ArtifactsResult(Result):
         return self.rows
 
     @property
-    def verdict(self) -> str:
-        """Return the state of each artifact: `ok`, `failed`, `unsupported`, or `refused` by a gate."""
-        return ", ".join(row.state for row in self.rows)
+    def verdicts(self) -> tuple[str, ...]:
+        """Return of each artifact `ok`, `failed` or `unsupported`; of quantized ones also `rejected` or `slower`."""
+        return tuple(row.state for row in self.rows)
 
 
 class CompileResult(ArtifactsResult):
-    """The artifacts of one model, each compared with its source."""
+    """The artifacts of one model, each compared with its source; of several sizes also their set files."""
 
     report: CompileReport
+
+    @property
+    def artifacts(self) -> Sequence[CellReport | SetReport]:
+        return (*self.report.sets, *self.report.artifacts)
 
     @property
     def answer(self) -> str:
         return "; ".join(map(_describe_cell, self.rows)) + "."
 
     def table(self) -> Table:
-        return Table(COMPILE_HEADERS, list(map(_make_cell_row, self.rows)), DROPPABLE["compile"])
+        rows = list(map(_make_cell_row, self.rows))
+        if not any(one.shapes != self.rows[0].shapes for one in self.rows):
+            return Table(COMPILE_HEADERS, rows, DROPPABLE["compile"])
+        shapes = [" ".join(f"{name}={_join(sizes)}" for name, sizes in one.shapes.items()) for one in self.rows]
+        sized = [(*row[:2], shape, *row[2:]) for row, shape in zip(rows, shapes, strict=True)]
+        return Table((*COMPILE_HEADERS[:2], "shapes", *COMPILE_HEADERS[2:]), sized, DROPPABLE["compile"])
 
 
 class QuantizeResult(ArtifactsResult):
@@ -78,6 +88,10 @@ def _describe_cell(cell: CellReport) -> str:
         return f"{name}: {cell.state}, {next(iter(cell.reason.splitlines()), '')}"
     checked = "not checked" if cell.numerics is None else f"SQNR {cell.numerics.sqnr_db:.1f} dB against the source"
     return f"{name}: {show_bytes(cell.bytes)}, {checked}"
+
+
+def _join(sizes: Sequence[int]) -> str:
+    return ",".join(map(str, sizes))
 
 
 def _make_cell_row(cell: CellReport) -> tuple[str, ...]:

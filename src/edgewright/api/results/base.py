@@ -79,9 +79,14 @@ class Result:
         raise NotImplementedError
 
     @property
-    def verdict(self) -> str:
-        """Return the result in one word, or a word for each candidate, separated by commas."""
+    def verdicts(self) -> tuple[str, ...]:
+        """Return a word for each candidate; each kind of result has its own few words, see docs/python-api.md."""
         raise NotImplementedError
+
+    @property
+    def verdict(self) -> str:
+        """Return the verdicts as text, separated by commas."""
+        return ", ".join(self.verdicts)
 
     @property
     def rows(self) -> Sequence[Any]:

@@ -26,10 +26,9 @@ class EvaluateResult(StoredRunsResult):
         return self.report.results
 
     @property
-    def verdict(self) -> str:
-        """Return for each model after the first whether its metric is shown to differ; for a single model its state."""
-        paired = [row.paired for row in self.rows if row.paired is not None]
-        return ", ".join(name_difference(one.low, one.high) for one in paired) or self.rows[0].state
+    def verdicts(self) -> tuple[str, ...]:
+        """Return of each model after the first whether it is `better`, `worse` or `inconclusive`."""
+        return tuple(map(_judge_row, self.rows[1:]))
 
     @property
     def answer(self) -> str:
@@ -58,8 +57,9 @@ class InvokeResult(Result):
         return found
 
     @property
-    def verdict(self) -> str:
-        return "done"
+    def verdicts(self) -> tuple[str, ...]:
+        """Return `ok`: an inference that failed raises an error."""
+        return ("ok",)
 
     @property
     def answer(self) -> str:
@@ -68,6 +68,12 @@ class InvokeResult(Result):
 
     def table(self) -> Table:
         return Table(("output", "type", "shape"), [(row["name"], row["dtype"], str(row["shape"])) for row in self.rows])
+
+
+def _judge_row(row: EvaluationRow) -> str:
+    if row.paired is None or row.metric is None:
+        return "inconclusive"
+    return name_difference(row.paired.low, row.paired.high, higher_is_better=row.metric.better == "higher")
 
 
 def _format_metric(row: EvaluationRow, value: float) -> str:

@@ -28,9 +28,11 @@ def make_frame(rows: Iterable[Mapping[str, Any]]) -> Any:
 
 
 def _flatten(row: Mapping[str, Any], path: str) -> Iterable[tuple[str, Any]]:
-    """Yield every value with its dotted name; lists are left out, since they are tables of their own."""
+    """Yield every value with its dotted name; lists of numbers as text, other lists are tables of their own."""
     for key, value in row.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{path}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(one, int | float) for one in value):
+            yield f"{path}{key}", ",".join(map(str, value))
         elif not isinstance(value, list):
             yield f"{path}{key}", value

@@ -7,7 +7,7 @@ from typing import Any
 from edgewright.api.results.base import Result, Table, to_plain
 from edgewright.api.user_store import open_user_store
 from edgewright.flows.benchmark.answer import format_confidence, format_verdict
-from edgewright.flows.benchmark.comparison import EvaluationComparison
+from edgewright.flows.benchmark.comparison import EvaluationComparison, find_differences, get_session_id
 from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
 from edgewright.schema.run import Comparison, Run
 from edgewright.schema.units import UNKNOWN, show_bytes, show_range, show_ratio, show_us
@@ -58,9 +58,10 @@ class BenchmarkResult(StoredRunsResult):
         return self.report.comparisons
 
     @property
-    def verdict(self) -> str:
-        """Return the verdict of each run against the first; for a single run its state."""
-        return ", ".join(one.verdict for one in self.comparisons) or self.rows[0].state
+    def verdicts(self) -> tuple[str, ...]:
+        """Return of each run after the first whether it is `faster`, `slower`, `no difference` or `inconclusive`."""
+        found = {one.b: one.verdict for one in self.comparisons}
+        return tuple(found.get(run.id, "inconclusive") for run in self.runs[1:])
 
     @property
     def answer(self) -> str:
@@ -80,7 +81,11 @@ class BenchmarkResult(StoredRunsResult):
 
 
 class CompareResult(BenchmarkResult):
-    """The comparisons of stored or newly measured runs with the first: by their times, or sample by sample."""
+    """The comparisons of stored or newly measured runs with the first: by their times, or sample by sample.
+
+    Attributes:
+        evaluations: the comparisons sample by sample, of runs of `evaluate`; empty for benchmarks.
+    """
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class CompareResult(BenchmarkResult):
         comparisons: Sequence[Comparison] = (),
         evaluations: Sequence[EvaluationComparison] = (),
     ) -> None:
-        self.evaluations = evaluations
+        self.evaluations = tuple(evaluations)
         super().__init__(make_report([] if evaluations else runs, comparisons), runs)
 
     @property
@@ -100,16 +105,18 @@ class CompareResult(BenchmarkResult):
         return plain | ({"evaluations": to_plain(self.evaluations)} if self.evaluations else {})
 
     @property
-    def verdict(self) -> str:
-        """Return the verdict of each run against the first; of evaluations whether a difference is shown."""
+    def verdicts(self) -> tuple[str, ...]:
+        """Return the verdicts as of a benchmark; of evaluations `better`, `worse` or `inconclusive`."""
         if not self.evaluations:
-            return ", ".join(one.verdict for one in self.comparisons)
-        return ", ".join(name_difference(one.low, one.high) for one in self.evaluations)
+            return super().verdicts
+        return tuple(
+            name_difference(one.low, one.high, higher_is_better=one.better == "higher") for one in self.evaluations
+        )
 
     @property
     def answer(self) -> str:
         if self.evaluations:
-            names = self.name_runs()
+            names = self._name_runs()
             found = [
                 f"the {one.metric} of {names[one.b]} minus that of {names[one.a]} is {one.difference:+.4f} "
                 f"(95 % interval {one.low:+.4f} to {one.high:+.4f}, {one.n} samples)"
@@ -118,12 +125,29 @@ class CompareResult(BenchmarkResult):
             return "; ".join(found) + "."
         return super().answer
 
-    def name_runs(self) -> dict[str, str]:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what may explain a difference: other sessions and machines, and differences of plans and systems."""
+        if self.evaluations:
+            return ()
+        first, notes = (
+            self.runs[0],
+            [f"{run.id} is imported: it was measured on another machine." for run in self.runs if run.imported],
+        )
+        for run in self.runs[1:]:
+            if get_session_id(run) != get_session_id(first):
+                beyond = "a verdict requires an interval that is completely beyond 5 %."
+                notes.append(f"{run.id} is from another session: {beyond}")
+            for name, (before, after) in find_differences(first, run).items():
+                notes.append(f"{run.id} differs in {name}: {before} → {after}")
+        return tuple(notes)
+
+    def _name_runs(self) -> dict[str, str]:
         """Return a name for each run: its id, model and runtime."""
         return {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in self.runs}
 
     def table(self) -> Table:
-        names = self.name_runs()
+        names = self._name_runs()
         if self.evaluations:
             headers = ("reference", "compared", "metric", "samples", "difference (95 % interval)", "p")
             return Table(headers, [_make_evaluation_row(one, names) for one in self.evaluations])
@@ -162,6 +186,8 @@ def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
     )
 
 
-def name_difference(low: float, high: float) -> str:
-    """Return whether a metric's difference is shown by its interval."""
-    return "higher" if low > 0 else "lower" if high < 0 else "no difference shown"
+def name_difference(low: float, high: float, *, higher_is_better: bool) -> str:
+    """Return whether a metric is shown to be better or worse by the interval of its difference."""
+    if low <= 0 <= high:
+        return "inconclusive"
+    return "better" if (low > 0) == higher_is_better else "worse"

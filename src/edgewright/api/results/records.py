@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from edgewright.api.results.base import Result, Table
 from edgewright.api.results.measurement import StoredRunsResult
 from edgewright.flows.benchmark.report import make_row
@@ -27,7 +29,7 @@ HEADERS = (
     "tags",
 )
 DROPPABLE = ("tags", "device", "kind", "interval", "precision", "started", "state", "metric")
-RUNS_SCHEMA, RUN_SCHEMA = "edgewright.runs/1", "edgewright.run/1"
+RUNS_SCHEMA, RUN_SCHEMA, DEVICES_SCHEMA = "edgewright.runs/1", "edgewright.run/1", "edgewright.devices/1"
 
 
 class RunsResult(Result):
@@ -46,9 +48,9 @@ class RunsResult(Result):
         return tuple(row.id for row in self.rows)
 
     @property
-    def verdict(self) -> str:
-        """Return the states of the runs."""
-        return ", ".join(row.state for row in self.rows)
+    def verdicts(self) -> tuple[str, ...]:
+        """Return the state of each run: `queued`, `running`, `done`, `failed` or `cancelled`."""
+        return tuple(row.state for row in self.rows)
 
     @property
     def answer(self) -> str:
@@ -81,8 +83,9 @@ class RunResult(StoredRunsResult):
         return self.run.metrics
 
     @property
-    def verdict(self) -> str:
-        return self.run.state
+    def verdicts(self) -> tuple[str, ...]:
+        """Return the state of the run: `queued`, `running`, `done`, `failed` or `cancelled`."""
+        return (self.run.state,)
 
     @property
     def answer(self) -> str:
@@ -96,6 +99,46 @@ class RunResult(StoredRunsResult):
         from edgewright.web.pages.figures import draw_distribution
 
         return [draw_distribution(self.run)]
+
+
+class ListedDevice(Struct, frozen=True, kw_only=True):
+    """A device that `on` can name.
+
+    Attributes:
+        state: `ready`, or why it cannot be used now.
+        facts: processor, architecture, cores and system, as the device reported them.
+    """
+
+    name: str
+    kind: str
+    state: str
+    facts: dict[str, Any]
+
+
+class DevicesResult(Result):
+    """The devices that `on` can name."""
+
+    def __init__(self, rows: Sequence[ListedDevice]) -> None:
+        super().__init__({"schema": DEVICES_SCHEMA, "devices": tuple(rows)})
+
+    @property
+    def rows(self) -> Sequence[ListedDevice]:
+        found: Sequence[ListedDevice] = self.report["devices"]
+        return found
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """Return the state of each device: `ready`, or why it cannot be used now."""
+        return tuple(row.state for row in self.rows)
+
+    @property
+    def answer(self) -> str:
+        return "; ".join(f"{row.name} ({row.kind}): {row.state}" for row in self.rows) + "."
+
+    def table(self) -> Table:
+        shown = ("model", "architecture", "logical_cores", "system")
+        rows = [(row.name, row.kind, row.state, *(str(row.facts.get(key, "")) for key in shown)) for row in self.rows]
+        return Table(("name", "kind", "state", "processor", "architecture", "cores", "system"), rows)
 
 
 def _make_row(row: RunSummary) -> tuple[str, ...]:

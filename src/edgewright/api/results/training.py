@@ -30,7 +30,6 @@ class ExperimentResult(Result):
     """A network that was made smaller, with its source and the control."""
 
     report: PruneReport | DistillReport
-    network = ""
 
     @property
     def rows(self) -> Sequence[NetworkReport]:
@@ -43,9 +42,9 @@ class ExperimentResult(Result):
         return [TrainedModel(path, "onnxruntime", self.report.reason, size)]
 
     @property
-    def verdict(self) -> str:
-        """Return `ok`, or `refused` by a gate."""
-        return self.report.state
+    def verdicts(self) -> tuple[str, ...]:
+        """Return `ok`, or `rejected` by a gate."""
+        return (self.report.state,)
 
     @property
     def answer(self) -> str:
@@ -71,14 +70,12 @@ class PruneResult(ExperimentResult):
     """A pruned network, compared with its source and with the control."""
 
     report: PruneReport
-    network = "pruned"
 
 
 class DistillResult(ExperimentResult):
     """A student, compared with its teacher and with the control."""
 
     report: DistillReport
-    network = "student"
 
 
 def _make_row(network: NetworkReport) -> tuple[str, ...]:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from edgewright.cli.calls import call_api
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.rendering.output import print_json, print_message, show_table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from edgewright.schema.run import Run
 
 
 @click.command(cls=HelpedCommand)
@@ -41,20 +34,5 @@ def compare(items: tuple[str, ...], threshold: float | None, as_json: bool) -> N
     else:
         print_message(result.answer)
         show_table(result.table())
-        if not result.evaluations:
-            _show_differences(result.runs)
-
-
-def _show_differences(runs: Sequence[Run]) -> None:
-    from edgewright.flows.benchmark.comparison import find_differences, get_session_id
-
-    for run in runs:
-        if run.imported:
-            print_message(f"{run.id} is imported: it was measured on another machine.")
-    for run in runs[1:]:
-        if get_session_id(run) != get_session_id(runs[0]):
-            print_message(
-                f"{run.id} is from another session: a verdict requires an interval that is completely beyond 5 %."
-            )
-        for name, (before, after) in find_differences(runs[0], run).items():
-            print_message(f"{run.id} differs in {name}: {before} → {after}")
+        for note in result.notes:
+            print_message(note)

@@ -55,7 +55,7 @@ MAX_NODES = 10
     "is not a share; above it, exit code 3.",
 )
 @click.option("--recipe", type=PATH, metavar="FILE.toml", help="Quantization recipe to follow exactly.")
-@click.option("-o", "--output", type=PATH, default="artifacts", help="Output folder of the artifacts.")
+@click.option("-o", "--output", type=PATH, help="Output folder; default: m-artifacts for m.onnx.")
 @click.option(
     "--shape",
     "shapes",

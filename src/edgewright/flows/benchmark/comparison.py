@@ -82,7 +82,10 @@ def get_options(run: Run) -> dict[str, str]:
 
 
 class EvaluationComparison(Struct, frozen=True, kw_only=True):
-    """Metric of run `b` minus that of run `a` on the `n` samples that both evaluated, with a 95 % interval."""
+    """Metric of run `b` minus that of run `a` on the `n` samples that both evaluated, with a 95 % interval.
+
+    `better` is `higher` or `lower`: the direction in which the metric is better.
+    """
 
     a: str
     b: str
@@ -93,6 +96,7 @@ class EvaluationComparison(Struct, frozen=True, kw_only=True):
     high: float
     p: float
     test: str
+    better: str = "higher"
 
 
 def are_evaluations(runs: Sequence[Run]) -> bool:
@@ -142,7 +146,15 @@ def _pair_runs(a: Run, b: Run) -> EvaluationComparison:
         high=found.high,
         p=found.p,
         test=found.test,
+        better=_get_direction(a, metric),
     )
+
+
+def _get_direction(run: Run, metric: str) -> str:
+    if metric in METRICS:
+        return METRICS[metric].better or "higher"
+    task = run.plan.get("task", {})
+    return str(task.get("better", "higher")) if isinstance(task, dict) else "higher"
 
 
 def _get_metric(run: Run) -> str:

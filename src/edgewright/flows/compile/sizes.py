@@ -15,12 +15,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class SetReport(Struct, frozen=True, kw_only=True):
-    """A set file that was written: its path and the number of its artifacts."""
+    """A set file that was written: its path, the number of its artifacts, and the bytes of all their files."""
 
     runtime: str
     precision: Precision
     path: str
     artifacts: int
+    bytes: int = 0
 
 
 def expand_sizes(given: Iterable[tuple[str, tuple[tuple[int, ...], ...]]]) -> tuple[Shapes, ...]:
@@ -64,4 +65,7 @@ def write_set_file(stem: str, paths: Sequence[Path]) -> SetReport:
     path = paths[0].with_name(f"{stem}{SET_SUFFIX}")
     write_set(path, records)
     first = records[0]
-    return SetReport(runtime=first.runtime, precision=first.precision, path=str(path), artifacts=len(records))
+    size = sum(record.bytes for record in records)
+    return SetReport(
+        runtime=first.runtime, precision=first.precision, path=str(path), artifacts=len(records), bytes=size
+    )
