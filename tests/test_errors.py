@@ -1,11 +1,12 @@
 """The tree at the top of errors.py is the truth."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from edgewright import errors
-from edgewright.errors import EdgewrightError
+from edgewright.errors import EdgewrightError, RuntimeMissing, name_installer
 from tests.error_classes import OURS, all_classes
 
 LINE = re.compile(r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w+) +(?P<code>\d+|exit)(?: |$)")
@@ -48,3 +49,17 @@ def test_every_class_has_an_exit_code_and_a_hint(kind: type[EdgewrightError]) ->
     assert error.try_this == kind.default_hint != ""
     assert str(error) == "the thing broke"
     assert str(kind("the thing broke", "it was old", "buy another")) == "the thing broke: it was old"
+
+
+@pytest.mark.parametrize(
+    ("marker", "expected"),
+    [("pipx_metadata.json", "pipx runpip edgewright install ncnn"), ("uv-receipt.toml", "uv pip install --python ")],
+)
+def test_advice_names_the_installer_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: str, expected: str
+) -> None:
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    assert RuntimeMissing("a", "b", "pip install ncnn").try_this == "pip install ncnn"
+    (tmp_path / marker).touch()
+    assert RuntimeMissing("a", "b", "pip install ncnn").try_this.startswith(expected)
+    assert name_installer("pip install ncnn").endswith(" ncnn")

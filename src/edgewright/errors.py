@@ -38,6 +38,9 @@ three; no code below the command line prints.
 
 import errno
 import re
+import shlex
+import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -135,6 +138,18 @@ class RuntimeMissing(EdgewrightError):
 
     exit_code = 5
     default_hint = "edgewright doctor lists the runtimes and the command that installs each"
+
+    def __init__(self, what: str, why: str = "", try_this: str = "") -> None:
+        super().__init__(what, why, name_installer(try_this))
+
+
+def name_installer(advice: str) -> str:
+    """Return the advice with the installer of this environment: `pip install` reaches none that pipx or uv made."""
+    if (Path(sys.prefix) / "pipx_metadata.json").is_file():
+        return advice.replace("pip install", "pipx runpip edgewright install")
+    if (Path(sys.prefix) / "uv-receipt.toml").is_file():
+        return advice.replace("pip install", f"uv pip install --python {shlex.quote(sys.prefix)}")
+    return advice
 
 
 class OutputError(EdgewrightError):

@@ -83,7 +83,7 @@ def test_an_unknown_name() -> None:
         _ = edgewright.nothing
 
 
-@pytest.mark.parametrize("module", ["convert", "load", "measure", "records"])
+@pytest.mark.parametrize("module", ["convert", "gate", "load", "measure", "records"])
 def test_the_examples_of_the_docstrings(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copytree(DIGITS, tmp_path / "digits")
     monkeypatch.chdir(tmp_path / "digits")
@@ -109,3 +109,8 @@ def test_every_result_has_the_common_part() -> None:
 )
 def test_a_start_of_the_program_is_noticed(words: list[str], expected: bool) -> None:
     assert starts_program(words) is expected
+
+
+def test_the_reference_is_up_to_date() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "python_reference.py"), "--check"]
+    assert subprocess.run(command).returncode == 0, "run python scripts/python_reference.py"

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import onnx
@@ -114,7 +115,8 @@ def test_an_error_of_the_runtime_itself_is_translated(monkeypatch: pytest.Monkey
 
     with edgewright.load(MODEL) as model:
         model(IMAGES[:1])
-        ((session, _),) = model._engine._sessions.values()  # type: ignore[attr-defined]
+        engine: Any = model._engine
+        ((session, _),) = engine._sessions.values()
         monkeypatch.setattr(type(session), "fetch", fail_to_fetch)
         with pytest.raises(WorkerError, match="onnxruntime failed: KeyError"):
             model(IMAGES[:1])

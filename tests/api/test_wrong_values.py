@@ -1,6 +1,5 @@
 """Values of a wrong type, options without effect, and a cancel event that is set before the call."""
 
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -50,25 +49,24 @@ def test_a_blank_home_counts_as_unset(folder: Path, monkeypatch: pytest.MonkeyPa
     assert not Path(" ").exists()
 
 
-NOTHING: dict[str, Any] = {}
-
-
 @pytest.mark.parametrize(
-    ("call", "what"),
+    ("name", "args", "keywords", "what"),
     [
-        (lambda: edgewright.load(3, **NOTHING), "path=3 has the wrong type"),
-        (lambda: edgewright.load(*NOTHING), r"load\(\): missing a required argument: 'path'"),
-        (lambda: edgewright.load("a\0b"), "null byte"),
-        (lambda: edgewright.analyze("a\0b"), "null byte"),
-        (lambda: edgewright.load(MODEL, option=[1, 2]), "option: 1 is not KEY=VALUE"),
-        (lambda: edgewright.analyze(MODEL, shape={3: (1,)}), "shape: 3 is not a name"),
-        (lambda: edgewright.analyze(MODEL, shape=f"image={2**63},1,8,8"), "too large for a size"),
-        (lambda: edgewright.analyze(MODEL, MODEL, **NOTHING), "too many positional arguments"),
-        (lambda: edgewright.quantize(MODEL, **NOTHING), "task= is missing"),
-        (lambda: edgewright.benchmark(MODEL, cancel=True, **NOTHING), "cancel=True has the wrong type"),
-        (lambda: edgewright.load_run(5, **NOTHING), "run_id=5 has the wrong type"),
+        ("load", [3], {}, "path=3 has the wrong type"),
+        ("load", [], {}, r"load\(\): missing a required argument: 'path'"),
+        ("load", ["a\0b"], {}, "null byte"),
+        ("analyze", ["a\0b"], {}, "null byte"),
+        ("load", [MODEL], {"option": [1, 2]}, "option: 1 is not KEY=VALUE"),
+        ("analyze", [MODEL], {"shape": {3: (1,)}}, "shape: 3 is not a name"),
+        ("analyze", [MODEL], {"shape": f"image={2**63},1,8,8"}, "too large for a size"),
+        ("analyze", [MODEL, MODEL], {}, "too many positional arguments"),
+        ("quantize", [MODEL], {}, "task= is missing"),
+        ("benchmark", [MODEL], {"cancel": True}, "cancel=True has the wrong type"),
+        ("load_run", [5], {}, "run_id=5 has the wrong type"),
     ],
 )
-def test_no_builtin_error_leaves_a_function(folder: Path, call: Callable[[], Any], what: str) -> None:
+def test_no_builtin_error_leaves_a_function(
+    folder: Path, name: str, args: list[Any], keywords: dict[str, Any], what: str
+) -> None:
     with pytest.raises(UsageError, match=what):
-        call()
+        getattr(edgewright, name)(*args, **keywords)

@@ -117,6 +117,15 @@ def gate(model: Any, **options: Unpack[GateKeywords]) -> GateResult:
         UsageError, ConfigError: the goals or the baseline are not valid.
         GateFailed: a goal was missed; `error.result` has all goals.
         EdgewrightError: the model could not be measured.
+        Cancelled: by Ctrl-C or the event.
+
+    Example:
+        >>> import edgewright
+        >>> quick = {"processes": 1, "seconds": 0.01, "warmup_seconds": 0.01}
+        >>> edgewright.gate("digits.onnx", baseline="b.json", write=True, **quick).verdict
+        'written'
+        >>> edgewright.gate("digits.onnx", baseline="b.json", goal="bytes<=1.01x").answer
+        'digits.onnx in onnxruntime passes: bytes<=1.01x is met: 1.000×.'
     """
     with ApiCall(options) as call:
         (path,) = call.write_models(model)

@@ -161,7 +161,17 @@ def invoke(artifact: Any, **options: Unpack[InvokeOptions]) -> InvokeResult:
         `outputs`: arrays by the source's names.
 
     Raises:
-        ModelError, InputError, OutputError, RuntimeMissing, WorkerError.
+        ModelError: the model cannot be read, or the runtime rejects it.
+        InputError: the inputs do not fit the model.
+        OutputError: the outputs cannot be written.
+        RuntimeMissing: the runtime is not installed.
+        WorkerError: the process that runs the model failed.
+
+    Example:
+        >>> import edgewright, numpy
+        >>> image = numpy.zeros((1, 1, 8, 8), "float32")
+        >>> edgewright.invoke("digits.onnx", inputs={"image": image}).outputs["logits"].shape
+        (1, 10)
     """
     with ApiCall(options) as call:
         given, (name,) = call.given, call.write_models(artifact)

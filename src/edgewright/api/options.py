@@ -279,7 +279,7 @@ def _get_default(value: Any, otherwise: Any) -> Any:
 
 def _make_signature(own: inspect.Signature, kind: type, values: Mapping[str, Any]) -> inspect.Signature:
     """Return the signature with the keywords: the required ones first, those of every function last."""
-    known, required = get_type_hints(kind), kind.__required_keys__  # type: ignore[attr-defined]
+    known, required = get_type_hints(kind), getattr(kind, "__required_keys__", ())
     order = sorted(known, key=lambda name: (name in CallOptions.__annotations__, name not in required))
     positional = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     keywords = [

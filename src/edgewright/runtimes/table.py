@@ -6,7 +6,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-from edgewright.errors import UsageError
+from edgewright.errors import UsageError, name_installer
 from edgewright.schema.text import suggest
 from edgewright.schema.vocabulary import Precision, normalize_runtime_name
 
@@ -328,7 +328,7 @@ def _plugin_runtimes() -> list[RuntimeInfo]:
 def make_install_command(info: RuntimeInfo) -> str:
     """Return the command that installs a runtime's own packages, since an extra works only if Edgewright comes
     from."""
-    return info.install or f"pip install {info.distribution}"
+    return name_installer(info.install or f"pip install {info.distribution}")
 
 
 def known_runtimes() -> list[str]:

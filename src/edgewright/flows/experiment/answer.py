@@ -20,9 +20,9 @@ PASSED, REJECTED = "gate passed", "{state}: {reason}"
 
 def make_outcome(report: ExperimentReport) -> Outcome:
     """Return the change against the original and the control, then size, speed and gate."""
-    sides = {one.name: one for one in report.sides}
-    original = next((sides[name] for name in ORIGINALS if name in sides), None)
-    made = next((one for name, one in sides.items() if name not in (*ORIGINALS, "control")), None)
+    networks = {one.name: one for one in report.networks}
+    original = next((networks[name] for name in ORIGINALS if name in networks), None)
+    made = next((one for name, one in networks.items() if name not in (*ORIGINALS, "control")), None)
     better = made.metric.better if made and made.metric else "higher"
     metric = made.metric.name if made and made.metric else "metric"
     order = sorted(report.against, key=lambda one: one.against == "control")
