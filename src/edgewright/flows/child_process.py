@@ -85,6 +85,7 @@ def run_job(
                 last = _relay_progress(process, progress, watch.report_activity)
         finally:
             process.kill()
+            process.wait()  # after Ctrl-C the end of the block waits only for a moment
     if watch.expired and last is None:  # otherwise the final message arrived at the same moment
         raise WorkerTimeout(
             f"{title} sent no progress for {idle_timeout_s:g} s", "the model's code may be waiting or slow",

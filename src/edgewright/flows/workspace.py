@@ -1,11 +1,15 @@
 """Where a plan is carried out: the device, the store of runs, and where progress is reported."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, Self, Unpack
 
 from msgspec import Struct
 
 from edgewright.bench.session import Progress
 from edgewright.devices.protocol import Device
+from edgewright.errors import Cancelled, EdgewrightError
+from edgewright.flows.interrupts import defer_interrupts
 from edgewright.schema.run import PART_OF
 from edgewright.store.recording import Recording, RunStart
 from edgewright.store.runs.ids import new_run_id
@@ -39,6 +43,17 @@ class Workspace(NamedTuple):
         whole = self.outer if start.get("id") == self.part_of else self.part_of
         start["tags"] = start.get("tags", {}) | ({PART_OF: whole} if whole else {})
         return self.store.recording(kind, plan, **(described | start))
+
+    @contextmanager
+    def record_cancelled(self, kind: str, plan: Struct, started_at: str) -> Iterator[None]:
+        """Record the run `part_of` as cancelled if Ctrl-C stops the block: the runs of its steps name it."""
+        try:
+            yield
+        except (KeyboardInterrupt, Cancelled) as stopped:
+            with defer_interrupts(), suppress(EdgewrightError):  # the interrupt says more than a store that is full
+                run = self.recording(kind, plan, id=self.part_of, started_at=started_at)
+                run.finish("cancelled", str(stopped))
+            raise
 
     def describe_device(self) -> RunStart:
         """Return the device and its environment, as a run stores them."""

@@ -70,7 +70,7 @@ def distill(plan: DistillPlan, out: Path, workspace: Workspace) -> tuple[Distill
         data_fingerprint=experiment.fingerprints[0],
         val_fingerprint=experiment.fingerprints[1],
     )
-    with open_work_folder(out) as work:
+    with open_work_folder(out) as work, experiment.context.workspace.record_cancelled("distil", plan, started):
         opened = _open_teacher(plan, experiment, work)
         with open_experiment_folder(experiment, plan) as ready:
             made = _train_student_and_control(plan, *opened, ready, work)

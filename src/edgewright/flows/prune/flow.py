@@ -81,7 +81,7 @@ def prune(plan: PrunePlan, out: Path, workspace: Workspace) -> tuple[PruneReport
         data_fingerprint=experiment.fingerprints[0],
         val_fingerprint=experiment.fingerprints[1],
     )
-    with open_work_folder(out) as work:
+    with open_work_folder(out) as work, experiment.context.workspace.record_cancelled("prune", plan, started):
         source = CompilePlan(
             source=plan.source, weights=plan.weights, cells=(), timeout_s=plan.timeout_s,
             shapes=experiment.shapes if is_torch(plan.source) or plan.source.endswith(".onnx") else dict(plan.shapes),

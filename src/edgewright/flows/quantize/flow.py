@@ -98,7 +98,7 @@ def quantize(plan: QuantizePlan, out: Path, workspace: Workspace) -> tuple[Quant
     """
     started, began = utc_now(), monotonic()
     workspace = workspace.with_steps()
-    with open_work_folder(out) as work:
+    with open_work_folder(out) as work, workspace.record_cancelled("quantize", plan, started):
         settings = check_finetuning(plan) if plan.qat is not None else None
         setup = _prepare_quantization(plan, work, workspace)
         if settings is not None:
