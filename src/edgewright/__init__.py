@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from edgewright.api.convert import analyze as analyze
     from edgewright.api.convert import compile as compile
+    from edgewright.api.convert import distill as distill
+    from edgewright.api.convert import prune as prune
     from edgewright.api.convert import quantize as quantize
     from edgewright.api.gate import gate as gate
     from edgewright.api.load import load as load
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from edgewright.api.records import list_devices as list_devices
     from edgewright.api.records import list_runs as list_runs
     from edgewright.api.records import load_run as load_run
-    from edgewright.api.train import distill as distill
-    from edgewright.api.train import prune as prune
     from edgewright.tasks.spec.task import Task as Task
 
 __version__ = "0.1.0"
@@ -33,7 +33,7 @@ _EXPORTS = {
     "benchmark": "edgewright.api.measure",
     "compare": "edgewright.api.measure",
     "compile": "edgewright.api.convert",
-    "distill": "edgewright.api.train",
+    "distill": "edgewright.api.convert",
     "evaluate": "edgewright.api.measure",
     "gate": "edgewright.api.gate",
     "invoke": "edgewright.api.measure",
@@ -41,7 +41,7 @@ _EXPORTS = {
     "list_runs": "edgewright.api.records",
     "load": "edgewright.api.load",
     "load_run": "edgewright.api.records",
-    "prune": "edgewright.api.train",
+    "prune": "edgewright.api.convert",
     "quantize": "edgewright.api.convert",
     "Task": "edgewright.tasks.spec.task",
 }

@@ -57,8 +57,8 @@ def distill(**given: Any) -> None:
 
     The result is compared with the control: the same small network, trained for the same steps without the teacher.
     """
+    from edgewright.api.convert import distill as run
     from edgewright.api.plans import plan_distillation
-    from edgewright.api.train import distill as run
     from edgewright.flows.distill.flow import check_plan
 
     check_code(given)

@@ -82,8 +82,8 @@ def prune(**given: Any) -> None:
 
     The result is compared with the control: the same network, trained for the same steps without pruning.
     """
+    from edgewright.api.convert import prune as run
     from edgewright.api.plans import plan_pruning
-    from edgewright.api.train import prune as run
     from edgewright.flows.prune.check import check_plan
 
     check_code(given)
