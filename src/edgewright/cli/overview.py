@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from edgewright.cli.rendering.output import print_line, print_table
 from edgewright.errors import EdgewrightError
+from edgewright.schema.run import PART_OF
 from edgewright.schema.units import UNKNOWN
 from edgewright.store.runs.queries import RunFilter, RunSummary
 
 MAX_RUNS = 500
+MAKERS = ("compile", "quantize")  # kinds of runs whose model is the user's
 
 
 class Step(NamedTuple):
@@ -35,7 +37,7 @@ STEPS = (
 def show_overview() -> None:
     """Print the sequence with the last run of each command, and the first step that was not taken."""
     runs = _list_runs()
-    model = next((run.model_name for run in runs if run.kind == "compile" and run.model_name), None)
+    model = next((run.model_name for run in runs if run.kind in MAKERS and run.model_name), None)
     words = {"model": model or "MODEL", "artifacts": f"{Path(model).stem if model else 'MODEL'}-artifacts"}
     words = {name: quote(word) for name, word in words.items()}
     last = {run.kind: run for run in reversed(runs)}
@@ -48,11 +50,12 @@ def show_overview() -> None:
 
 
 def _list_runs() -> Sequence[RunSummary]:
-    """Return the newest runs; none if the record cannot be read."""
+    """Return the newest runs without steps of others; none if the record cannot be read."""
     from edgewright.api.user_store import open_user_store
 
     with suppress(EdgewrightError), closing(open_user_store()) as store:
-        return store.list_runs(RunFilter(limit=MAX_RUNS, metrics=()))
+        runs = store.list_runs(RunFilter(limit=MAX_RUNS, metrics=()))
+        return [run for run in runs if PART_OF not in run.tags]
     return []
 
 

@@ -97,3 +97,12 @@ def test_similar_commands_are_suggested(call: Call, words: tuple[str, ...], what
     result = call(*words)
     assert result.code == 2
     assert (result.error()[0], result.error()[2]) == (what, hint)
+
+
+def test_steps_of_other_runs_are_no_models_of_the_user(call: Call, folder: Path) -> None:
+    shutil.copy(get_digits_folder() / "digits.onnx", folder / "own.onnx")
+    words = ("--task", get_digits_folder() / "task.toml", "--data", get_digits_folder() / "heldout.npz")
+    assert call("quantize", "own.onnx", *words, "--runtime", "onnxruntime", "--samples", 20, "--no-measure").code == 0
+    rows = call().rows()
+    assert rows[1]["command"] == "edgewright compile own.onnx"
+    assert rows[3]["last run"].endswith(" own.onnx")

@@ -135,6 +135,13 @@ def test_a_path_is_below_a_table_that_does_not_fit(
     assert len(out.splitlines()) == 4
 
 
+def test_a_word_of_a_header_is_not_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "36")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(("precision", "metric", "float"), [("w8", "a long name of a metric", "0.5")])
+    assert click.unstyle(capsys.readouterr().out).splitlines()[0].split() == ["precision", "metric", "float"]
+
+
 def test_a_terminal_that_is_too_narrow_shows_rows_as_lists(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

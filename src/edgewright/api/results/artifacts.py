@@ -16,7 +16,7 @@ QUANTIZE_HEADERS = (
     "runtime", "precision", "state", "size", "compression", "metric", "interval", "float", "agreement", "SQNR",
     "speedup", "integer share", "artifact",
 )  # fmt: skip
-DROPPABLE = {"compile": ("max abs", "seconds", "cosine"), "quantize": ("interval", "integer share", "size")}
+DROPPABLE = {"compile": ("max abs", "seconds", "cosine"), "quantize": ("interval", "integer share", "size", "SQNR")}
 
 
 class ArtifactsResult(Result):

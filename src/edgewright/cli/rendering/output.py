@@ -120,7 +120,8 @@ def _make_table(
     for position in chosen:
         numeric = _is_numeric(rows, position)
         justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column(headers[position], justify=justify, overflow="fold", no_wrap=numeric)
+        longest = max(map(len, headers[position].split()), default=0)  # a word of a header is not broken
+        table.add_column(headers[position], justify=justify, overflow="fold", no_wrap=numeric, min_width=longest)
     for row in rows:
         table.add_row(*(Text(printable(row[position])) for position in chosen))
     return table
