@@ -34,6 +34,13 @@ def test_parts_behind_moves_and_inside_parts(tmp_path: Path) -> None:
     assert find_parts(read_typed(path, {}))["y"][2] == OutputPart("c", {2: (5, 8)})
 
 
+@pytest.mark.parametrize("axis", [5, "1", 1.0])
+def test_an_axis_that_is_none_has_no_parts(tmp_path: Path, axis: object) -> None:
+    join = node("Concat", ["x", "x"], ["y"], axis=axis)
+    path = write_onnx(tmp_path / "m.onnx", [join], [value("x", [1, 4])], [value("y", [1, 8])])
+    assert find_parts(read_typed(path, {})) == {}
+
+
 @pytest.mark.parametrize(("scale", "fails"), [(0.5, True), (1.0, False)])
 def test_wrong_scores_beside_boxes(scale: float, fails: bool) -> None:
     source = {"y": np.concatenate([BOXES, SCORES], 1)}

@@ -59,13 +59,15 @@ def _find_parts(name: str, graph: TypedGraph, producers: Mapping[str, TypedNode]
 
 
 def _join_parts(node: TypedNode, graph: TypedGraph, producers: Mapping[str, TypedNode], depth: int) -> list[OutputPart]:
-    """Return the parts of a Concat's inputs as parts of its output; none if a size is unknown."""
+    """Return the parts of a Concat's inputs as parts of its output; none if a size or the axis is unknown."""
     parts, start = [], 0
+    axis = node.attributes.get("axis")
     for name in node.inputs:
         shape = graph.tensors[name].shape
-        axis = node.attributes["axis"]
-        size = shape[axis] if shape else ""
-        if shape is None or not isinstance(size, int):
+        if shape is None or not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+            return []
+        size = shape[axis]
+        if not isinstance(size, int):
             return []
         axis %= len(shape)
         for part in _find_parts(name, graph, producers, depth - 1):

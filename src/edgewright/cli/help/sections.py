@@ -25,7 +25,7 @@ MIN_OPTIONS = 13  # of a command whose options are in sections
 
 EXAMPLES = {
     "edgewright": ("edgewright demo", "edgewright init model.onnx", "edgewright compile model.onnx"),
-    "init": ("edgewright init model.onnx", "edgewright init net.py:build"),
+    "init": ("edgewright init model.onnx", "edgewright init model.tflite --force"),
     "analyze": ("edgewright analyze model.onnx", "edgewright analyze model.onnx --runtime litert,ncnn --layers"),
     "compile": (
         "edgewright compile model.onnx",
