@@ -12,7 +12,7 @@ SECTIONS = {
         "qat epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip train_precision "
         "patience checkpoint_s train_threads control seeds"
     ),
-    "Distillation": "teach temperature alpha views transfer transfer_weight",
+    "Distillation": "distill temperature alpha views transfer transfer_weight",
     "Measurement": (
         "measure on threads affinity option runs seconds processes interleave warmup_seconds timeout layers layer_runs "
         "power_w"
