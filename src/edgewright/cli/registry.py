@@ -21,6 +21,7 @@ COMMANDS = {
     "gate": "edgewright.cli.commands.gate",
     "serve": "edgewright.cli.commands.field.serve",
     "place": "edgewright.cli.commands.field.place",
+    "route": "edgewright.cli.commands.field.route",
     "simulate": "edgewright.cli.commands.field.simulate",
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",

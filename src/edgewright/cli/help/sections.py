@@ -61,6 +61,7 @@ EXAMPLES = {
         "edgewright serve model.onnx",
         "edgewright serve model.tflite --host 0.0.0.0 --token-file token --grpc-port 8501",
     ),
+    "route": ("edgewright route --levels small.onnx,big.onnx --task task.toml --data fit.zip --eval-data held.zip",),
     "simulate": ("edgewright simulate tiers.toml", 'edgewright simulate tiers.toml --find edge --goal "p99<=200ms"'),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),
     "policy replay": ("edgewright policy replay governor trace.csv",),

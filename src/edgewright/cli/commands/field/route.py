@@ -1,0 +1,89 @@
+"""`edgewright route`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.help.pages import HelpedCommand
+from edgewright.cli.parse import PATH
+from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgewright.errors import GateFailed
+    from edgewright.flows.route.flow import RouteReport, RouteRequest
+
+
+@click.command(cls=HelpedCommand)
+@click.option("--levels", metavar="MODEL,…", required=True, help="Models from the device outward, the smallest first.")
+@click.option("--task", "task_files", metavar="FILE.toml", required=True, help="Task of all models, or one each: A,B.")
+@click.option("--data", metavar="DATA", required=True, help="Labeled samples that the rule is fitted on.")
+@click.option("--eval-data", metavar="DATA", required=True, help="Other labeled samples that it is judged on.")
+@click.option("--goal", default="offload<=0.4", metavar="GOALS", help="Goals: offload, drop, metric.")
+@click.option("--runtime", default="", metavar="RUNTIME", help="Runtime of the models; default: that of each file.")
+@click.option("-o", "--output", type=PATH, metavar="FILE.json", help="File for the rule (edgewright.router/1).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.route/1).")
+def route(
+    levels: str, task_files: str, data: str, eval_data: str, goal: str, runtime: str, output: str | None, as_json: bool
+) -> None:
+    """Fit the rule by which easy inputs stay with a small model, and hard ones go on to a larger one.
+
+    The rule is fitted on --data and judged on --eval-data: accuracy at its share of offloaded samples, and that of
+    random routing beside it. The exit code is 3 if a goal is missed there.
+    """
+    import pathlib
+
+    from edgewright.cli.code import check_code
+    from edgewright.flows.route.flow import RouteRequest
+    from edgewright.tasks.spec.file import read_task
+    from edgewright.tasks.spec.functions import is_function
+
+    check_code({"data": data, "eval_data": eval_data})
+    request = RouteRequest(
+        levels=tuple(one.strip() for one in levels.split(",") if one.strip()),
+        tasks=tuple(read_task(pathlib.Path(one.strip())) for one in task_files.split(",") if one.strip()),
+        data=data,
+        eval_data=eval_data,
+        goal=goal,
+        runtime=runtime,
+        code=tuple(one for one in (data, eval_data) if is_function(one) and not pathlib.Path(one).exists()),
+    )
+    report, error = _fit(request, pathlib.Path(output) if output else None)
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    if error is not None:
+        raise error
+
+
+def _fit(request: RouteRequest, output: Path | None) -> tuple[RouteReport, GateFailed | None]:
+    from contextlib import closing
+
+    from edgewright.api.user_store import open_user_store
+    from edgewright.flows.devices.names import open_device
+    from edgewright.flows.route.flow import fit_route
+    from edgewright.flows.workspace import Workspace
+
+    with (
+        show_progress() as progress,
+        closing(open_user_store()) as store,
+        closing(open_device("local", store, progress)) as device,
+    ):
+        return fit_route(request, Workspace(device, store, progress), output)
+
+
+def _show(report: RouteReport) -> None:
+    print_line(report.answer)
+    rows = [
+        (one.path, f"{one.metric:.1%}", f"{one.share:.1%}", "" if one.temperature is None else f"{one.temperature:.2f}")
+        for one in report.levels
+    ]
+    print_table(("level", "accuracy alone", "answers", "temperature"), rows)
+    for one in report.checks:
+        if one.state == "not shown":
+            print_message(f"{one.goal} is not shown: it is {one.value:.4g} ({one.low:.4g} to {one.high:.4g}).")
+    print_message(f"Judged on {report.samples} samples, fitted on {report.fit_samples} others.")

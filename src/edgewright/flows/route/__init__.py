@@ -1,0 +1,1 @@
+"""`route`: easy inputs to a small model, hard ones to a larger one."""
