@@ -38,14 +38,14 @@ class RoutingRule(Struct, frozen=True, kw_only=True):
 
     def predict_gain(self, scores: Floats) -> Floats:
         """Return a number for each sample, larger where the next level helps more. `scores` are logits [n, classes]."""
-        features = list_features(scores, self.temperature)
+        features = _list_features(scores, self.temperature)
         if self.method == "margin":
             return -features[:, 0]
         normalized = (features - np.array(self.means)) / np.array(self.scales)
         return _logistic(self.weights[0] + normalized @ np.array(self.weights[1:]))
 
 
-def list_features(scores: Floats, temperature: float) -> Floats:
+def _list_features(scores: Floats, temperature: float) -> Floats:
     """Return margin, largest probability, entropy and second probability of each sample's scores."""
     probabilities = compute_softmax(scores / temperature)
     ordered = np.sort(probabilities, axis=1)[:, ::-1]
@@ -111,7 +111,7 @@ def _count_hits(gain: Floats, right: Flags, last_right: Flags, share: float) -> 
 
 def _fit_logistic(scores: Floats, gain: Flags, temperature: float) -> RoutingRule:
     """Fit by Newton's method with a small ridge."""
-    features = list_features(scores, temperature)
+    features = _list_features(scores, temperature)
     means, scales = features.mean(axis=0), np.maximum(features.std(axis=0), SMALLEST)
     inputs = np.concatenate([np.ones((len(features), 1)), (features - means) / scales], axis=1)
     weights = np.zeros(inputs.shape[1])
