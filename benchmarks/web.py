@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import statistics
@@ -37,8 +38,9 @@ from edgewright.flows.demo.flow import get_digits_folder
 from edgewright.schema.run import Layer, Metric, Run, Series
 from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import open_store
+from edgewright.web.server.assets import read_static_files
 
-GOALS = {"list": 0.2, "filter": 0.2, "run": 0.3, "compare": 0.6, "paint": 1.0, "memory_mb": 150.0}
+GOALS = {"activity": 0.2, "list": 0.2, "filter": 0.2, "run": 0.3, "compare": 0.6, "paint": 1.0, "memory_mb": 150.0}
 LAYERS, SAMPLES, LARGE = 500, 10_000, 6
 PROCESSES = 15
 WATCHERS = 20
@@ -123,6 +125,11 @@ def ask(address: str, path: str) -> bytes:
     if answer.status != 200:
         raise SystemExit(f"{path}: {answer.status}")
     return body
+
+
+def count_script_bytes(address: str, page: bytes) -> int:
+    """Return the size of all scripts that a page loads."""
+    return sum(len(ask(address, path)) for path in re.findall(r'<script src="([^"]+)"', page.decode()))
 
 
 def print_progress(text: str) -> None:
@@ -242,6 +249,7 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
         large = fill(home, count)
         together = "&".join(f"run={run_id}" for run_id in large)
         paths = {
+            "activity": "/activity",
             "list": "/runs",
             "list, second page by latency": "/runs?sort=p50&order=up&page=2",
             "filter": "/runs?model=net_3&tag=branch%3Ddev&text=board",
@@ -251,6 +259,8 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
             "compare": f"/compare?{together}",
             "models": "/models",
             "devices": "/devices",
+            "search": "/find?text=net_3",
+            "new": "/work",
         }
         with server(home) as (address, pid):
             print_progress(f"{count} runs written")
@@ -262,7 +272,9 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
                     before = cpu_s(pid)
                     times[name].append(time_of(lambda: ask(address, path)))  # noqa: B023 - called at once
                     spent[name].append(cpu_s(pid) - before)
-            sizes = {name: len(ask(address, path)) for name, path in paths.items()}
+            bodies = {name: ask(address, path) for name, path in paths.items()}
+            sizes = {name: len(body) for name, body in bodies.items()}
+            scripts = {name: count_script_bytes(address, body) for name, body in bodies.items()}
             print_progress("pages measured")
             paints = first_paints(address, {name: paths[name] for name in ("list", "run", "compare")})
             memory = resident_mb(pid)
@@ -277,11 +289,15 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_s": cpu,
         "bytes": sizes,
+        "pages": [
+            {"path": path, "bytes_js": scripts[name], "median_ms": seconds[name] * 1e3} for name, path in paths.items()
+        ],
+        "js_total_bytes": sum(len(content) for name, content in read_static_files().items() if name.endswith(".js")),
         "paint_s": paints,
         "memory_mb": {"started": began_mb, "peak": memory},
         "watchers": verdict,
         "reached": {
-            **{name: seconds[name] < GOALS[name] for name in ("list", "filter", "run", "compare")},
+            **{name: seconds[name] < GOALS[name] for name in ("activity", "list", "filter", "run", "compare")},
             "paint": bool(paints) and max(paints.values()) < GOALS["paint"],
             "memory_mb": memory < GOALS["memory_mb"],
             "watchers": verdict is not None and verdict["verdict"] not in ("slower",),
@@ -294,6 +310,7 @@ def print_table(result: dict[str, Any]) -> None:
     for name, seconds in result["seconds"].items():
         cpu = result["cpu_s"][name]
         print(f"{name:32} {seconds * 1e3:7.1f} ms {cpu * 1e3:7.1f} ms CPU {result['bytes'][name] / 1e3:8.0f} kB")
+    print(f"scripts of all pages: {result['js_total_bytes'] / 1e3:.0f} kB")
     for name, seconds in result["paint_s"].items():
         print(f"{'first paint: ' + name:32} {seconds * 1e3:7.0f} ms")
     memory = result["memory_mb"]

@@ -1,6 +1,6 @@
 """Kind, shape and multiply-accumulates of a run's layers, from the stored model files that have their nodes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from statistics import median
 
@@ -79,7 +79,7 @@ def load_node_costs(run: Run, store: Store) -> dict[str, NodeCost]:
     """Return the nodes by name, of the run's model and of stored files that it was made from or that have its nodes."""
     wanted = {name for layer in run.layers for name in (layer.name, *layer.source_nodes)}
     found: dict[str, NodeCost] = {}
-    for model_id, _ in zip(_list_models(run, store), range(MAX_FILES), strict=False):
+    for model_id in list_source_models(run, store)[:MAX_FILES] if run.layers else ():
         known = _read_stored(model_id, store)
         found |= {name: cost for name, cost in known.items() if name in wanted and name not in found}
         if all(any(name in found for name in (layer.name, *layer.source_nodes)) for layer in run.layers):
@@ -87,16 +87,16 @@ def load_node_costs(run: Run, store: Store) -> dict[str, NodeCost]:
     return found
 
 
-def _list_models(run: Run, store: Store) -> Iterator[str]:
-    """Yield the run's model, those it was made from, and others that were made from these."""
-    if run.model is None or not run.layers:
-        return
+def list_source_models(run: Run, store: Store) -> list[str]:
+    """Return the run's model, those it was made from, and others that were made from these."""
+    if run.model is None:
+        return []
     links = store.list_links()
     above = [run.model.sha256]
     for model_id in above:  # grows
         above += [link.parent for link in links if link.child == model_id and link.parent not in above][:1]
     sisters = [link.child for link in links if link.parent in above and link.child not in above]
-    yield from dict.fromkeys([*above, *sisters])
+    return list(dict.fromkeys([*above, *sisters]))
 
 
 def _read_stored(model_id: str, store: Store) -> Mapping[str, NodeCost]:

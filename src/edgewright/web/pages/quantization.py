@@ -57,6 +57,15 @@ def make_quantization_context(report: QuantizationReport, *, tuned: bool = False
     }
 
 
+def load_noise(run: Run, store: Store) -> dict[str, float]:
+    """Return the share of the quantization error by node, each operator quantized alone; empty without a report."""
+    found = load_quantization(run, store) if run.kind == "quantize" else None
+    sites = found["report"].sites if found else ()
+    power = {one.node: 10 ** (-one.sqnr_db / 10) for one in sites if one.sqnr_db is not None}
+    total = sum(power.values())
+    return {name: value / total for name, value in power.items()} if total else {}
+
+
 def _make_operator_noise(node_report: WeightNodeReport) -> OperatorNoise:
     parts = [
         f"{node_report.node} ({node_report.op}, {node_report.precision})",

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from edgewright.errors import EdgewrightError
 from edgewright.store.store import Store
+from edgewright.web.graph import page as graph
 from edgewright.web.jobs.queue import JobQueue
 from edgewright.web.lists import activity, find, views
 from edgewright.web.models import pages as models
@@ -59,6 +60,7 @@ ROUTES: list[BaseRoute] = [
     Route("/runs/{run_id}/files/{sha256}", run_detail.run_file),
     Route("/runs/{run_id}/tag", run_detail.tag_run, methods=["POST"]),
     Route("/runs/{run_id}/rerun", work.start_rerun, methods=["POST"]),
+    *_make_page_routes("/runs/{run_id}/graph", graph.graph_page),
     *_make_page_routes("/runs/{run_id}", run_detail.run_page),
     *_make_page_routes("/compare", comparison.compare_page),
     Route("/compare.csv", comparison.compare_csv),

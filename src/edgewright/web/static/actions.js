@@ -123,14 +123,14 @@
     document.dispatchEvent(new CustomEvent("layer", { detail: position }));
   }
   function selectFromAddress() {
-    var found = /^#layer=(\d+)$/.exec(location.hash);
+    var found = /^#layer[=-](\d+)$/.exec(location.hash);
     if (found) select(found[1], true);
   }
   document.addEventListener("click", function (event) {
     var one = event.target.closest && event.target.closest("[data-layer]");
-    if (!one || event.target.closest("a, button, input, select") || String(getSelection())) return;
+    if (!one || event.target.closest("a[href], button, input, select") || String(getSelection())) return;
     var position = one.dataset.layer.split(" ")[0];
-    history.replaceState(null, "", "#layer=" + position);
+    history.replaceState(null, "", "#layer-" + position);
     select(position, one.tagName !== "TR");
   });
   window.addEventListener("hashchange", selectFromAddress);

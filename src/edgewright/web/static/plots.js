@@ -52,7 +52,7 @@
       under.className = "under-canvas"; under.setAttribute("aria-live", "off");
       place.textContent = ""; place.appendChild(canvas); place.appendChild(under);
       var left = 56, lane = 34, gap = 8, foot = 22, height = lanes.length * (lane + gap) + foot;
-      var from = 0, to = end, hover = null, width = 0;
+      var from = 0, to = end, hover = null, picked = -1, width = 0;
       var x = function (us) { return left + (us - from) / (to - from) * (width - left - 8); };
       function hold() {
         var span = Math.min(Math.max(to - from, end / 20000), end);
@@ -75,6 +75,7 @@
           pen.globalAlpha = span === hover ? 0.55 : span.position % 2 ? 0.72 : 1;
           pen.fillStyle = style(span.lane.toLowerCase()); pen.fillRect(begin, top, Math.max(size - 0.5, 0.5), lane);
           pen.globalAlpha = 1;
+          if (span.position === picked) { pen.strokeStyle = style("ink"); pen.lineWidth = 2; pen.strokeRect(begin + 1, top + 1, Math.max(size - 2, 1), lane - 2); pen.lineWidth = 1; }
           if (size > 44) {
             pen.save(); pen.beginPath(); pen.rect(begin, top, size - 4, lane); pen.clip();
             pen.fillStyle = style("card"); pen.fillText(span.op, Math.max(begin, left) + 5, top + lane / 2); pen.restore();
@@ -111,6 +112,8 @@
         var found = spans.filter(function (span) { return lanes.indexOf(span.lane) === row && us >= span.start_us && us <= span.start_us + span.length_us; })[0] || null;
         if (found !== hover) { hover = found; draw(); }
       });
+      canvas.addEventListener("click", function () { if (hover) location.hash = "layer-" + hover.position; });
+      document.addEventListener("layer", function (event) { picked = +event.detail; draw(); });
       canvas.addEventListener("pointerleave", function () { if (hover) { hover = null; draw(); } });
       canvas.addEventListener("dblclick", function (event) { zoom(0.4, at(event)); });
       canvas.addEventListener("keydown", function (event) {
