@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test coverage test-fast test-slow fuzz lint format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test coverage test-fast test-slow fuzz lint lint-versions format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -15,6 +15,7 @@ help:
 	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
+	@echo "make lint-versions  type check for Python 3.12 and 3.14, and for macOS"
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
 	@echo "make benchmarks-long  every model of the suite and models of shipped products in every runtime, the three LiteRT converters, the quantiser (hours)"
@@ -61,6 +62,12 @@ lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# The newest and the oldest Python that no tests run on here, and macOS. Windows: some 30 uses of POSIX are not guarded.
+lint-versions: $(VENV)/.ready-dev
+	@$(BIN)/mypy --python-version 3.12 src
+	@$(BIN)/mypy --python-version 3.14 src
+	@$(BIN)/mypy --python-version 3.14 --platform darwin src
 
 # Tests run in as many processes as there are processors; PYTEST_WORKERS=0 runs them in one.
 PYTEST_WORKERS ?= logical

@@ -51,7 +51,7 @@ def fix_batch(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict
         spec.name: (1, *(size for size in spec.shape[1:] if isinstance(size, int)))
         for spec in signature.inputs
         if spec.name not in shapes
-        and named.keys().isdisjoint(spec.shape[:1])
+        and not any(size in named for size in spec.shape[:1])
         and spec.default_shape is None
         and [isinstance(size, str) for size in spec.shape] == [True] + [False] * (len(spec.shape) - 1)
     }

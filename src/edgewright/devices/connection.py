@@ -328,7 +328,8 @@ def start_worker(
             )
         )
     channel = ProcessChannel(process)
-    if affinity:  # before the process imports anything, so that its threads inherit it
+    # Before the process imports anything, so that its threads inherit it; `check_affinity` rejects other systems.
+    if affinity and hasattr(os, "sched_setaffinity"):
         try:
             os.sched_setaffinity(process.pid, affinity)
         except BaseException:
