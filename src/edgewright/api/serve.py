@@ -207,7 +207,7 @@ def _choose_protocol() -> tuple[Any, str]:
     from edgewright.serving.connections import ServingProtocol
 
     try:
-        import uvloop  # noqa: F401
+        import uvloop  # noqa: F401 - whether it is there
     except ImportError:
         return ServingProtocol, "asyncio"
     return ServingProtocol, "uvloop"

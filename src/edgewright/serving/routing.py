@@ -81,7 +81,7 @@ def fit_temperature(scores: Floats, labels: NDArray[np.int64]) -> float:
 
 
 def fit_rule(scores: Floats, labels: NDArray[np.int64], right: Flags, last_right: Flags, share: float) -> RoutingRule:
-    """Return the better of the two methods, judged on parts of the samples that it was not fitted on.
+    """Return the better of the two methods, compared on parts of the samples that it was not fitted on.
 
     Args:
         scores: logits of this level [n, classes]. right: where it is right. last_right: where the last level is.

@@ -1,4 +1,4 @@
-"""`route`: fit a rule on one dataset, judge it on another, and write it."""
+"""`route`: fit a rule on one dataset, test it on another, and write it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgewright.errors import DataError, GateFailed, UsageError
 from edgewright.flows.candidates import check_runs_here, choose_runtime, read_models
-from edgewright.flows.route.scores import Judged, Level, collect_scores
+from edgewright.flows.route.scores import Level, TestedLevels, collect_scores
 from edgewright.flows.workspace import Workspace
 from edgewright.schema.goals import Goal, GoalState, parse_goals
 from edgewright.serving.routing import (
@@ -36,7 +36,7 @@ class RouteRequest(Struct, frozen=True, kw_only=True):
 
     Attributes:
         levels: models from the device outward. tasks: one for all, or one for each level.
-        data, eval_data: labeled samples to fit the rule on, and to judge it on.
+        data, eval_data: labeled samples to fit the rule on, and to test it on.
         code: functions that the user allowed to run.
     """
 
@@ -51,7 +51,7 @@ class RouteRequest(Struct, frozen=True, kw_only=True):
 
 
 class RouteLevel(Struct, frozen=True, kw_only=True):
-    """One level: its accuracy alone on the judging data, and the share of the samples that it answered."""
+    """One level: its accuracy alone on the test data, and the share of the samples that it answered."""
 
     path: str
     sha256: str
@@ -75,7 +75,7 @@ class RouterFile(Struct, frozen=True, kw_only=True):
 
 
 class RouteGoal(Struct, frozen=True, kw_only=True):
-    """A goal with its value on the judging data, the 95 % interval, and the state: met, missed or not shown."""
+    """A goal with its value on the test data, the 95 % interval, and the state: met, missed or not shown."""
 
     goal: str
     value: float
@@ -92,7 +92,7 @@ class RouteReport(Struct, frozen=True, kw_only=True):
         offload: share of the samples that left the first level.
         gap_closed: (metric − first level) / (last level − first level); None if the last level is no better.
         random: accuracy of sending the same share at random, and `random_gap_closed`, its share of the gap.
-        samples, fit_samples: number of judged samples, and of those that the rule was fitted on.
+        samples, fit_samples: number of test samples, and of those that the rule was fitted on.
     """
 
     schema: str = "edgewright.route/1"
@@ -117,10 +117,10 @@ class RouteReport(Struct, frozen=True, kw_only=True):
 def fit_route(
     request: RouteRequest, workspace: Workspace, output: Path | None
 ) -> tuple[RouteReport, GateFailed | None]:
-    """Fit and judge; write the router file if a path is given.
+    """Fit and test; write the router file if a path is given.
 
     Returns:
-        The report, and the error if a goal is missed on the judging data.
+        The report, and the error if a goal is missed on the test data.
 
     Raises UsageError, ConfigError, DataError, ModelError, or an error of a worker.
     """
@@ -136,14 +136,14 @@ def fit_route(
     fit = collect_scores(levels, request.data, request.code, workspace)
     held = collect_scores(levels, request.eval_data, request.code, workspace)
     if fit.fingerprint == held.fingerprint:
-        why = "a rule judged on the samples that it was fitted on looks better than it is"
+        why = "a rule tested on the samples that it was fitted on looks better than it is"
         raise DataError("--data and --eval-data are the same samples", why, "give other samples as --eval-data")
     share = next((one.number for one in goals if one.metric == "offload"), 0.4)
     last = fit.levels[-1].right
     rules = tuple(fit_rule(one.scores, fit.labels, one.right, last, share) for one in fit.levels[:-1])
     thresholds = _choose_thresholds(rules, fit, goals)
     names = [(one, models[one].sha256, info.name) for one, info in zip(request.levels, runtimes, strict=True)]
-    report = _judge(rules, thresholds, held, goals, names)
+    report = _test(rules, thresholds, held, goals, names)
     report = msgspec.structs.replace(report, fit_samples=len(fit.labels), output=str(output) if output else None)
     if output is not None:
         router = RouterFile(
@@ -173,7 +173,7 @@ def _read_goals(request: RouteRequest) -> tuple[Goal, ...]:
     return goals
 
 
-def _choose_thresholds(rules: Sequence[RoutingRule], fit: Judged, goals: Sequence[Goal]) -> tuple[float, ...]:
+def _choose_thresholds(rules: Sequence[RoutingRule], fit: TestedLevels, goals: Sequence[Goal]) -> tuple[float, ...]:
     """Return the thresholds that meet the goals on the fitting samples with the best accuracy.
 
     All levels let the same share of their samples go on; shares from 0 to 1 are tried. If no share meets all goals, the
@@ -200,9 +200,9 @@ def _find_threshold(gain: Floats, share: float) -> float:
     return float(np.quantile(gain, 1 - share)) if share > 0 else float(gain.max())
 
 
-def _compute_figures(level: Integers, judged: Judged) -> dict[str, float]:
-    right = np.stack([one.right for one in judged.levels])[level, np.arange(len(level))]
-    metric, last = float(right.mean()), float(judged.levels[-1].right.mean())
+def _compute_figures(level: Integers, tested: TestedLevels) -> dict[str, float]:
+    right = np.stack([one.right for one in tested.levels])[level, np.arange(len(level))]
+    metric, last = float(right.mean()), float(tested.levels[-1].right.mean())
     return {"metric": metric, "offload": float((level > 0).mean()), "drop": (last - metric) * 100}
 
 
@@ -211,10 +211,10 @@ def _misses(goal: Goal, figures: dict[str, float]) -> bool:
     return goal.decide(value, value) == "missed"
 
 
-def _judge(
+def _test(
     rules: tuple[RoutingRule, ...],
     thresholds: tuple[float, ...],
-    held: Judged,
+    held: TestedLevels,
     goals: Sequence[Goal],
     names: Sequence[tuple[str, str, str]],
 ) -> RouteReport:
@@ -268,7 +268,7 @@ def _check(goal: Goal, figures: dict[str, float], intervals: dict[str, tuple[flo
     return RouteGoal(goal=str(goal), value=value, low=low, high=high, state=goal.decide(low, high))
 
 
-def _compute_random(level: Integers, held: Judged) -> float:
+def _compute_random(level: Integers, held: TestedLevels) -> float:
     """Return the expected accuracy if each level answers the same share of the samples, chosen at random."""
     return sum(float((level == number).mean()) * float(one.right.mean()) for number, one in enumerate(held.levels))
 
@@ -277,7 +277,7 @@ def _describe(
     number: int,
     name: tuple[str, str, str],
     level: Integers,
-    held: Judged,
+    held: TestedLevels,
     rules: Sequence[RoutingRule],
 ) -> RouteLevel:
     own, (path, sha256, runtime) = held.levels[number], name

@@ -30,7 +30,7 @@ class LevelScores:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TestedLevels:
     """All levels on one dataset."""
 
     labels: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Level:
     task: Task
 
 
-def collect_scores(levels: Sequence[Level], data: str, code: Sequence[str], workspace: Workspace) -> Judged:
+def collect_scores(levels: Sequence[Level], data: str, code: Sequence[str], workspace: Workspace) -> TestedLevels:
     """Run every model on all samples.
 
     Raises ConfigError for a task that is no classification, DataError for labels that are no classes, and any error
@@ -58,7 +58,7 @@ def collect_scores(levels: Sequence[Level], data: str, code: Sequence[str], work
     if any((own != labels).any() for _, own, _ in found[1:]):
         raise DataError("the levels have different labels for the same samples", "their tasks differ", "use one task")
     own_levels = tuple(LevelScores(scores, scores.argmax(axis=1) == labels) for scores, _, _ in found)
-    return Judged(labels, own_levels, found[0][2])
+    return TestedLevels(labels, own_levels, found[0][2])
 
 
 def _run(level: Level, data: str, code: Sequence[str], workspace: Workspace) -> tuple[Floats, NDArray[np.int64], str]:

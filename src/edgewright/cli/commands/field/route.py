@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--levels", metavar="MODEL,…", required=True, help="Models from the device outward, the smallest first.")
 @click.option("--task", "task_files", metavar="FILE.toml", required=True, help="Task of all models, or one each: A,B.")
 @click.option("--data", metavar="DATA", required=True, help="Labeled samples that the rule is fitted on.")
-@click.option("--eval-data", metavar="DATA", required=True, help="Other labeled samples that it is judged on.")
+@click.option("--eval-data", metavar="DATA", required=True, help="Other labeled samples that it is tested on.")
 @click.option("--goal", default="offload<=0.4", metavar="GOALS", help="Goals: offload, drop, metric.")
 @click.option("--runtime", default="", metavar="RUNTIME", help="Runtime of the models; default: that of each file.")
 @click.option("-o", "--output", type=PATH, metavar="FILE.json", help="File for the rule (edgewright.router/1).")
@@ -31,7 +31,7 @@ def route(
 ) -> None:
     """Fit the rule by which easy inputs stay with a small model, and hard ones go on to a larger one.
 
-    The rule is fitted on --data and judged on --eval-data: accuracy at its share of offloaded samples, and that of
+    The rule is fitted on --data and tested on --eval-data: accuracy at its share of offloaded samples, and that of
     random routing beside it. The exit code is 3 if a goal is missed there.
     """
     import pathlib
@@ -86,4 +86,4 @@ def _show(report: RouteReport) -> None:
     for one in report.checks:
         if one.state == "not shown":
             print_message(f"{one.goal} is not shown: it is {one.value:.4g} ({one.low:.4g} to {one.high:.4g}).")
-    print_message(f"Judged on {report.samples} samples, fitted on {report.fit_samples} others.")
+    print_message(f"Tested on {report.samples} samples, fitted on {report.fit_samples} others.")
