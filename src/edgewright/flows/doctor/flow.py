@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from edgewright import __version__, telemetry
 from edgewright.flows.doctor.checks import DoctorFinding, read_machine_state, run_checks
+from edgewright.kernels.library import KernelStatus, read_status
 from edgewright.runtimes.environments import EnvironmentStatus, examine_environments, normalize_name
 from edgewright.runtimes.table import ENTRY_POINTS, TABLE, RuntimeInfo, make_install_command
 
@@ -92,6 +93,7 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         moment: current load, pressure and memory (`devices/system_state.py`).
         energy: sensor of energy or power, or why there is none.
         telemetry: switches of dependencies that send data by default, installed or not.
+        kernels: instruction set and source of the kernels; null in a report of an older version.
     """
 
     schema: str = "edgewright.doctor/1"
@@ -105,6 +107,7 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     temperature_c: float | None
     environments: tuple[EnvironmentState, ...] = ()
     telemetry: tuple[TelemetryState, ...] = ()
+    kernels: KernelStatus | None = None
 
 
 def diagnose(root: Path, environ: Mapping[str, str], home: Path, environments: Path | None = None) -> Diagnosis:
@@ -131,6 +134,7 @@ def diagnose(root: Path, environ: Mapping[str, str], home: Path, environments: P
         temperature_c=machine.reading.temperature_c,
         environments=tuple(_describe_environment(status) for status in statuses),
         telemetry=tuple(describe_switch(switch) for switch in telemetry.SWITCHES),
+        kernels=read_status(),
     )
 
 

@@ -10,6 +10,7 @@ from edgewright.cli.help.pages import HelpedCommand
 
 if TYPE_CHECKING:
     from edgewright.flows.doctor.flow import Diagnosis, EnvironmentState, RuntimeState, TelemetryState
+    from edgewright.kernels.library import KernelStatus
 
 HEADERS = ("name", "state", "detail", "fix")
 
@@ -46,7 +47,7 @@ def doctor(as_json: bool) -> None:
 
 
 def _print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print up to four tables with the same columns, so that a script can read them as one."""
+    """Print up to five tables with the same columns, so that a script can read them as one."""
     from edgewright.cli.rendering.output import print_message, print_table
 
     only_paths = all(runtime.usable for runtime in diagnosis.runtimes)
@@ -55,6 +56,8 @@ def _print_diagnosis(diagnosis: Diagnosis) -> None:
     if diagnosis.environments:
         print_table(HEADERS, [_make_environment_row(one) for one in diagnosis.environments], "Isolated environments")
     print_table(HEADERS, [_make_telemetry_row(one) for one in diagnosis.telemetry], "Telemetry of dependencies")
+    if diagnosis.kernels is not None:
+        print_table(HEADERS, [_make_kernel_row(diagnosis.kernels)], "Kernels")
     if not diagnosis.findings:
         print_message("No problem was found that makes measurements less reliable.")
         return
@@ -83,6 +86,19 @@ def _make_telemetry_row(switch: TelemetryState) -> tuple[str, str, str, str]:
     detail = f"{switch.variable}={switch.value}" if switch.variable else switch.barrier
     advice = "" if switch.set else f"import edgewright before {switch.package}"
     return (f"{switch.package} telemetry", "off" if switch.set else "on", detail, advice)
+
+
+def _make_kernel_row(kernels: KernelStatus) -> tuple[str, str, str, str]:
+    from edgewright.kernels.library import NUMPY, VARIABLE
+
+    advice = "install a C compiler: cc, gcc or clang, or pip install ziglang"
+    missing = kernels.source == NUMPY and not kernels.detail.startswith(VARIABLE)
+    return (
+        "kernels",
+        f"{kernels.isa or 'not built yet'} ({kernels.source})",
+        kernels.detail,
+        advice if missing else "",
+    )
 
 
 def name_machine(diagnosis: Diagnosis) -> str:
