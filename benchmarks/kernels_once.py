@@ -7,24 +7,31 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import msgspec
 import numpy as np
 from PIL import Image
 
+from edgewright.errors import RuntimeMissing
 from edgewright.kernels import numpy_kernels, preprocess
 from edgewright.kernels.frames import YuvFrame
 from edgewright.kernels.operations import nms
+from edgewright.kernels.tuning.conv2d import DEFAULT, make_inputs
+from edgewright.kernels.tuning.device import OpenClDevice
+from edgewright.kernels.tuning.tuner import tune_conv2d
 from edgewright.schema.arrays import Array
 from edgewright.tasks.spec.task import Classification, ImageInput, Task
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 HEIGHT, WIDTH, SIZE = 1080, 1920, 224
 BATCH_NS = 20_000_000  # of each time: the first call finds the other side's data in the caches
+TUNE_S = 60
 Action = Callable[[], object]
 
 
 def main() -> None:
     rounds = int(sys.argv[1])
-    print(json.dumps([row for measure in (measure_opencv, measure_pillow, measure_nms) for row in measure(rounds)]))
+    measures = (measure_opencv, measure_pillow, measure_nms, measure_opencl)
+    print(json.dumps([row for measure in measures for row in measure(rounds)]))
 
 
 def make_picture() -> Array:
@@ -147,6 +154,20 @@ def measure_nms(rounds: int) -> Iterator[dict[str, Any]]:
         "same_boxes": bool(np.array_equal(*kept)),
         **alternate(rounds, lambda: nms(boxes, scores, 0.5), lambda: numpy_kernels.nms(boxes, scores, 0.5, 0.0, 8400)),
     }
+
+
+def measure_opencl(rounds: int) -> Iterator[dict[str, Any]]:
+    """The tuned convolution against the blocked variant that one writes without measuring."""
+    row: dict[str, Any] = {"name": "opencl-conv", "peer": "the untuned variant"}
+    try:
+        found = tune_conv2d(TUNE_S, 0)
+    except RuntimeMissing as missing:
+        yield {**row, "reason": missing.why}
+        return
+    device, inputs = OpenClDevice(), make_inputs()
+    best, default = device.load(found.params, inputs), device.load(DEFAULT, inputs)
+    row |= {"device": found.device, "stand_in": found.stand_in, "params": msgspec.to_builtins(found.params)}
+    yield {**row, **alternate(rounds, best.run, default.run)}
 
 
 def alternate(rounds: int, ours: Action, peer: Action, exact: Action | None = None) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """Values of options, from text as on the command line or from Python objects."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from operator import index
@@ -120,6 +121,14 @@ def parse_tag(text: str) -> tuple[str, str]:
     if not equals or not name.strip():
         raise ValueError(f"'{text}' is not NAME=VALUE")
     return name.strip(), value.strip()
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a time such as `60s`, `5m`, `1h` or `90`. Raises ValueError."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?) ?(s|m|min|h)?", text.strip())
+    if found is None or not float(found[1]):
+        raise ValueError(f"{text!r} is not a time; give seconds, minutes or hours, as 60s, 5m or 1h")
+    return float(found[1]) * {"m": 60, "min": 60, "h": 3600}.get(found[2] or "s", 1)
 
 
 def parse_percent(text: str | float) -> float:

@@ -8,6 +8,7 @@ import click
 
 from edgewright.api.values import (
     parse_affinity,
+    parse_duration,
     parse_fixed,
     parse_indices,
     parse_percent,
@@ -49,6 +50,7 @@ PATH = FilePath()
 WORDS, SHAPE, TAG = Parsed("words", parse_words), Parsed("shape", parse_shape), Parsed("tag", parse_tag)
 AFFINITY, INDICES = Parsed("processors", parse_affinity), Parsed("indices", parse_indices)
 SHAPE_CHOICE = Parsed("shape", parse_shape_choice)
+DURATION = Parsed("time", parse_duration, (float,))
 PERCENT = Parsed("percent", parse_percent)
 FIXED = click.option(
     "--fix",

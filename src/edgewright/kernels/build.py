@@ -68,7 +68,7 @@ def _get_suffix() -> str:
     return {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 
-def _find_cache() -> Path:
+def find_cache() -> Path:
     """Return the folder of libraries that were built on this machine; it may not exist."""
     return platformdirs.user_cache_path("edgewright", appauthor=False) / "kernels"
 
@@ -78,7 +78,7 @@ def get_cached_path(compiler: Compiler, sources: Sequence[Path], flags: Sequence
     digest = hashlib.sha256(repr((compiler.command, tuple(flags), sysconfig.get_platform())).encode())
     for path in sorted({one for source in sources for one in source.parent.glob("*.[chi]*")}):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return _find_cache() / f"{sources[0].stem}-{digest.hexdigest()[:20]}{_get_suffix()}"
+    return find_cache() / f"{sources[0].stem}-{digest.hexdigest()[:20]}{_get_suffix()}"
 
 
 def build_library(compiler: Compiler, sources: Sequence[Path], flags: Sequence[str] = FLAGS) -> tuple[Path | None, str]:

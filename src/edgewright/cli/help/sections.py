@@ -67,6 +67,7 @@ EXAMPLES = {
     "policy replay": ("edgewright policy replay governor trace.csv",),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),
     "kernels list": ("edgewright kernels list",),
+    "kernels tune": ("edgewright kernels tune conv2d --device opencl --budget 60s",),
     "kernels check": ("edgewright kernels check --seed 7",),
     "policy show": ("edgewright policy show governor",),
     "compare": ("edgewright compare 01J8 01J9", "edgewright compare old.onnx new.onnx"),

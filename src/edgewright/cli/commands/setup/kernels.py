@@ -1,14 +1,16 @@
 """`edgewright kernels`: kernels for the edges of a model's graph."""
 
 import click
+import msgspec
 
 from edgewright.cli.help.pages import HelpedGroup
+from edgewright.cli.parse import DURATION
 from edgewright.cli.rendering.output import print_json, print_message, print_table
 
 
 @click.group(cls=HelpedGroup)
 def kernels() -> None:
-    """List and check the kernels for preprocessing, postprocessing and missing operators: list, check."""
+    """List, check and tune the kernels for preprocessing, postprocessing and missing operators: list, check, tune."""
 
 
 @kernels.command("list")
@@ -56,3 +58,30 @@ def check(seed: int, shapes: int, as_json: bool) -> None:
     if done.failed:
         first = done.failures[0]
         raise KernelsDiffer(f"{done.failed} of {done.checked} cases differ from numpy", f"{first.kernel}: {first.why}")
+
+
+@kernels.command()
+@click.argument("kernel", type=click.Choice(["conv2d"]), metavar="conv2d")
+@click.option("--device", type=click.Choice(["opencl"]), default="opencl", help="Where the kernel runs.")
+@click.option("--budget", type=DURATION, default="60s", metavar="TIME", help="Time for the search, as 60s or 5m.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the order of variants.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.kernels-tune/1).")
+def tune(kernel: str, device: str, budget: float, seed: int, as_json: bool) -> None:
+    """Find the fastest variant of a kernel on this device; wrong ones are rejected.
+
+    Measured variants are kept for the device: an interrupted or repeated search goes on. The exit code is 5 without an
+    OpenCL device.
+    """
+    from edgewright.cli.rendering.output import show_progress
+    from edgewright.kernels.tuning.tuner import tune_conv2d
+
+    with show_progress() as progress:
+        found = tune_conv2d(budget, seed, progress)
+    if as_json:
+        print_json(found)
+        return
+    rows = [("default", f"{found.default_us:.0f}"), ("best", f"{found.best_us:.0f}"), ("ratio", f"{found.ratio:.2f}")]
+    params = [(name, str(value)) for name, value in msgspec.structs.asdict(found.params).items()]
+    print_table(("what", "µs"), [*rows, *params], f"{kernel} on {found.device}")
+    if found.stand_in:
+        print_message("PoCL runs the kernel on the CPU: a stand-in, whose times say nothing about a GPU.")
