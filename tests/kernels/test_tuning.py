@@ -15,7 +15,6 @@ from edgewright.kernels.tuning import tuner
 from edgewright.kernels.tuning.conv2d import DEFAULT, ConvInputs, ConvVariant, list_variants, make_inputs
 from edgewright.kernels.tuning.device import DeviceFailure, OpenClDevice
 
-
 FEW = [one for one in list_variants() if one.tx == one.bx == one.by == 1]  # the search writes a file for each
 
 

@@ -45,7 +45,7 @@ class TuneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         stand_in: whether PoCL ran the kernels on the CPU, so that the times say nothing about a GPU.
         clock: `cpu` (CPU time of the process) or `events` (the driver's).
         correct: whether the best variant computes the convolution.
-        default_us, best_us: medians of the untuned and the best variant, measured again in turns.
+        default_us, best_us: medians of the untuned and the best variant, measured again alternately.
         ratio: default_us / best_us.
         params: the best variant.
         tried, rejected: number of variants that were measured, and that failed or were wrong; also of earlier calls.
@@ -134,7 +134,7 @@ def _find_fault(device: OpenClDevice, variant: ConvVariant, inputs: ConvInputs) 
 
 
 def _report(device: OpenClDevice, inputs: ConvInputs, known: Mapping[ConvVariant, Tried], seconds: float) -> TuneReport:
-    """Measure the untuned and the best variants again, in turns, and return the result."""
+    """Measure the untuned and the best variants again, alternately, and return the result."""
     finalists = dict.fromkeys([DEFAULT, *(one.params for one in _rank(known)[:FINALISTS])])
     kernels = {one: kernel for one in finalists if (kernel := _find_fault(device, one, inputs)[0]) is not None}
     times: dict[ConvVariant, list[float]] = {one: [] for one in kernels}
