@@ -14,6 +14,7 @@ from edgewright.runtimes import wire
 from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.wire import ClockCalibration, SessionRequest
 from edgewright.runtimes.worker import RequestHandler, greet
+from edgewright.schema.devices import DeviceCheck
 from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.schema.run import DeviceRecord as DeviceFacts
 
@@ -59,6 +60,11 @@ class QuickDevice:
 
     def environment(self) -> dict[str, Any]:
         return {"kernel": "none"}
+
+    def prepare(self, runtime: str) -> None: ...
+
+    def checks(self) -> list[DeviceCheck]:
+        return []
 
     def system_state(self) -> dict[str, float]:
         return {"load1": 0.0, "swap_used_bytes": 0.0}

@@ -37,10 +37,11 @@ def test_arm_board(tmp_path: Path) -> None:
     assert facts["model"] == "Cortex-A76 + Cortex-A55"
     assert (facts["vendor"], facts["architecture"], facts["board"]) == ("Arm", "aarch64", "Made-up Board Rev 1.2")
     assert (facts["physical_cores"], facts["logical_cores"], facts["threads_per_core"]) == (6, 6, 1)
-    assert facts["features"] == ["asimd", "asimddp", "asimdhp", "fphp"]
+    features = ["asimd", "asimddp", "asimdhp", "fphp"]
+    assert facts["features"] == features
     assert facts["clusters"] == [
-        {"cpus": [4, 5], "model": "Cortex-A76", "max_khz": 2_400_000},
-        {"cpus": [0, 1, 2, 3], "model": "Cortex-A55", "max_khz": 1_800_000},
+        {"cpus": [4, 5], "model": "Cortex-A76", "max_khz": 2_400_000, "features": features},
+        {"cpus": [0, 1, 2, 3], "model": "Cortex-A55", "max_khz": 1_800_000, "features": features},
     ]
     assert "virtual" not in facts  # ARM has no flag for it, and unknown does not mean no
 

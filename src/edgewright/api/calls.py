@@ -11,9 +11,9 @@ from edgewright.api.progress import CallProgress, CancelWatch
 from edgewright.api.results.base import Result
 from edgewright.api.sources import write_inputs, write_model
 from edgewright.api.user_store import open_user_store
-from edgewright.errors import EdgewrightError
+from edgewright.errors import EdgewrightError, UsageError
 from edgewright.flows.compile.sources import get_stem
-from edgewright.flows.devices.names import open_device
+from edgewright.flows.devices.names import DEVICES, open_device, select_devices
 from edgewright.flows.workspace import Workspace
 from edgewright.system.temporary import TemporaryFolder
 
@@ -73,6 +73,35 @@ class ApiCall:
             closing(open_device(device, store, self.progress)) as opened,
         ):
             yield Workspace(opened, store, self.progress)
+
+    @contextmanager
+    def open_judged(self, device: str) -> Iterator[Workspace]:
+        """Open a workspace on this machine whose artifacts are run on a device."""
+        with self.open_workspace() as workspace:
+            if device == "local":
+                yield workspace
+                return
+            with closing(open_device(device, workspace.store, self.progress)) as judge:
+                yield workspace._replace(judge=judge)
+
+    def select_device(self) -> str:
+        """Return the one device that `on` selects, and set it in `given`. Raises UsageError for several."""
+        names = self.select_devices(self.given.get("device", "local"))
+        if len(names) > 1:
+            raise UsageError(
+                f"--on selects {len(names)} devices: {', '.join(names)}",
+                "this command uses one; benchmark measures on several",
+                f"--on {names[0]}",
+            )
+        self.given["device"] = names[0]
+        return names[0]
+
+    def select_devices(self, text: str) -> tuple[str, ...]:
+        """Return the devices that `on` selects; see `schema.selection`."""
+        if text.strip().lower() in DEVICES:
+            return (text.strip().lower(),)
+        with closing(open_user_store()) as store:
+            return select_devices(text, store)
 
     def finish(self, result: ResultT, error: EdgewrightError | None) -> ResultT:
         """Pass the stored runs to `on_run`, and return the result, or raise its error with the result attached."""

@@ -1,5 +1,6 @@
 """Functions that examine a model and make others of it: analyze, compile, quantize, prune, distill."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,12 +19,20 @@ from edgewright.api.results.analysis import AnalyzeResult
 from edgewright.api.results.artifacts import CompileResult, QuantizeResult
 from edgewright.api.results.training import DistillResult, PruneResult
 from edgewright.api.values import to_shapes, to_words
+from edgewright.errors import EdgewrightError, UsageError
 from edgewright.flows.analyze.flow import analyze as run_analysis
+from edgewright.flows.compile.cells import FLOAT_PRECISIONS
 from edgewright.flows.compile.flow import compile_all
 from edgewright.flows.distill.flow import distill as run_distillation
 from edgewright.flows.prune.flow import prune as run_pruning
 from edgewright.flows.quantize.flow import quantize as run_quantization
+from edgewright.flows.workspace import Workspace
 from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan, QuantizePlan
+from edgewright.schema.vocabulary import PRECISION_ALIASES, normalize_word
+
+Given = Mapping[str, Any]
+# Options of `benchmark` that compile and quantize have too.
+_SHARED = ("task", "data", "samples", "shapes", "fixed", "seed", "timeout_s", "allow_code")
 
 
 @accept(AnalyzeOptions)
@@ -81,8 +90,9 @@ def compile(model: Any, **options: Unpack[CompileOptions]) -> CompileResult:
     """
     with ApiCall(options) as call:
         (path,) = call.write_models(model, as_onnx=False)
+        device = call.select_device()
         plan = plan_compile(path, call.given)
-        with call.open_workspace() as workspace:
+        with call.open_judged(device) as workspace:
             report, error = compile_all(plan, call.find_output(path), workspace, bisect=call.given.get("bisect", False))
         return call.finish(CompileResult(report), error)
 
@@ -107,8 +117,9 @@ def quantize(model: Any, **options: Unpack[QuantizeOptions]) -> QuantizeResult:
     """
     with ApiCall(options) as call:
         (path,) = call.write_models(model, as_onnx=False)
+        device = call.select_device()
         plan = plan_quantization(path, call.given)
-        with call.open_workspace() as workspace:
+        with call.open_judged(device) as workspace:
             report, error = run_quantization(plan, call.find_output(path), workspace)
         return call.finish(QuantizeResult(report), error)
 
@@ -159,3 +170,50 @@ def distill(**options: Unpack[DistillOptions]) -> DistillResult:
         with call.open_workspace() as workspace:
             report, error = run_distillation(plan, call.find_output(plan.teacher), workspace)
         return call.finish(DistillResult(report), error)
+
+
+def make_artifacts(
+    models: Sequence[str], call: ApiCall, workspace: Workspace
+) -> tuple[list[str], list[EdgewrightError]]:
+    """Return the paths of the artifacts in every runtime and precision that the call names, and what failed.
+
+    Float ones that exist already are reused; quantized ones are calibrated on `data` and evaluated, not timed.
+
+    Raises UsageError if a quantized precision is requested without task and data.
+    """
+    words = [PRECISION_ALIASES.get(word, word) for word in map(normalize_word, to_words(call.given["precision"]))]
+    paths: list[str] = []
+    errors: list[EdgewrightError] = []
+    for model in models:
+        for word in dict.fromkeys(words):
+            make = _compile if word in FLOAT_PRECISIONS else _quantize
+            found, error = make(model, word, call, workspace)
+            paths += found
+            errors += [error] if error is not None else []
+    if not paths and errors:
+        raise errors[0]
+    return paths, errors
+
+
+def _compile(model: str, word: str, call: ApiCall, workspace: Workspace) -> tuple[list[str], EdgewrightError | None]:
+    plan = plan_compile(
+        model, _choose(call.given, ("runtime", "shapes", "fixed", "seed", "timeout_s")) | {"precision": word}
+    )
+    report, error = compile_all(plan, call.find_output(model), workspace)
+    return [row.path for row in report.artifacts if row.path], error
+
+
+def _quantize(model: str, word: str, call: ApiCall, workspace: Workspace) -> tuple[list[str], EdgewrightError | None]:
+    if not {"task", "data"} <= call.given.keys():
+        raise UsageError(
+            f"--precision {word} needs --task and --data",
+            "the model is quantized with calibration data, and evaluated",
+            "--task task.toml --data DATA",
+        )
+    chosen = _choose(call.given, ("runtime", *_SHARED)) | {"precision": word, "measure": False}
+    report, error = run_quantization(plan_quantization(model, chosen), call.find_output(model), workspace)
+    return [row.path for row in report.artifacts if row.path], error
+
+
+def _choose(given: Given, names: Sequence[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}

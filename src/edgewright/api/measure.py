@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from edgewright.api.calls import ApiCall
+from edgewright.api.convert import make_artifacts
 from edgewright.api.options import BenchmarkOptions, CompareOptions, EvaluateOptions, InvokeOptions, accept
 from edgewright.api.plans import plan_benchmark, plan_evaluation
 from edgewright.api.results.evaluation import EvaluateResult, InvokeResult
 from edgewright.api.results.measurement import BenchmarkResult, CompareResult
 from edgewright.api.user_store import open_user_store
-from edgewright.errors import GateFailed, UsageError
+from edgewright.errors import EdgewrightError, GateFailed, UsageError
 from edgewright.flows.benchmark.comparison import are_evaluations, compare_evaluations, compare_runs
-from edgewright.flows.benchmark.flow import benchmark as run_benchmark
+from edgewright.flows.benchmark.devices import benchmark_on
 from edgewright.flows.benchmark.gates import check_fallback_shares
 from edgewright.flows.benchmark.report import make_report
 from edgewright.flows.candidates import check_number, choose_runtime, split_options
-from edgewright.flows.devices.names import open_device
 from edgewright.flows.evaluate.flow import evaluate as run_evaluation
 from edgewright.flows.evaluate.invoke import check_output_paths, choose_file, save_outputs
 from edgewright.flows.evaluate.invoke import invoke as run_once
@@ -52,10 +52,15 @@ def benchmark(models: Any = (), **options: Unpack[BenchmarkOptions]) -> Benchmar
         True
     """
     with ApiCall(options) as call:
-        plan = plan_benchmark(call.write_models(models), call.given)
-        with call.open_workspace(plan.device) as workspace:
-            outcome = run_benchmark(plan, workspace, call.given.get("tag", {}))
-        result, error = BenchmarkResult(make_report(outcome.runs, outcome.comparisons), outcome.runs), outcome.error
+        paths, errors = call.write_models(models), list[EdgewrightError]()
+        if "precision" in call.given:
+            with call.open_workspace() as workspace:
+                paths, errors = make_artifacts(paths, call, workspace)
+        plan = plan_benchmark(paths, call.given)
+        found = benchmark_on(plan, call.select_devices(plan.device), call.open_workspace, call.given.get("tag", {}))
+        outcome = found.outcome
+        result = BenchmarkResult(make_report(outcome.runs, outcome.comparisons, found.failed), outcome.runs)
+        error = outcome.error or next(iter(errors), None)
         return call.finish(result, error or _find_fallback_error(outcome.runs, call.given))
 
 
@@ -141,6 +146,7 @@ def evaluate(models: Any, **options: Unpack[EvaluateOptions]) -> EvaluateResult:
         ('accuracy', 100)
     """
     with ApiCall(options) as call:
+        call.select_device()
         plan = plan_evaluation(call.write_models(models), call.given)
         with call.open_workspace(plan.device) as workspace:
             outcome = run_evaluation(plan, workspace, call.given.get("tag", {}))
@@ -185,9 +191,11 @@ def invoke(artifact: Any, **options: Unpack[InvokeOptions]) -> InvokeResult:
         path = choose_file(Path(name), inputs)
         info = choose_runtime(path, given.get("runtime", ""))
         settings = split_options(given.get("option", ()), [info])[info.name]
-        with closing(open_device("local")) as device:
+        with call.open_workspace(call.select_device()) as workspace:
             call.progress(f"{path.name} in {info.name}: running")
-            outputs, notes = run_once(path, inputs, device, runtime=info.name, options=settings, timeout_s=timeout_s)
+            outputs, notes = run_once(
+                path, inputs, workspace.device, runtime=info.name, options=settings, timeout_s=timeout_s
+            )
         if output is not None:
             save_outputs(output, outputs)
         described = [

@@ -47,6 +47,10 @@ class BenchmarkOptions(CallOptions, total=False):
     """Keywords of `benchmark`; see docs/benchmark.md for their meaning."""
 
     runtime: Words
+    precision: Words
+    task: Any
+    data: AnyPath | None
+    allow_code: bool
     threads: int
     affinity: Numbers
     runs: int | None
@@ -79,6 +83,7 @@ class CompileOptions(CallOptions, total=False):
     shape: Pairs
     fix: Pairs
     weights: AnyPath | None
+    on: str
     option: Pairs
     check: bool
     samples: int
@@ -142,6 +147,7 @@ class QuantizeOptions(TrainingOptions, total=False):
     data: Required[AnyPath]
     eval_data: AnyPath | None
     samples: int
+    on: str
     precision: str
     runtime: Words
     max_drop: float | None
@@ -207,6 +213,7 @@ class InvokeOptions(CallOptions, total=False):
     inputs: Required[Any]
     output: AnyPath | None
     runtime: str | None
+    on: str
     option: Pairs
     timeout: float
 

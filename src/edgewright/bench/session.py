@@ -33,7 +33,7 @@ from edgewright.runtimes.wire import (
 )
 from edgewright.schema.model import GraphNode, Signature
 from edgewright.schema.plan import BenchmarkPlan
-from edgewright.schema.run import LayerReport
+from edgewright.schema.run import LayerReport, OutputCheck
 
 CALIBRATION_RUNS = 2000
 CHUNKS = 8  # of one process; short, so that the candidates of a round run under the same conditions
@@ -101,6 +101,7 @@ class CandidateProcesses:
     report: LayerReport | None = None
     layer_failure: str = ""
     failure: EdgewrightError | None = None
+    check: OutputCheck | None = None
 
 
 def measure(

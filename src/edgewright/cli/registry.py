@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": "edgewright.cli.commands.runs",
     "runtimes": "edgewright.cli.commands.setup.runtimes",
     "kernels": "edgewright.cli.commands.setup.kernels",
+    "devices": "edgewright.cli.commands.setup.devices",
     "ui": "edgewright.cli.commands.ui",
     "completion": "edgewright.cli.commands.setup.completion",
 }

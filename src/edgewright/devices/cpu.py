@@ -112,7 +112,8 @@ def read_cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
     Keys: `model`, `vendor`, `architecture`, `board`, `physical_cores`, `logical_cores`, `threads_per_core`,
     `one_per_core` (one processor number of each core), `base_khz`, `max_khz`, `features` (the kernel's names
     of instruction sets that all processors have), `caches` (level, type, bytes, count),
-    `clusters` (where cores differ: cpus, model, max_khz), `virtual` (True under a hypervisor) and
+    `clusters` (where cores differ: cpus, model, max_khz, capacity, features; the fastest first),
+    `virtual` (True under a hypervisor) and
     `hypervisor` (its name).
     """
     blocks = _read_cpuinfo(root)
@@ -297,21 +298,28 @@ def _list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
     """Return the groups of equal cores, fastest first, if the machine has several kinds (big.LITTLE, hybrid)."""
     khz = _read_max_khz(root)
     groups: dict[tuple[str, int], list[int]] = {}
+    features: dict[int, list[str]] = {}
     for block in blocks:
         cpu = parse_int(block["processor"])
         if cpu is not None:
             groups.setdefault((_name_core(block) or "", khz.get(cpu, 0)), []).append(cpu)
+            features[cpu] = _list_features([block])
     # Boost limits that differ a little between equal cores do not make two kinds of core.
     speeds = [speed for _, speed in groups if speed]
     kinds = {name for name, _ in groups}
     if len(kinds) < 2 and (not speeds or min(speeds) > 0.85 * max(speeds)):
         return []
-    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[1]))
-    return [_make_cluster(name, speed, cpus) for (name, speed), cpus in ordered]
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], -_read_capacity(root, item[1]), item[1]))
+    return [_make_cluster(kind, cpus, _read_capacity(root, cpus), features[cpus[0]]) for kind, cpus in ordered]
 
 
-def _make_cluster(name: str, khz: int, cpus: list[int]) -> dict[str, Any]:
-    facts = {"cpus": cpus, "model": name, "max_khz": khz}
+def _read_capacity(root: Path, cpus: Sequence[int]) -> int:
+    """Return the kernel's measure of speed, 1024 for the fastest processor; 0 if it is unknown."""
+    return read_int(root / CPU_FOLDER / f"cpu{cpus[0]}" / "cpu_capacity") or 0
+
+
+def _make_cluster(kind: tuple[str, int], cpus: list[int], capacity: int, features: list[str]) -> dict[str, Any]:
+    facts = {"cpus": cpus, "model": kind[0], "max_khz": kind[1], "capacity": capacity, "features": features}
     return {key: value for key, value in facts.items() if value}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from edgewright import __version__
 from edgewright.devices.cgroup import read_cgroup_limits
 from edgewright.devices.cpu import CPU_FOLDER, read_cpu_facts
+from edgewright.devices.sensors import list_thermal_zones, read_batteries
 from edgewright.devices.sysfs import list_numbered, parse_cpu_list, parse_pairs, read_int, read_meminfo, read_text
 
 # Variables that thread pools, runtimes and allocators read.
@@ -45,7 +46,7 @@ def read_environment_facts(
         "kernel": read_text(root / "proc/sys/kernel/osrelease"),
         "kernel_build": read_text(root / "proc/sys/kernel/version"),
         "system": _find_system(root),
-        "governors": _list_governors(root),
+        "governors": list_governors(root),
         "frequency_driver": read_text(root / CPU_FOLDER / "cpu0/cpufreq/scaling_driver"),
         "turbo": find_turbo(root),
         "smt": _find_smt(root),
@@ -64,6 +65,7 @@ def read_environment_facts(
 
 
 def _find_system(root: Path) -> str | None:
+    """Return the name of the operating system."""
     for name in ("etc/os-release", "usr/lib/os-release"):
         pairs = dict(parse_pairs(read_text(root / name) or "", "="))
         title = pairs.get("PRETTY_NAME") or pairs.get("NAME")
@@ -72,7 +74,7 @@ def _find_system(root: Path) -> str | None:
     return None
 
 
-def _list_governors(root: Path) -> list[str]:
+def list_governors(root: Path) -> list[str]:
     """Return the frequency governors in use, each once, sorted."""
     cpus = list_numbered(root / CPU_FOLDER, "cpu")
     found = {read_text(cpu / "cpufreq/scaling_governor") for cpu in cpus}
@@ -130,3 +132,43 @@ def _is_relevant(name: str) -> bool:
 
 def _is_secret(name: str, value: str) -> bool:
     return bool(SECRET.search(name) or SECRET_VALUE.search(value))
+
+
+def read_device_facts(root: Path) -> dict[str, Any]:
+    """Return plain JSON values without unknown ones.
+
+    Keys: those of `read_cpu_facts`; `soc`, `gpu`, `os`, `kernel` (texts), `memory` (bytes), `cores` (processors),
+    `thermal_zones` (their kinds), `batteries` (their number), `governors`.
+    """
+    cpu = read_cpu_facts(root)
+    facts = {
+        **cpu,
+        "soc": _find_soc(root) or cpu.get("model"),
+        "gpu": _find_gpu(root),
+        "os": _find_system(root),
+        "kernel": read_text(root / "proc/sys/kernel/osrelease"),
+        "memory": read_meminfo(root).get("MemTotal"),
+        "cores": cpu.get("logical_cores"),
+        "thermal_zones": list_thermal_zones(root),
+        "batteries": len(read_batteries(root)),
+        "governors": list_governors(root),
+    }
+    return {name: value for name, value in facts.items() if value not in (None, [], {}, "", 0)}
+
+
+def _find_soc(root: Path) -> str | None:
+    """Return the system on chip, from the kernel's soc bus or the last name in the device tree, as `bcm2712`."""
+    for name in ("machine", "soc_id"):
+        text = read_text(root / "sys/devices/soc0" / name)
+        if text and text.lower() not in ("unknown", "0"):
+            return text
+    names = re.split(r"[\0\n]+", read_text(root / "proc/device-tree/compatible") or "")
+    return names[-1].partition(",")[2] or names[-1] or None
+
+
+def _find_gpu(root: Path) -> str | None:
+    for name in ("sys/class/kgsl/kgsl-3d0/gpu_model", "sys/class/misc/mali0/device/gpuinfo"):
+        text = read_text(root / name)
+        if text:
+            return text.splitlines()[0]
+    return None

@@ -33,6 +33,12 @@ class DeviceModule(Protocol):
     def check_address(self, address: str) -> str:
         """Return the address in its full form. Raises UsageError, also for an address that contains a secret."""
 
+    def prepare(self, row: RegisteredDevice, context: DeviceContext) -> RegisteredDevice:
+        """Return the row of a new device with what later connections require, such as its host key; no secret.
+
+        Raises as `connect`.
+        """
+
     def connect(self, row: RegisteredDevice, context: DeviceContext) -> Device:
         """Connect to the device, without installing anything on it.
 

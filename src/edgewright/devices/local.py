@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from edgewright.devices.checks import run_checks
 from edgewright.devices.connection import Connection, start_worker
 from edgewright.devices.cpu import read_cpu_facts
 from edgewright.devices.environment import read_environment_facts
@@ -20,6 +21,7 @@ from edgewright.devices.system_state import read_system_state
 from edgewright.errors import UsageError
 from edgewright.runtimes.environments import find_ready_locks, make_environment_command
 from edgewright.runtimes.table import TABLE
+from edgewright.schema.devices import DeviceCheck
 from edgewright.schema.run import DeviceRecord as DeviceFacts
 from edgewright.system.temporary import TemporaryFolder
 
@@ -62,8 +64,14 @@ class LocalDevice:
         facts = read_environment_facts(self._root, packages, self._environ, find_ready_locks(self._environments))
         return {**facts, **read_portable_facts()} if is_without_proc(self._root) else facts
 
+    def checks(self) -> list[DeviceCheck]:
+        return [] if is_without_proc(self._root) else run_checks(self._root)
+
     def system_state(self) -> dict[str, float]:
         return read_portable_state() if is_without_proc(self._root) else read_system_state(self._root)
+
+    def prepare(self, runtime: str) -> None:
+        """Do nothing: the user sets up this machine."""
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
         """Return the path itself: the files are here already."""

@@ -17,6 +17,7 @@ from edgewright.devices.connection import Connection, start_worker
 from edgewright.devices.protocol import Reading
 from edgewright.errors import DeviceUnreachable
 from edgewright.runtimes.environments import find_ready_locks, make_environment_command
+from edgewright.schema.devices import DeviceCheck
 from edgewright.schema.run import DeviceRecord as DeviceFacts
 from edgewright.system.temporary import TemporaryFolder
 
@@ -90,17 +91,23 @@ class PretendDevice:
         locks = find_ready_locks(self._environments)
         return {**self.facts().facts, "edgewright": __version__, **({"locks": locks} if locks else {})}
 
+    def checks(self) -> list[DeviceCheck]:
+        return [DeviceCheck(code="battery", state="warning", text="the battery has only 20 %", try_this="charge it")]
+
     def system_state(self) -> dict[str, float]:
         return {"load1": 0.0, "memory_available_bytes": 4e9}
+
+    def prepare(self, runtime: str) -> None:
+        """Do nothing: the user sets up this machine."""
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
         """Copy the files under their own names, as onto another disk, unless they are there already."""
         if self._lost_in == "push":
             raise _make_unreachable_error("the connection was lost")
-        folder = self._folder.path / sha256[:12]
+        folder = self._folder.path / (sha256[:12] or "transient")
         for name, source in {**beside, path.name: path}.items():
             target = folder / name
-            if not target.exists():
+            if not sha256 or not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, target)
         return str(folder / path.name)

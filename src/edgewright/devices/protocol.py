@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from edgewright.devices.connection import Connection
+from edgewright.schema.devices import DeviceCheck
 from edgewright.schema.run import DeviceRecord as DeviceFacts
 
 
@@ -42,16 +43,23 @@ class Device(Protocol):
         Where isolated environments are set up, `locks` has the sha256 of each one's lock by its name.
         """
 
+    def checks(self) -> list[DeviceCheck]:
+        """Return what distorts measurements on the device now; see `checks`."""
+
     def system_state(self) -> dict[str, float]:
         """Return the changing state: load averages, pressure (PSI), free memory and swap in use.
 
         Keys are those of `devices/system_state.py` that the system reports.
         """
 
+    def prepare(self, runtime: str) -> None:
+        """Make the worker of a runtime available, if the device lacks it. Raises RuntimeMissing, DeviceUnreachable."""
+
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
         """Make the file available on the device, unless it already is, and return its path there.
 
-        `sha256` identifies the file and those `beside` it, which are keyed by their names relative to its folder.
+        `sha256` identifies the file and those `beside` it, which are keyed by their names relative to its folder. An
+        empty one is for a file that is needed until the next one of its name: it is removed by `close`.
         """
 
     def pull(self, remote: str, path: Path) -> None:

@@ -168,7 +168,7 @@ def find_sensors(root: Path = Path("/")) -> Sensors:
         counters, source = _find_hwmon_energy(root)
     if not counters:
         probes, source = _find_hwmon_power(root)
-    batteries = _find_batteries(root)
+    batteries = read_batteries(root)
     return Sensors(
         counters=counters,
         probes=probes,
@@ -265,7 +265,7 @@ def choose_channel(labels: Sequence[str]) -> str:
     return labels[0]
 
 
-def _find_batteries(root: Path) -> list[Battery]:
+def read_batteries(root: Path) -> list[Battery]:
     """Return the machine's own batteries; the scope of those of a mouse or a keyboard is `Device`."""
     supplies = list_folder(root / "sys/class/power_supply")
     own = [folder for folder in supplies if _is_own(folder, "Battery")]
@@ -284,7 +284,7 @@ def _make_battery_probe(folder: Path) -> PowerProbe:
 
 def is_on_battery(root: Path) -> bool | None:
     """Return whether the machine runs on its battery; None on a machine that has none."""
-    batteries = _find_batteries(root)
+    batteries = read_batteries(root)
     if not batteries:
         return None
     mains = [folder for folder in list_folder(root / "sys/class/power_supply") if _is_own(folder, "Mains", "USB")]
@@ -302,6 +302,12 @@ def _find_temperatures(root: Path) -> list[Path]:
     others = [path for path, kind in zones.items() if not OTHER_ZONE.search(kind)]
     named = [path for path in others if CPU_ZONE.search(zones[path])]
     return named or _list_chip_temperatures(root) or others
+
+
+def list_thermal_zones(root: Path) -> list[str]:
+    """Return the kinds of the thermal zones, each once, sorted."""
+    zones = list_numbered(root / "sys/class/thermal", "thermal_zone")
+    return sorted({kind for zone in zones if (kind := read_text(zone / "type"))})
 
 
 def _list_chip_temperatures(root: Path) -> list[Path]:

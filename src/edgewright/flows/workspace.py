@@ -25,6 +25,7 @@ class Workspace(NamedTuple):
         progress: called with one line of text at each step.
         part_of: id of the run that the recorded runs are steps of; empty for runs of their own.
         outer: the same for the run with the id `part_of`.
+        judge: on which artifacts are run after their conversion; None for `device`.
     """
 
     device: Device
@@ -32,6 +33,11 @@ class Workspace(NamedTuple):
     progress: Progress
     part_of: str = ""
     outer: str = ""
+    judge: Device | None = None
+
+    def at_judge(self) -> Self:
+        """Return the workspace for what runs an artifact."""
+        return self if self.judge is None else self._replace(device=self.judge, judge=None)
 
     def with_steps(self) -> Self:
         """Return a workspace whose runs are steps of the run with the new id `part_of`, which is recorded later."""

@@ -3,16 +3,34 @@
 import re
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from edgewright.errors import UsageError
 
 DeviceKind = Literal["local", "ssh", "adb", "browser", "agent"]
 # `unauthorized`: the device answers but does not let us in; `busy`: another command measures on it.
 DeviceState = Literal["ready", "offline", "unauthorized", "busy"]
+CheckState = Literal["ok", "warning", "failed", "unknown"]
 # Names of `--on` that need no registration, and the words of its grammar.
 RESERVED_NAMES = frozenset(("local", "host", "localhost", "pretend", "any", "all", "and"))
 _NAME = re.compile(r"[^\W_][\w.+-]{0,63}")
+
+
+class DeviceCheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The result of one check: what was found, and what to do about it; empty if there is nothing to do."""
+
+    code: str
+    state: CheckState
+    text: str
+    try_this: str = field(default="", name="try")
+
+
+class FailedDevice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A device on which nothing was measured, and why."""
+
+    name: str
+    state: DeviceState
+    error: str
 
 
 class RegisteredDevice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -126,6 +126,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         shapes: sizes of inputs.
         sizes: `shapes` for each of several artifacts of a cell, which form a set; otherwise empty.
         fixed: values of inputs that become constants: one for all elements, or one for each.
+        device: on which the artifacts are run.
         check: whether the artifacts are run and compared with the source.
         samples: number of seeded inputs for the comparison.
         inputs: path of an .npz with one array per input, instead of seeded inputs.
@@ -137,6 +138,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     schema: str = "edgewright.compile-plan/1"
     source: str
     source_sha256: str = ""
+    device: str = "local"
     weights: str | None = None
     cells: tuple[CompileCell, ...]
     shapes: dict[str, tuple[int, ...]] = {}
@@ -191,6 +193,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         source: path of the model; `FILE.py:FACTORY` for a torch model.
         weights: path of the weights of a torch factory's model.
+        device: on which the artifacts are run.
         runtimes: for which the quantized graph is compiled, evaluated and timed.
         precision: of the result; `auto` chooses by architecture.
         task: `edgewright.task/1` as plain values.
@@ -217,6 +220,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     schema: str = "edgewright.quantize-plan/1"
     source: str
     source_sha256: str = ""
+    device: str = "local"
     weights: str | None = None
     runtimes: tuple[str, ...]
     precision: Precision | Literal["auto"] = "w8a8"

@@ -1,6 +1,6 @@
 """Run records: one execution of a plan with its measurements, device and results."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -10,7 +10,7 @@ from edgewright.schema.vocabulary import Evidence, RunState, Unit, Verdict
 # Id of the run that a run is a step of: the compilations, evaluations and benchmarks of a quantization, for instance.
 PART_OF = "part-of"
 # Tags that Edgewright sets; all others are the user's.
-RESERVED_TAGS = ("energy-source", "energy-evidence", "layers-via", PART_OF)
+RESERVED_TAGS = ("check", "check-why", "energy-source", "energy-evidence", "layers-via", PART_OF)
 
 
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,6 +81,18 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def fallbacks(self) -> tuple[Layer, ...]:
         """Return the layers that ran on a backend other than the requested one."""
         return tuple(layer for layer in self.layers if layer.backend != self.asked)
+
+
+class OutputCheck(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Comparison of a model's outputs on a device with those on the machine that measures.
+
+    `sqnr_db` is at most 200, which means equal bits; None if there is nothing to compare, or outputs differ in shape.
+    `why` is the reason of a state that is not ok.
+    """
+
+    state: Literal["ok", "failed", "unknown"]
+    sqnr_db: float | None = None
+    why: str = ""
 
 
 class RunWarning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,7 +70,11 @@ class BenchmarkResult(StoredRunsResult):
 
     def table(self) -> Table:
         verdicts = {comparison.b: format_verdict(comparison) for comparison in self.comparisons}
-        return Table(HEADERS, [_make_row(row, verdicts) for row in self.rows], DROPPABLE, ("run",))
+        rows = [_make_row(row, verdicts) for row in self.rows]
+        if len({row.device for row in self.rows}) < 2:
+            return Table(HEADERS, rows, DROPPABLE, ("run",))
+        named = [(row.device, *cells) for row, cells in zip(self.rows, rows, strict=True)]
+        return Table(("device", *HEADERS), named, DROPPABLE, ("run",))
 
     def _draw(self) -> Sequence[str]:
         """Draw the medians of the processes of all runs, or the distribution of a single run."""

@@ -8,9 +8,10 @@ import click
 from click.core import ParameterSource
 
 from edgewright.cli.calls import call_api, make_keywords, read_given
+from edgewright.cli.code import check_code
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import AFFINITY, FIXED, PATH, PERCENT, SHAPE, TAG, WORDS
-from edgewright.cli.rendering.output import print_json
+from edgewright.cli.rendering.output import print_json, print_message
 
 if TYPE_CHECKING:
     from edgewright.api.results.measurement import BenchmarkResult
@@ -26,6 +27,15 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     multiple=True,
     help="Runtimes, comma-separated; default: the default runtime of the format.",
 )
+@click.option(
+    "--precision",
+    type=WORDS,
+    multiple=True,
+    help="Precisions to which MODEL is compiled or quantized before, such as fp32,w8a8; default: as it is.",
+)
+@click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model, for --precision.")
+@click.option("--data", metavar="DATA", help="Calibration and test data, for --precision.")
+@click.option("--allow-code", is_flag=True, help="Allow code that is named by data or task.")
 @click.option("--threads", default=1, help="Threads per inference.")
 @click.option(
     "--affinity", type=AFFINITY, metavar="CPUS", help="Processors that the worker is bound to, such as 0,1 or 0-3."
@@ -72,7 +82,7 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     metavar="PCT",
     help="Maximum share of layer time in fallbacks, in percent; above it, exit code 3.",
 )
-@click.option("--on", "device", default="local", help="Device; local is this machine.")
+@click.option("--on", "device", default="local", help="Devices: names, any:N, or conditions on their facts.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
 @click.option("--plan", "plan_file", type=PATH, metavar="FILE", help="Plan file that replaces the options.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan without measuring.")
@@ -88,6 +98,7 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
     from edgewright.api.plans import plan_benchmark
     from edgewright.flows.benchmark.flow import resolve_plan
 
+    check_code(given)
     if given["plan_file"] is not None:
         _reject_beside_plan(ctx)
     if given["dry_run"]:
@@ -120,4 +131,6 @@ def _show(result: BenchmarkResult, *, as_json: bool) -> None:
         print_json(result.report)
     else:
         show_benchmark(result)
+        for one in result.report.failed_devices:
+            print_message(f"Nothing was measured on {one.name} ({one.state}): {one.error}.")
     print_warnings(result.rows)

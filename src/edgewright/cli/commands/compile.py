@@ -58,6 +58,7 @@ MAX_LINES = 6
 @click.option("--bisect", is_flag=True, help="For a failed artifact, find the first layer with different outputs.")
 @click.option("--timeout", "timeout_s", default=600.0, help="Timeout of each step, in seconds.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without compiling.")
+@click.option("--on", "device", default="local", help="Device that runs the result; local is this machine.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compile/1).")
 def compile(**given: Any) -> None:
     """Convert a model into artifacts for every runtime, and check that their outputs match the source model.

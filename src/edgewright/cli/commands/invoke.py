@@ -24,6 +24,7 @@ from edgewright.cli.rendering.output import print_json, print_message, show_tabl
 @click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Output file.")
 @click.option("--runtime", help="Runtime that reads the format; default: the default runtime of the format.")
 @click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Runtime option.")
+@click.option("--on", "device", default="local", help="Device; local is this machine.")
 @click.option("--timeout", "timeout_s", default=120.0, help="Timeout for a response, in seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.invocation/1).")
 def invoke(artifact: str, as_json: bool, **given: Any) -> None:

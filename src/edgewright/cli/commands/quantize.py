@@ -83,6 +83,12 @@ MAX_NODES = 10
 @click.option("--timeout", "timeout_s", default=600.0, help="Timeout of each step, in seconds.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without quantizing.")
 @allow_code
+@click.option(
+    "--on",
+    "device",
+    default="local",
+    help="Device that runs the result; local is this machine.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.quantize/1).")
 def quantize(**given: Any) -> None:
     """Quantize a model once for every runtime, and evaluate it before it is written.

@@ -15,7 +15,8 @@ def make_answer(rows: "Sequence[BenchmarkRow]", comparisons: Sequence[Comparison
     """Return the verdict of each comparison, or without one the median times with their intervals."""
     if not comparisons:
         return "; ".join(map(_describe_time, rows)) + "." if rows else ""
-    names = [f"{row.model} in {row.runtime}" for row in rows]
+    where = len({row.device for row in rows}) > 1
+    names = [f"{row.model} in {row.runtime}{f' on {row.device}' if where else ''}" for row in rows]
     named = {
         row.run_id: name if names.count(name) == 1 else f"{name} ({row.run_id})"
         for row, name in zip(rows, names, strict=True)

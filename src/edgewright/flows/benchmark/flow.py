@@ -1,7 +1,7 @@
 """Benchmark: measure the candidates of a plan and record one run for each."""
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from os import cpu_count
@@ -12,7 +12,14 @@ from msgspec import Struct
 
 from edgewright.bench.energy import compute_energy
 from edgewright.bench.feeds import write_feeds
-from edgewright.bench.session import CandidateProcesses, PreparedCandidate, Progress, measure, profile_layers
+from edgewright.bench.session import (
+    CandidateProcesses,
+    PreparedCandidate,
+    Progress,
+    capture_failure,
+    measure,
+    profile_layers,
+)
 from edgewright.bench.summary import (
     compute_chunk_medians,
     make_inference_series,
@@ -25,7 +32,7 @@ from edgewright.bench.warnings import WarningContext, find_warnings
 from edgewright.devices.connection import make_missing_error
 from edgewright.devices.local import check_affinity
 from edgewright.devices.protocol import Device
-from edgewright.errors import EdgewrightError, ModelUnreadable, StoreError
+from edgewright.errors import EdgewrightError, GateFailed, ModelUnreadable, RuntimeMissing, StoreError
 from edgewright.flows.candidates import (
     check_plan,
     check_reads,
@@ -43,8 +50,8 @@ from edgewright.formats.files import hash_file, hash_files, read_graph
 from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Model
-from edgewright.schema.plan import BenchmarkPlan
-from edgewright.schema.run import Comparison, Metric, Run
+from edgewright.schema.plan import BenchmarkPlan, Candidate
+from edgewright.schema.run import Comparison, Metric, OutputCheck, Run
 from edgewright.schema.vocabulary import RunState
 from edgewright.store.recording import Recording, RunStart
 from edgewright.system.temporary import TemporaryFolder
@@ -80,12 +87,18 @@ def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
     return plan, models
 
 
-def benchmark(plan: BenchmarkPlan, workspace: Workspace, tags: Mapping[str, str]) -> BenchmarkOutcome:
+CheckCandidate = Callable[[Candidate, Model, BenchmarkPlan, Device], OutputCheck]
+
+
+def benchmark(
+    plan: BenchmarkPlan, workspace: Workspace, tags: Mapping[str, str], check: CheckCandidate | None = None
+) -> BenchmarkOutcome:
     """Measure all candidates, interleaved, and record one run for each.
 
     Args:
         plan: may be incomplete; see `resolve_plan`.
         tags: put on every run.
+        check: compares a candidate's outputs on the device; one that differs is not measured.
 
     Raises:
         Cancelled: after Ctrl-C; the partial runs are stored as `cancelled`.
@@ -103,6 +116,8 @@ def benchmark(plan: BenchmarkPlan, workspace: Workspace, tags: Mapping[str, str]
         progress = workspace.store.publish_progress(workspace.progress)
         with finish_on_interrupt(session.finish):
             session.begin(models, tags)
+            if check is not None:
+                _check_outputs(all_measured, plan, models, device, check)
             measure(device, all_measured, plan, folder, progress)
             if plan.layers:
                 _profile_all(device, all_measured, plan, folder, progress)
@@ -122,6 +137,27 @@ def check_host(plan: BenchmarkPlan, device: Device) -> None:
         absent = [name for name in info.needs if find_spec(name) is None]
         if absent and info.name not in device.environment().get("locks", {}):
             raise make_missing_error(info, f"{absent[0]} is not installed")
+
+
+def _check_outputs(
+    all_measured: Sequence[CandidateProcesses],
+    plan: BenchmarkPlan,
+    models: Mapping[str, Model],
+    device: Device,
+    check: CheckCandidate,
+) -> None:
+    """Fail the candidates whose outputs on the device differ: a fast wrong result is no result."""
+    for candidate, measured in zip(plan.candidates, all_measured, strict=True):
+        if measured.failure is not None:
+            continue
+        with capture_failure(measured):
+            measured.check = check(candidate, models[candidate.model], plan, device)
+            if measured.check.state == "failed":
+                raise GateFailed(
+                    f"{measured.entry.title} has other outputs on {plan.device} than on this machine",
+                    measured.check.why,
+                    "try another precision, other options or another version of the runtime",
+                )
 
 
 def _check_unchanged(
@@ -149,8 +185,14 @@ def _hash_current_files(model: Model) -> str:
 def _prepare_candidates(
     plan: BenchmarkPlan, models: Mapping[str, Model], device: Device, folder: Path
 ) -> list[CandidateProcesses]:
-    """Put models and inputs onto the device."""
-    return [_prepare_candidate(plan, position, models, device, folder) for position in range(len(plan.candidates))]
+    """Put models and inputs onto the device, and set up runtimes that it lacks."""
+    prepared = [_prepare_candidate(plan, position, models, device, folder) for position in range(len(plan.candidates))]
+    for measured in prepared:
+        try:
+            device.prepare(measured.entry.runtime)
+        except RuntimeMissing as error:
+            measured.failure = error
+    return prepared
 
 
 def _prepare_candidate(
@@ -251,6 +293,7 @@ class BenchmarkSession:
         energy = compute_energy(measured.processes, self._plan.power_w)
         metrics = (
             *make_metrics(measured.processes, run.run.model.bytes if run.run.model else 0, energy, measured.report),
+            *_make_check_metric(measured.check),
             *make_moment_metrics("before", self._before),
             *make_moment_metrics("after", system_state),
         )
@@ -262,7 +305,12 @@ class BenchmarkSession:
             warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
             if measured.failure is None
             else (),
-            tags={"energy-source": energy.source, "energy-evidence": energy.evidence, **via},
+            tags={
+                "energy-source": energy.source,
+                "energy-evidence": energy.evidence,
+                **via,
+                **_describe_check(measured),
+            },
         )
         if measured.failure is not None:
             _save_log(run, measured)
@@ -293,6 +341,18 @@ class BenchmarkSession:
             for run, own in zip(self._runs[1:], medians[1:], strict=False)
             if own and medians[0]
         )
+
+
+def _describe_check(measured: CandidateProcesses) -> dict[str, str]:
+    """Return the tags of the comparison with this machine."""
+    check = measured.check
+    return {} if check is None else {"check": check.state, **({"check-why": check.why} if check.why else {})}
+
+
+def _make_check_metric(check: OutputCheck | None) -> tuple[Metric, ...]:
+    if check is None or check.sqnr_db is None:
+        return ()
+    return (Metric(name="check.sqnr", unit="dB", value=check.sqnr_db, n=1),)
 
 
 def _save_files(run: Recording, plan: BenchmarkPlan) -> None:

@@ -1,13 +1,16 @@
 """The documented JSON object of a benchmark, created from stored runs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct, field
 
 from edgewright.bench.slowdown import LayerProfile, SlowdownCause, explain_slowdown
 from edgewright.bench.trust import TrustLevel, judge_trust
 from edgewright.flows.benchmark.answer import make_answer
-from edgewright.schema.run import Comparison, Layer, Metric, Run, RunWarning
+from edgewright.schema.devices import FailedDevice
+from edgewright.schema.run import Comparison, Layer, Metric, OutputCheck, Run, RunWarning
 
 SCHEMA = "edgewright.benchmark/1"
 MAX_INTEGER = 2**53
@@ -116,6 +119,18 @@ class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     findings: tuple[SlowdownCause, ...] = ()
     trust: TrustLevel | None = None
     trust_causes: tuple[str, ...] = ()
+    device_kind: str = ""
+    check: OutputCheck | None = None
+
+
+class RelativeTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The median time of a run on a device over that of the same model in the same runtime on the first device."""
+
+    device: str
+    reference: str
+    run_id: str
+    reference_id: str
+    ratio: Number
 
 
 class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -125,11 +140,42 @@ class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     answer: str = ""
     runs: tuple[BenchmarkRow, ...]
     comparisons: tuple[Comparison, ...]
+    relative: tuple[RelativeTime, ...] = ()
+    failed_devices: tuple[FailedDevice, ...] = ()
 
 
-def make_report(runs: Iterable[Run], comparisons: Iterable[Comparison]) -> BenchmarkReport:
+def make_report(
+    runs: Iterable[Run], comparisons: Iterable[Comparison], failed: Sequence[FailedDevice] = ()
+) -> BenchmarkReport:
     rows, compared = tuple(map(make_row, runs)), tuple(comparisons)
-    return BenchmarkReport(answer=make_answer(rows, compared), runs=rows, comparisons=compared)
+    answer = " ".join([make_answer(rows, compared), *(f"Nothing was measured on {one.name}." for one in failed)])
+    return BenchmarkReport(
+        answer=answer.strip(),
+        runs=rows,
+        comparisons=compared,
+        relative=tuple(_relate_devices(rows)),
+        failed_devices=tuple(failed),
+    )
+
+
+def _relate_devices(rows: Sequence[BenchmarkRow]) -> Iterator[RelativeTime]:
+    """Yield each run of a further device with the run of the same model and runtime on the first device."""
+    first: dict[tuple[str, str, int], BenchmarkRow] = {}
+    seen: Counter[tuple[str, str, str]] = Counter()  # a model may be measured with several options
+    for row in rows:
+        same = (row.device, row.model_sha256, row.runtime)
+        reference = first.setdefault((*same[1:], seen[same]), row)
+        seen[same] += 1
+        if reference.device != row.device:
+            own, other = row.latency_us, reference.latency_us
+            ratio = own.p50 / other.p50 if own and other and own.p50 and other.p50 else None
+            yield RelativeTime(
+                device=row.device,
+                reference=reference.device,
+                run_id=row.run_id,
+                reference_id=reference.run_id,
+                ratio=ratio,
+            )
 
 
 def make_row(run: Run) -> BenchmarkRow:
@@ -170,7 +216,16 @@ def make_row(run: Run) -> BenchmarkRow:
         findings=_find_causes(run, metrics),
         trust=trust.level if trust else None,
         trust_causes=trust.causes if trust else (),
+        device_kind=run.device.kind if run.device else "",
+        check=_read_check(run, metrics),
     )
+
+
+def _read_check(run: Run, metrics: Mapping[str, Metric]) -> OutputCheck | None:
+    state, why = run.tags.get("check"), run.tags.get("check-why", "")
+    if state not in ("ok", "failed", "unknown"):
+        return None
+    return msgspec.convert({"state": state, "sqnr_db": _get_value(metrics, "check.sqnr"), "why": why}, OutputCheck)
 
 
 def _to_integer(value: object, unknown: int = 0) -> int:

@@ -47,7 +47,7 @@ def check_numerics(
     record: Artifact, folder: Path, rounding_reference: Path | None, info: RuntimeInfo, job: CompileJob
 ) -> Artifact:
     """Return the record with its comparison against the source; CompileFailure if they differ too much."""
-    if info.systems and system() not in info.systems:
+    if job.workspace.judge is None and info.systems and system() not in info.systems:
         where = " and ".join("macOS" if name == "Darwin" else name for name in info.systems)
         reason = f"its outputs were not checked: {info.title} runs only on {where}"
         return msgspec.structs.replace(record, unchecked=reason)
@@ -62,7 +62,7 @@ def check_numerics(
             record,
             record.runtime,
             judged.stack,
-            job.workspace.device,
+            job.workspace.at_judge().device,
             timeout_s=job.plan.timeout_s,
             variables=FILLED_MEMORY,
         )
@@ -82,7 +82,8 @@ def check_numerics(
             numerics,
         )
     narrow = _describe_narrow(model, record, job)
-    every = (*record.notes, *job.notes, *reference_notes, *notes, *narrow)
+    compared = (f"outputs were compared on {job.plan.device}",) if job.workspace.judge else ()
+    every = (*record.notes, *job.notes, *reference_notes, *notes, *narrow, *compared)
     return msgspec.structs.replace(record, numerics=numerics, notes=tuple(dict.fromkeys(every)))
 
 
@@ -93,7 +94,12 @@ def _describe_narrow(model: Model, record: Artifact, job: CompileJob) -> tuple[s
         probe = job.select(np.array([position]))
         try:
             outputs, _ = infer(
-                model, record, record.runtime, probe.stack, job.workspace.device, timeout_s=job.plan.timeout_s
+                model,
+                record,
+                record.runtime,
+                probe.stack,
+                job.workspace.at_judge().device,
+                timeout_s=job.plan.timeout_s,
             )
             differs = bool(find_faults(compare_outputs(probe.reference, outputs, None), record.precision)) or any(
                 array.dtype.kind in "iu" and not np.array_equal(array, outputs[name])

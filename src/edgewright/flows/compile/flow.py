@@ -258,8 +258,9 @@ def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, 
     folder = job.work / f"{cell.runtime}-{cell.precision}"
     folder.mkdir()
     stem = f"{job.name}-{cell.runtime}-{cell.precision}"
-    if found := find_cached_artifact(key, job.out / f"{stem}{info.suffix}", job.workspace.store, folder):
-        return *found, True
+    cached = find_cached_artifact(key, job.out / f"{stem}{info.suffix}", job.workspace.store, folder)
+    if cached and job.workspace.judge is None:  # its check says nothing about another device
+        return *cached, True
     job.workspace.progress(f"{info.title} {cell.precision}: compiling")
     compiled, lock = run_compiler(cell, info, job, folder, stem)
     rounding_reference = take_rounding_reference(compiled, folder, job)

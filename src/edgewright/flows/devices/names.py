@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from edgewright.devices.kinds import DeviceContext, load_kind
+from edgewright.devices.lock import is_device_busy
 from edgewright.devices.protocol import Device
 from edgewright.errors import DeviceUnreachable
 from edgewright.runtimes.environments import FOLDER
 from edgewright.schema.devices import RegisteredDevice
 from edgewright.schema.selection import SelectableDevice, choose_devices, parse_selection
 from edgewright.store.location import find_home
+from edgewright.store.recording import utc_now
 from edgewright.store.store import Store
 
 # Names that need no registration.
@@ -36,7 +40,23 @@ def open_device(word: str, store: Store | None = None, progress: Callable[[str],
 
         return PretendDevice(environments=find_home() / FOLDER)
     row = find_device(name, store)
-    return load_kind(row.kind).connect(row, DeviceContext(find_home(), progress))
+    device = load_kind(row.kind).connect(row, DeviceContext(find_home(), progress))
+    try:
+        remember_facts(row, device, store, progress)
+    except BaseException:
+        device.close()
+        raise
+    return device
+
+
+def remember_facts(row: RegisteredDevice, device: Device, store: Store | None, progress: Callable[[str], None]) -> None:
+    """Store the facts of a connected device, and report those that changed since its last connection."""
+    facts = device.facts().facts
+    for name in sorted(row.facts.keys() & facts.keys()):
+        if row.facts[name] != facts[name]:
+            progress(f"{row.name}: {name} was {row.facts[name]} at {row.seen_at}, now it is {facts[name]}")
+    if store is not None and not store.database.is_read_only:
+        store.update_device(replace(row, facts=facts, seen_at=utc_now()))
 
 
 def find_device(name: str, store: Store | None) -> RegisteredDevice:
@@ -70,6 +90,8 @@ def select_devices(text: str, store: Store) -> tuple[str, ...]:
 
 
 def _is_ready(name: str, store: Store) -> bool:
+    if is_device_busy(find_home(), name):
+        return False
     try:
         open_device(name, store).close()
     except DeviceUnreachable:

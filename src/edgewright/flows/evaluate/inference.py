@@ -1,7 +1,6 @@
 """Inference over stacks of inputs in a worker."""
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -108,7 +107,8 @@ class Runner:
         self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
         self._variables = variables
         self._folder = TemporaryFolder()
-        self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
+        self._id = new_run_id()
+        self._outputs = f"{device.workspace()}/{self._id}{SUFFIX}"
         self._worker: Connection | None = None
         self._entry_s = 0.0
 
@@ -167,10 +167,10 @@ class Runner:
         return worker
 
     def _send(self, name: str, arrays: Mapping[str, Array]) -> str:
-        """Put the arrays onto the device. Their key is new each time, since hashing chunks costs 5 % of an image."""
-        path = self._folder.path / name
+        """Put the arrays onto the device, without a hash, which costs 5 % of an image: they replace the last ones."""
+        path = self._folder.path / f"{self._id}-{name}"
         write_tensor_file(path, arrays)
-        return self._device.push(path, sha256(new_run_id().encode()).hexdigest())
+        return self._device.push(path, "")
 
     def leave(self) -> None:
         """Ask the worker to exit."""

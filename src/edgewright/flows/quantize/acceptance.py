@@ -125,8 +125,9 @@ def evaluate_accuracy(
             leave_out=None if plan.eval_data else plan.samples,
             seed=plan.seed,
             timeout_s=plan.timeout_s,
+            device=plan.device,
         ),
-        workspace,
+        workspace.at_judge(),
     )
     rows = dict(zip(["", *made, *graphs], result.report.results, strict=True))
     if result.error is not None and (rows[""].state != "done" or isinstance(result.error, StoreError)):
@@ -185,8 +186,9 @@ def _compare_speed(
         seconds=SECONDS,
         threshold=SLOWER,
         timeout_s=setup.plan.timeout_s,
+        device=setup.plan.device,
     )
-    outcome = benchmark(timed, workspace, {"quantize": "speed"})
+    outcome = benchmark(timed, workspace.at_judge(), {"quantize": "speed"})
     if outcome.error is not None or not outcome.comparisons:
         return None
     one, row = outcome.comparisons[0], make_row(outcome.runs[-1])

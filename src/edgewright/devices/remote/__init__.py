@@ -1,0 +1,1 @@
+"""Devices behind a link: boards over SSH, phones over adb. Only files and processes are needed on them."""
