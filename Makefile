@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test coverage test-fast test-slow fuzz lint lint-versions format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices fuzz lint lint-versions format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -12,6 +12,7 @@ help:
 	@echo "make test        install the development tools into .venv, check the code, run the tests"
 	@echo "make test-fast   the tests that start no process, train nothing and need no browser (under a minute)"
 	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
+	@echo "make test-devices  devices: pages in Chromium with both web runtimes (fetches them with npm, once)"
 	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
@@ -45,7 +46,7 @@ $(VENV)/.ready-all: $(VENV)/.ready
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "==> Installing the development tools (once)"
-	@$(PIP) install --editable '.[litert,postgres]' --group dev
+	@$(PIP) install --editable '.[litert,postgres,devices]' --group dev
 	@touch $@
 
 all-runtimes: $(VENV)/.ready-all
@@ -79,6 +80,11 @@ test: lint
 
 test-fast: $(VENV)/.ready-dev
 	@$(PYTEST) -m "not slow and not process and not training and not browser" $(PYTEST_OPTIONS)
+
+# What a user's device would be is on this machine, or a stand-in. The runtimes for browsers are set up once.
+test-devices: $(VENV)/.ready-dev
+	@EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup web
+	@$(PYTEST) --dist loadfile tests/web/browsers $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
 	@$(PYTEST) --dist loadgroup -m slow tests tests_slow $(PYTEST_OPTIONS)

@@ -21,10 +21,11 @@ MARKS: dict[str, tuple[str, ...]] = {
         "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
     ),
     "training": ("flows/distill", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment", "training"),
-    "browser": ("web/test_browser.py",),
+    "browser": ("web/test_browser.py", "web/browsers/test_page.py", "web/browsers/test_chromium.py"),
 }  # fmt: skip
 # What only `make test-slow` runs, and why.
 SLOW = {
+    "web/browsers/test_chromium.py": "opens two dozen pages with WebAssembly and WebGPU; only in make test-devices",
     "devices/test_mutated_models.py": "hundreds of damaged files in workers; make test has 200 cases of the fuzzer",
     "runtimes/support/test_tables.py": "compiles a model for each operator in each runtime",
     "flows/distill/test_flow.py": "each test trains two to eight networks in processes of their own",

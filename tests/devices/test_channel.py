@@ -13,7 +13,7 @@ HELLO = (
     f'{{"type":"hello","protocol":{PROTOCOL},"runtime":"pretend","version":"1","pid":1,"python":"3","import_us":1.0,'
     '"memory":{"rss":1,"peak":1}}\n'
 ).encode()
-DONE = b'{"id":1,"result":{"type":"told","memory":{"rss":1,"peak":1}}}\n'
+DONE = b'{"id":1,"result":{"type":"done","memory":{"rss":1,"peak":1}}}\n'
 
 
 class ScriptedChannel:

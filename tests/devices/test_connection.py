@@ -56,7 +56,7 @@ def greet(**changed):
     say(**{**hello, "memory": memory, **changed})
 """
 )
-DONE = '{"type": "told", "memory": {"rss": 1, "peak": 1}}'
+DONE = '{"type": "done", "memory": {"rss": 1, "peak": 1}}'
 
 
 @contextmanager

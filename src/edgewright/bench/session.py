@@ -70,7 +70,7 @@ class ProcessSamples:
     """Everything that one process measured, filled while it runs, so that an interruption keeps the partial data.
 
     Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`. `chunks` holds the
-    number of samples in each chunk, in order.
+    number of samples in each chunk, in order. `clock_error_us` is the error of the newest samples from a coarse clock.
     """
 
     log: Path
@@ -83,6 +83,7 @@ class ProcessSamples:
     wall_us: array[float] = field(default_factory=lambda: array("d"))
     cpu_us: array[float] = field(default_factory=lambda: array("d"))
     chunks: list[int] = field(default_factory=list)
+    clock_error_us: float = 0.0
     calibration: ClockCalibration | None = None
     memory_before: int | None = None
     memory_loaded: int | None = None
@@ -252,6 +253,7 @@ def _time_inferences(
 ) -> tuple[list[float], list[float]]:
     """Time up to `runs` inferences within `seconds`: wall and CPU microseconds without the harness's cost."""
     times = worker.ask(TimeRuns(runs=runs, seconds=seconds, settle=settle), Times, expected_s=seconds)
+    process.clock_error_us = times.error_ns / 1e3
     own_wall, own_cpu = (process.calibration.wall_ns, process.calibration.cpu_ns) if process.calibration else (0.0, 0.0)
     wall = [max(MIN_NS, ns - own_wall) / 1e3 for ns in times.wall_ns]
     return wall, [max(0.0, ns - own_cpu) / 1e3 for ns in times.cpu_ns]

@@ -26,6 +26,7 @@ PER_PROCESS: dict[str, tuple[str, Callable[[ProcessSamples], float | None]]] = {
     "overhead.wall": ("ns", lambda process: process.calibration.wall_ns if process.calibration else None),
     "overhead.cpu": ("ns", lambda process: process.calibration.cpu_ns if process.calibration else None),
     "clock.resolution": ("ns", lambda process: process.calibration.resolution_ns if process.calibration else None),
+    "clock.error": ("us", lambda process: process.clock_error_us or None),
     "reference": ("us", lambda process: process.calibration.reference_us if process.calibration else None),
     "warmup.samples": ("1", lambda process: len(process.warmup_us)),
     "warmup.steady": ("1", lambda process: float(process.steady)),
@@ -171,7 +172,7 @@ def make_metrics(
 ) -> tuple[Metric, ...]:
     """Return the metrics of a run in display order."""
     return (
-        *_summarize_times("latency", [list(process.wall_us) for process in processes]),
+        *_summarize_times("latency", [list(process.wall_us) for process in processes], _find_clock_error(processes)),
         *_summarize_times("cpu", [list(process.cpu_us) for process in processes]),
         *(row for name in PER_PROCESS for row in _summarize_process_values(name, processes)),
         *_summarize_cold_start(processes),
@@ -181,14 +182,24 @@ def make_metrics(
     )
 
 
-def _summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Metric]:
-    """Return p50 as the median of the process medians with its interval, and other metrics over all samples."""
+def _find_clock_error(processes: Sequence[ProcessSamples]) -> float:
+    """Return the largest error of a sample from a coarse clock, microseconds."""
+    return max((process.clock_error_us for process in processes), default=0.0)
+
+
+def _summarize_times(name: str, processes: Sequence[Sequence[float]], error: float = 0.0) -> list[Metric]:
+    """Return p50 as the median of the process medians with its interval, and other metrics over all samples.
+
+    The error of the clock widens the interval on both sides.
+    """
     middles = [median(samples) for samples in processes if samples]
     if not middles:
         return []
     pooled = np.concatenate([np.asarray(samples, dtype=np.float64) for samples in processes if samples])
     n = len(pooled)
     middle = median_interval(middles)
+    low = None if middle.low is None else max(0.0, middle.low - error)
+    high = None if middle.high is None else middle.high + error
     rest = {
         "p90": np.percentile(pooled, 90),
         "p99": np.percentile(pooled, 99),
@@ -198,7 +209,7 @@ def _summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Me
         "max": pooled.max(),
     }
     return [
-        Metric(name=f"{name}.p50", unit="us", value=middle.value, low=middle.low, high=middle.high, n=n),
+        Metric(name=f"{name}.p50", unit="us", value=middle.value, low=low, high=high, n=n),
         Metric(name=f"{name}.p50_confidence", unit="1", value=middle.confidence, n=len(middles)),
         *(Metric(name=f"{name}.{key}", unit="us", value=float(value), n=n) for key, value in rest.items()),
     ]

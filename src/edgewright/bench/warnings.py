@@ -160,7 +160,8 @@ def _check_timer_resolution(context: WarningContext) -> str | None:
     p50, step, own = context.value("latency.p50"), context.value("clock.resolution"), context.value("overhead.wall")
     if not p50 or step is None or own is None:
         return None
-    if step / 1e3 > COARSE_CLOCK * p50:
+    error = context.value("clock.error") or step / 1e3  # inferences that are timed in groups share the steps
+    if error > COARSE_CLOCK * p50:
         return f"the clock moves in steps of {step:.0f} ns, over 1 % of one inference: measure a larger batch"
     if own / 1e3 > COSTLY_HARNESS * p50:
         return f"the harness costs {own:.0f} ns per sample, over 5 % of an inference: use a larger batch"

@@ -26,9 +26,9 @@ COMMANDS = {
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",
     "runs": "edgewright.cli.commands.runs",
+    "devices": "edgewright.cli.commands.setup.devices",
     "runtimes": "edgewright.cli.commands.setup.runtimes",
     "kernels": "edgewright.cli.commands.setup.kernels",
-    "devices": "edgewright.cli.commands.setup.devices",
     "ui": "edgewright.cli.commands.ui",
     "completion": "edgewright.cli.commands.setup.completion",
 }

@@ -62,6 +62,7 @@ class KindInfo(NamedTuple):
 
 KINDS: dict[str, KindInfo] = {
     "ssh": KindInfo("ssh", "edgewright.devices.ssh", ("ssh://",), ("asyncssh",)),
+    "browser": KindInfo("browser", "edgewright.devices.browser", ("browser:",)),
 }
 
 

@@ -117,7 +117,14 @@ TABLE: dict[str, RuntimeInfo] = {
         distribution="ai-edge-litert",
         extra="litert",
         reads=("tflite",),
-        options=(Option("delegate", ("xnnpack", "none"), "xnnpack", "XNNPACK, or the built-in kernels alone"),),
+        options=(
+            Option(
+                "delegate",
+                ("xnnpack", "none", "webgpu", "webnn"),
+                "xnnpack",
+                "XNNPACK, or the built-in kernels alone; WebGPU and WebNN in browsers",
+            ),
+        ),
         compiles=("onnx", "tflite"),
         writes="tflite",
         precisions=("fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "w4a8"),

@@ -14,7 +14,7 @@ from edgewright.schema.model import Signature
 from edgewright.schema.plan import ModelMetadata
 from edgewright.schema.vocabulary import Precision
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 
 class ResidentMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,10 +155,15 @@ class Opened(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
 
 
 class Times(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="times"):
-    """Wall and process CPU time of each inference, nanoseconds."""
+    """Wall and process CPU time of each inference, nanoseconds.
+
+    `cpu_ns` is empty where the system does not report it. `error_ns` is the largest error of a wall time from the
+    clock's resolution, where that is coarse.
+    """
 
     wall_ns: tuple[int, ...]
     cpu_ns: tuple[int, ...]
+    error_ns: float = 0.0
 
 
 class ClockCalibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibration"):
@@ -191,7 +196,7 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     twin: str = ""
 
 
-class CommandDone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
+class CommandDone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="done"):
     """Success, with the resident memory at that moment."""
 
     memory: ResidentMemory

@@ -235,3 +235,10 @@ def test_real_models_run_as_in_the_plain_interpreter(path: Path) -> None:
     assert [spec.name for spec in seen.inputs + seen.outputs] == [
         spec.name for spec in reported.inputs + reported.outputs
     ]
+
+
+def test_a_delegate_of_browsers_is_rejected_here(tmp_path: Path) -> None:
+    from edgewright.runtimes.litert.session import open_interpreter
+
+    with pytest.raises(Rejected, match="only browsers have the delegate webgpu"):
+        open_interpreter(SessionRequest(model=str(tmp_path / "m.tflite"), options={"delegate": "webgpu"}))

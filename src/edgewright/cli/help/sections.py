@@ -80,7 +80,11 @@ EXAMPLES = {
     "runs rerun": ("edgewright runs rerun 01J8",),
     "runs tag": ("edgewright runs tag 01J8 branch=main --note baseline",),
     "runtimes setup": ("edgewright runtimes setup onnx2tf", "edgewright runtimes setup web"),
-    "devices add": ("edgewright devices add pi ssh://root@192.0.2.7 --key ~/.ssh/id_ed25519",),
+    "devices add": (
+        "edgewright devices add pi ssh://root@192.0.2.7 --key ~/.ssh/id_ed25519",
+        "edgewright devices add phone --browser",
+    ),
+    "devices serve": ("edgewright devices serve --host 0.0.0.0",),
     "devices setup": ("edgewright devices setup pi --runtime onnxruntime,litert",),
     "ui": ("edgewright ui",),
     "completion": ('eval "$(edgewright completion bash)"', "edgewright completion man > edgewright.1"),

@@ -12,6 +12,7 @@ from edgewright.devices.kinds import DeviceContext, find_kind, get_state, load_k
 from edgewright.devices.lock import is_device_busy
 from edgewright.devices.remote.device import RemoteDevice
 from edgewright.errors import DeviceUnreachable, UsageError
+from edgewright.flows.devices.browser import disconnect_browser
 from edgewright.flows.devices.names import find_device, open_device, remember_facts
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.devices import DeviceCheck, DeviceState, RegisteredDevice, check_device_name
@@ -173,6 +174,9 @@ def remove_device(name: str, store: Store, *, forget: bool) -> bool:
     Raises DeviceUnreachable if it cannot be reached, unless `forget`.
     """
     row = find_device(name, store)
+    if row.kind == "browser":
+        disconnect_browser(find_home(), name)
+        return store.forget_device(name)
     is_clean = True
     try:
         with closing(open_device(name, store)) as device:

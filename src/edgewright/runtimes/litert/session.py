@@ -54,7 +54,10 @@ def open_interpreter(request: SessionRequest) -> Any:
     """Return an interpreter with its tensors allocated. Raises Rejected with LiteRT's reason."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    plain = request.options.get("delegate", "xnnpack") == "none"
+    delegate = request.options.get("delegate", "xnnpack")
+    if delegate not in ("xnnpack", "none"):
+        raise Rejected(f"only browsers have the delegate {delegate}")
+    plain = delegate == "none"
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES if plain else OpResolverType.AUTO
     try:
         interpreter = Interpreter(

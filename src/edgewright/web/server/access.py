@@ -23,7 +23,7 @@ COOKIE = "edgewright-key"
 FORM_TYPE, BINARY_TYPE = "application/x-www-form-urlencoded", "application/octet-stream"
 MAX_FORM_BYTES = 1 << 20
 MAX_FIELDS = 20_000
-PUBLIC_PATHS = ("/login", "/static/")
+PUBLIC_PATHS = ("/login", "/static/", "/device/")  # pages of devices have codes and tokens of their own
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -105,7 +105,7 @@ class AccessMiddleware:
     async def _reject_change(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Response | None, Receive]:
         if scope["method"] != "POST":
             return PlainTextResponse("Only GET, HEAD and POST are supported.", 405), receive
-        if not _is_same_origin(headers):
+        if not is_same_origin(headers):
             return PlainTextResponse("The request comes from another site.", 403), receive
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         token = headers.get("x-csrf-token", "")
@@ -129,7 +129,7 @@ class AccessMiddleware:
         return None, receive
 
 
-def _is_same_origin(headers: Mapping[str, str]) -> bool:
+def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Return whether the request comes from the server's own pages; clients other than browsers send neither header."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from edgewright.errors import EdgewrightError
 from edgewright.store.store import Store
+from edgewright.web.browsers.server import BrowserServer
 from edgewright.web.graph import page as graph
 from edgewright.web.jobs.queue import JobQueue
 from edgewright.web.lists import activity, find, views
@@ -125,6 +126,7 @@ def make_app(
     work_folders: tuple[Path, ...] = (),
     *,
     wait_s: float = UNDO_TIME_S,
+    browsers: BrowserServer | None = None,
 ) -> tuple[AccessMiddleware, AppState]:
     """Return the application of a store, and its state. Background tasks start and stop with the server.
 
@@ -132,6 +134,7 @@ def make_app(
         upload_folder: folder for uploaded files; the caller removes it.
         work_folders: folders with the tasks, datasets and recipes that forms offer.
         wait_s: time in which a deletion can be undone.
+        browsers: holds browsers as devices, if this server does.
     """
     live = EventBroadcaster()
     app_state = AppState(
@@ -140,10 +143,14 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        stack = AsyncExitStack()
+        if browsers is not None:
+            await stack.enter_async_context(browsers.listen())
         tasks = [asyncio.create_task(live.follow(store)), asyncio.create_task(_delete_due_runs(app_state))]
         try:
             yield
         finally:
+            await stack.aclose()
             live.close()
             app_state.deletions.stop()
             for task in tasks:
@@ -153,7 +160,7 @@ def make_app(
             await to_thread.run_sync(_close_app_state, app_state)
 
     app = Starlette(
-        routes=[Route("/events", _stream_events), *ROUTES],
+        routes=[Route("/events", _stream_events), *(browsers.routes if browsers else ()), *ROUTES],
         lifespan=lifespan,
         exception_handlers={
             EdgewrightError: _handle_error,

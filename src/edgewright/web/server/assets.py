@@ -8,7 +8,15 @@ from msgspec import Struct, json
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-OWN_FILES = {"css": "ui.css", "ui": "ui.js", "actions": "actions.js", "theme": "theme.js", "plots": "plots.js"}
+OWN_FILES = {
+    "css": "ui.css",
+    "ui": "ui.js",
+    "actions": "actions.js",
+    "theme": "theme.js",
+    "plots": "plots.js",
+    "device": "device.js",
+    "device_css": "device.css",
+}
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 MANIFEST = "vendored.json"
 

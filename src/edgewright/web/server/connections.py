@@ -45,7 +45,10 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._set_timer()
+        if self.transport.get_protocol() is self:
+            self._set_timer()
+        else:  # it became a WebSocket, which has pings
+            self._stop_timer()
 
     def on_response_complete(self) -> None:
         self._since = self.loop.time()

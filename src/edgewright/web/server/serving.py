@@ -6,14 +6,18 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from edgewright.errors import UsageError
+from edgewright.flows.devices.browser import find_browser
+from edgewright.store.location import find_home
 from edgewright.store.store import Store
 from edgewright.system.temporary import TemporaryFolder
+from edgewright.web.browsers.server import BrowserServer, find_running, make_url
 from edgewright.web.server.access import AccessRules
 from edgewright.web.server.app import make_app
 from edgewright.web.server.connections import (
@@ -25,6 +29,12 @@ from edgewright.web.server.connections import (
 
 MAX_PORTS_TRIED = 20
 SHUTDOWN_TIMEOUT_S = 2
+MAX_MESSAGE_BYTES = 4 << 20  # of a WebSocket
+PING_S = 15.0
+
+
+def has_websockets() -> bool:
+    return find_spec("websockets") is not None
 
 
 def is_loopback(host: str) -> bool:
@@ -93,8 +103,11 @@ def _list_listening_inodes(table: Path, port: int) -> list[str]:
     return []
 
 
-def make_config(app: ASGIApp) -> uvicorn.Config:
-    """Return the configuration of the server."""
+def make_config(app: ASGIApp, tls: tuple[Path, Path] | None = None) -> uvicorn.Config:
+    """Return the configuration of the server; `tls` is a certificate and its key.
+
+    WebSockets are only for the pages of devices, and need the package websockets.
+    """
     count_allowed_connections()  # raises the limit before the first connection
     return uvicorn.Config(
         app,
@@ -107,7 +120,12 @@ def make_config(app: ASGIApp) -> uvicorn.Config:
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         server_header=False,
         date_header=False,
-        ws="none",
+        ws="websockets-sansio" if has_websockets() else "none",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ssl_certfile=tls[0] if tls else None,
+        ssl_keyfile=tls[1] if tls else None,
         proxy_headers=False,
     )
 
@@ -121,9 +139,19 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM; running jobs are then cancelled, and their measurements are stored."""
     with TemporaryFolder("ui") as folder:
-        app, app_state = make_app(store, access_rules, folder, work_folders)
+        browsers = _make_browser_server(store, server, access_rules)
+        app, app_state = make_app(store, access_rules, folder, work_folders, browsers=browsers)
         running = NotifyingServer(make_config(app), ready, app_state.live.close)
         running.run(sockets=[server])
+
+
+def _make_browser_server(store: Store, server: socket.socket, access_rules: AccessRules) -> BrowserServer | None:
+    """Return the part that holds browsers; None without its package, or while another server holds them."""
+    home = find_home()
+    if not has_websockets() or find_running(home):
+        return None
+    url = make_url(*server.getsockname()[:2], tls=False)
+    return BrowserServer(home, url, access_rules, lambda digest: find_browser(store, digest))
 
 
 class NotifyingServer(uvicorn.Server):

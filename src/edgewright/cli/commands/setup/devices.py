@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.cli.commands.setup.browsers import WAIT_S, add_browser_device, serve
 from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.parse import WORDS
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
@@ -21,24 +22,42 @@ HEADERS = ("name", "kind", "state", "soc", "cores", "memory", "address")
 
 @click.group(cls=HelpedGroup)
 def devices() -> None:
-    """Manage devices for --on: add, list, show, check, setup, remove."""
+    """Manage devices for --on: add, list, show, check, setup, remove, serve."""
+
+
+devices.add_command(serve)
 
 
 @devices.command()
 @click.argument("name", metavar="NAME")
-@click.argument("address", metavar="ADDRESS")
+@click.argument("address", metavar="[ADDRESS]", required=False, default="")
 @click.option(
     "--key", metavar="FILE", default="", help="Private key file; default: the agent and configuration of ssh."
 )
+@click.option("--browser", is_flag=True, help="The device is a browser, which opens the printed address.")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0.1, 86_400), default=WAIT_S, help="Seconds in which a browser opens it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.device/1).")
-def add(name: str, address: str, key: str, as_json: bool) -> None:
+def add(name: str, address: str, key: str, browser: bool, wait_s: float, as_json: bool) -> None:
     """Add the device at ADDRESS, such as ssh://USER@HOST:PORT, after connecting to it once.
 
     Nothing is installed on it. Its host key is remembered: a later connection to another key fails.
+
+    A browser has no address: with --browser the command prints one with a one-time code, as text and as a QR code, and
+    ends when a browser has opened it. `edgewright devices serve` or `edgewright ui` must be running. With --json the
+    first line is `{"url": …, "code": …}`, the second the device.
     """
     from edgewright.api.user_store import open_user_store
+    from edgewright.errors import UsageError
     from edgewright.flows.devices.flow import add_device
 
+    if browser == bool(address):
+        why = "a browser has no address" if browser else "only a browser has none"
+        raise UsageError(f"the device '{name}' cannot be added", why, "give either ADDRESS or --browser")
+    if browser:
+        add_browser_device(name, wait_s, as_json=as_json)
+        return
     with open_user_store() as store, show_progress() as progress:
         status = add_device(name, address, key, store, progress)
     _show_device(status, as_json=as_json)
