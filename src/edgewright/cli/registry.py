@@ -23,6 +23,7 @@ COMMANDS = {
     "place": "edgewright.cli.commands.field.place",
     "route": "edgewright.cli.commands.field.route",
     "simulate": "edgewright.cli.commands.field.simulate",
+    "bundle": "edgewright.cli.commands.field.bundle",
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",
     "runs": "edgewright.cli.commands.runs",

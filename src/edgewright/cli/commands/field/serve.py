@@ -42,7 +42,7 @@ def serve(port: int, **given: Any) -> None:
     """
     from contextlib import closing
 
-    from edgewright.api.serve import ServeRequest, serve_models
+    from edgewright.api.field.serve import ServeRequest, serve_models
     from edgewright.cli.commands.ui import make_address
     from edgewright.web.server.serving import bind
 

@@ -1,0 +1,1 @@
+"""Functions for models in use: a server, a bundle of variants."""
