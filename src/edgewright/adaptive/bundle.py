@@ -69,7 +69,7 @@ def read_bundle(folder: Path, *, check: bool = True) -> Bundle:
 def _check_file(folder: Path, variant: Variant, *, check: bool) -> None:
     path = Path(variant.path)
     if path.is_absolute() or ".." in path.parts:
-        raise ConfigError(f"the bundle {folder} leads out of its folder", variant.path, "make the bundle again")
+        raise ConfigError(f"a path of the bundle {folder} is outside of it", variant.path, "make the bundle again")
     try:
         found = hash_file(folder / path) if check else variant.sha256
     except OSError as error:

@@ -28,9 +28,11 @@ def test_a_bundle_has_the_figures_of_its_variants(call: Call, tmp_path: Path) ->
 
 def test_what_does_not_fit(call: Call, tmp_path: Path) -> None:
     model = DIGITS / "digits.onnx"
-    (tmp_path / "mine.txt").write_text("mine")
-    assert call("bundle", model, "-o", tmp_path, *QUICK).code == 1
-    assert list(tmp_path.iterdir()) == [tmp_path / "mine.txt"]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    assert call("bundle", model, "-o", folder, *QUICK).code == 1
+    assert list(folder.iterdir()) == [folder / "mine.txt"]
     new = tmp_path / "new"
     assert "same name" in call("bundle", model, model, "-o", new).err
     assert "does not fit" in call("bundle", model, "-o", new, "--tiers", "top").err

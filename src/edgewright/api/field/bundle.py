@@ -56,10 +56,10 @@ def make_bundle(request: BundleRequest, **call: Any) -> BundleReport:
     tiers = _choose_tiers(request)
     output = Path(request.output)
     _check_output(output)
+    metrics = _evaluate(request, call)  # first: its errors come early
     measured = benchmark(
         list(request.artifacts), processes=request.processes, seconds=request.seconds, layers=False, **call
     )
-    metrics = _evaluate(request, call)
     rows = measured.rows
     variants = tuple(
         _describe(artifact, tier, row, metrics.get(number))
