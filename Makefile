@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices fuzz lint lint-versions format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels fuzz lint lint-versions format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-fast   the tests that start no process, train nothing and need no browser (under a minute)"
 	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
 	@echo "make test-devices  devices: pages in Chromium with both web runtimes (fetches them with npm, once)"
+	@echo "make test-kernels  the kernels under QEMU (three Arm processors) and with sanitizers; needs gcc and aarch64-linux-gnu-gcc"
 	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
@@ -88,6 +89,11 @@ test-devices: $(VENV)/.ready-dev
 
 test-slow: $(VENV)/.ready-dev
 	@$(PYTEST) --dist loadgroup -m slow tests tests_slow $(PYTEST_OPTIONS)
+
+# Kernels on Arm under QEMU (71 MB into ~/.cache/edgewright-tests, needs apt) and with sanitizers; about 2 minutes.
+test-kernels: $(VENV)/.ready-dev
+	@scripts/set_up_qemu.sh
+	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/kernels $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/.ready-dev
 	@$(PYTEST) -m "not slow" --cov=edgewright --cov-report=xml:build/coverage.xml --cov-report=term:skip-covered $(PYTEST_OPTIONS)

@@ -194,10 +194,9 @@ static int make_neighbor_axis(axis *a, const ewp_params *p, int32_t have, int32_
         } else {
             to[0] = (float)u, to[1] = (float)t;
         }
-        a->count[i] = most;
-        for (int k = 0; k < most; k++)
-            a->source[(size_t)i * most + k] = clip((int64_t)floored + k - (is_cubic ? 1 : 0), have);
-        a->first[i] = a->source[(size_t)i * most];
+        int32_t *source = a->source + (size_t)i * most;
+        for (int k = 0; k < most; k++) source[k] = clip((int64_t)floored + k - (is_cubic ? 1 : 0), have);
+        a->first[i] = source[0], a->count[i] = source[most - 1] - source[0] + 1;
     }
     return 1;
 }
@@ -228,8 +227,6 @@ static void find_range(const axis *a, int32_t count, int32_t *first, int32_t *nu
     int32_t from = INT32_MAX, to = 0;
     for (int32_t i = 0; i < count; i++) {
         int32_t last = a->first[i] + a->count[i] - 1;
-        if (a->real != NULL && a->source[(size_t)i * a->most + a->most - 1] > last)
-            last = a->source[(size_t)i * a->most + a->most - 1];
         if (a->first[i] < from) from = a->first[i];
         if (last >= to) to = last + 1;
     }
