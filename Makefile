@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels fuzz lint lint-versions format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels fuzz lint lint-versions format benchmarks benchmarks-long clean help screenshots
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -21,6 +21,7 @@ help:
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
 	@echo "make benchmarks-long  every model of the suite and models of shipped products in every runtime, the three LiteRT converters, the quantiser (hours)"
+	@echo "make screenshots  every page in light and dark, on a desktop and a phone, into build/screenshots; needs chromium"
 	@echo "make clean       remove .venv and what the tools left"
 
 # One stamp for the environment and its pip: whichever of the steps fails, the next `make` begins here again.
@@ -111,6 +112,9 @@ benchmarks: $(VENV)/.ready-dev
 
 benchmarks-long: $(VENV)/.ready-all $(VENV)/.ready-dev
 	@for name in matrix field_models converters quantization training_loop training; do $(BIN)/python -m benchmarks.$$name; done
+
+screenshots: $(VENV)/.ready-dev
+	@$(BIN)/python -m scripts.screenshots
 
 clean:
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

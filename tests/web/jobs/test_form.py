@@ -47,6 +47,11 @@ def test_every_error_stands_at_its_field_and_values_are_kept(pages: Pages, recor
     assert pages.get("/work.json").json()["jobs"] == []
 
 
+def test_a_new_form_has_the_defaults(pages: Pages) -> None:
+    assert pages.get("/work/preview?kind=benchmark").json()["command"] == "edgewright benchmark MODEL"
+    assert "--no-layers" in pages.get("/work/preview?kind=benchmark&filled=1").json()["command"]
+
+
 def test_the_preview_names_the_command_and_the_time(pages: Pages, store: Store, tmp_path: Path) -> None:
     run = store.load(measured(store, tmp_path))
     assert run.model is not None

@@ -144,7 +144,7 @@ def _get_latency(run: RunSummary) -> float | None:
 def _describe_outcome(runs: Sequence[RunSummary], measured: Sequence[RunSummary]) -> str:
     """Return what a reader of the list wants to know: the fastest, the range of the metric, or what failed."""
     failed = sum(run.state == "failed" for run in runs)
-    parts = [FAILED.format(failed=failed, runs=pluralize(len(runs), "run"))] if failed else []
+    parts = [FAILED.format(failed=failed, runs=pluralize(len(runs), "run"))] if failed and len(runs) > 1 else []
     if measured:
         parts.append(_describe_fastest(measured) if len(runs) > 1 else _format_latency(measured[0]))
     elif quality := _describe_quality(runs):

@@ -23,9 +23,11 @@ def devices_page(request: Request) -> Response:
     store = get_app_state(request).store
     devices = store.list_devices()
     context = make_devices_context(devices, store)
-    return make_page_response(
-        request, "devices.html", "devices", lambda: {"devices": devices, "matrix": context["matrix"]}, context
-    )
+
+    def facts() -> dict[str, Any]:
+        return {"devices": devices, "matrix": context["matrix"], "registered": context["registered"]}
+
+    return make_page_response(request, "devices.html", "devices", facts, context)
 
 
 def devices_csv(request: Request) -> Response:
@@ -53,6 +55,7 @@ def make_devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str
     return {
         "devices": [(device, last(device), flatten(device.facts)) for device in devices],
         "matrix": _make_matrix(store, devices),
+        "registered": store.list_registered_devices(),
     }
 
 

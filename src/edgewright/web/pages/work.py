@@ -37,9 +37,17 @@ UPLOAD_FORMATS = ("onnx", "tflite")
 
 def work_page(request: Request) -> Response:
     """Return the page of a new job with the queue; `part=form` is the form alone, for the drawer."""
+    return _show_form(request, _check(request, _read_query(request)))
+
+
+def _read_query(request: Request) -> Form:
+    """Return the form in an address; an address without one has the switches that are on by default."""
     query = request.query_params
     form = {name: query.getlist(name) for name in query}
-    return _show_form(request, _check(request, form))
+    kind = JOB_KINDS.get(query.get("kind", ""), next(iter(JOB_KINDS.values())))
+    if not query.get("filled"):
+        form |= {field.name: ["on"] for field in kind.fields if field.takes == "switch" and field.default == "on"}
+    return form
 
 
 def _check(request: Request, form: Form) -> CheckedForm:
@@ -74,8 +82,7 @@ def _show_form(request: Request, checked: CheckedForm, *, shows_errors: bool = F
 
 def preview(request: Request) -> Response:
     """Return the command of a form, its estimated time, and the errors by field, as JSON."""
-    query = request.query_params
-    checked = _check(request, {name: query.getlist(name) for name in query})
+    checked = _check(request, _read_query(request))
     errors = {name: f"{error.what}: {error.why}" for name, error in checked.errors.items()}
     return make_json_response({"command": checked.command, "estimate": checked.estimate, "errors": errors})
 
