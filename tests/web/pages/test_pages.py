@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgewright.schema.run import Metric
+from edgewright.schema.run import Metric, Series
 from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 from edgewright.web.pages.comparison import make_figure_rows
@@ -194,6 +194,33 @@ def test_devices(pages: Pages, record: Record) -> None:
     result = pages.get("/devices.json").json()
     assert {device["name"] for device in result["devices"]} == {"desk", "phone"}
     assert any(sum(run is not None for run in row["runs"]) for row in result["matrix"])
+
+
+def test_figures_of_other_sessions_of_a_device_are_gray(pages: Pages, record: Record) -> None:
+    assert record.first.model is not None
+    alone = make_run(model=record.first.model, runtime="mnn", middle_us=1.0)  # by itself, on the device of two others
+    pages.store.record([alone])
+    matrix = pages.get("/devices.json").json()["matrix"]
+    stale = {row["runtime"]: any(row["stale"]) for row in matrix}
+    assert stale == {"pretend": False, "litert": False, "onnxruntime": False, "mnn": True}
+    assert pages.get("/devices").text.count('title="measured in another session"') == 1
+
+
+def test_the_page_of_an_evaluation_shows_task_data_and_errors(pages: Pages, record: Record) -> None:
+    assert record.first.model is not None
+    columns = {"sample.index": (0, 1), "sample.value": (1, 0), "sample.label": (3, 5), "sample.predicted": (3, 9)}
+    series = tuple(Series(name=name, unit="1", data=tuple(map(float, data))) for name, data in columns.items())
+    plan = {"task": {"name": "digits", "metric": "accuracy"}, "data": "/data/heldout.npz"}
+    first = replace(make_evaluation(record.first.model, "onnxruntime", 0.5), series=series, plan=plan)
+    right = (*series[:1], replace(series[1], data=(1.0, 1.0)), series[2], replace(series[3], data=(3.0, 5.0)))
+    other = replace(make_evaluation(record.first.model, "litert", 1.0), series=right, plan=plan, parent_id=first.id)
+    pages.store.record([first, other])
+    page = pages.get(f"/runs/{first.id}").text
+    for words in ("digits · heldout.npz · 2 samples · accuracy", "<td>9 (1×)</td>", "Confusion matrix"):
+        assert words in page, words
+    found = pages.get(f"/runs/{other.id}.json").json()["evaluation"]
+    assert found["disagreement"] == {"lost": 0, "gained": 1, "common": 2}
+    assert "<strong>1</strong> wrong there and right here" in pages.get(f"/runs/{other.id}").text
 
 
 def test_tables_as_csv(pages: Pages, record: Record) -> None:

@@ -190,6 +190,8 @@ def to_series(indices: Sequence[int], whole: SampleResults) -> tuple[Series, ...
         Series(name="sample.index", unit="1", data=tuple(map(float, indices))),
         Series(name="sample.value", unit="1", data=tuple(map(float, whole.values))),
     ]
+    if len(whole.predicted) and len(whole.labels) == len(whole.predicted):
+        found.append(Series(name="sample.label", unit="1", data=tuple(map(float, whole.labels))))
     if len(whole.predicted):
         found.append(Series(name="sample.predicted", unit="1", data=tuple(map(float, whole.predicted))))
     return tuple(found)

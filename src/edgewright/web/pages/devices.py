@@ -1,5 +1,6 @@
 """Page of the devices: facts, state, last runs, and latency of each model on every device."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,10 @@ def _make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, A
     for row in store.list_runs(wanted):
         key = (row.model_name or "", row.precision or "", row.runtime)
         found.setdefault(key, {}).setdefault(row.device_id or "", row)
+    newest: dict[str, str] = {}  # the session by device that measured most of the rows; the newest of equals
+    for device in devices:
+        sessions = Counter(runs[device.id].session_id for runs in found.values() if device.id in runs)
+        newest[device.id] = max(sessions, key=lambda one: sessions[one], default="")
     rows = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_MODELS]
     return [
         {
@@ -73,6 +78,9 @@ def _make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, A
             "precision": precision,
             "runtime": runtime,
             "runs": [by_device.get(device.id) for device in devices],
+            "stale": [
+                device.id in by_device and by_device[device.id].session_id != newest[device.id] for device in devices
+            ],
         }
         for (model, precision, runtime), by_device in rows
     ]

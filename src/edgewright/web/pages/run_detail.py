@@ -10,6 +10,7 @@ from edgewright.bench.summary import read_inference
 from edgewright.errors import RunNotFound, StoreError, UsageError
 from edgewright.flows.answers import answer_run
 from edgewright.flows.benchmark.report import make_row
+from edgewright.flows.evaluate.errors_by_class import find_disagreement, find_errors
 from edgewright.flows.layer_costs import describe_layers, load_node_costs
 from edgewright.flows.stored_model import get_stored_model, load_record
 from edgewright.report.charts.timeline import draw_timeline, make_timeline
@@ -86,6 +87,7 @@ def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
         "lineage": _load_lineage(run, store),
         "time": answer_time(costs := describe_layers(run.layers, load_node_costs(run, store))),
         "layer_costs": costs,
+        "evaluation": _make_evaluation_context(run, store) if run.kind == "evaluate" else None,
     }
 
 
@@ -132,6 +134,25 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "quantization": load_quantization(run, store) if run.kind == "quantize" else None,
         "artifacts": load_artifacts(run, store),
         "training": load_training(run, store),
+        "evaluation": _make_evaluation_context(run, store) if run.kind == "evaluate" else None,
+    }
+
+
+def _make_evaluation_context(run: Run, store: Store) -> dict[str, Any]:
+    """Return what was evaluated on what, the errors by class, and the disagreement with the session's first run."""
+    task = run.plan.get("task")
+    task = task if isinstance(task, dict) else {}
+    reference = (
+        next(iter(store.list_runs(RunFilter(ids=(run.parent_id,), metrics=()))), None) if run.parent_id else None
+    )
+    return {
+        "task": str(task.get("name", "")),
+        "metric": str(task.get("metric", "")),
+        "data": str(run.plan.get("data", "")).replace("\\", "/").rpartition("/")[2],
+        "samples": len(figures.find_series(run, "sample.index")),
+        "errors": find_errors(run),
+        "reference": reference,
+        "disagreement": find_disagreement(run, store.load(reference.id)) if reference else None,
     }
 
 
