@@ -21,7 +21,9 @@ MARKS: dict[str, tuple[str, ...]] = {
         "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
     ),
     "training": ("flows/distill", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment", "training"),
-    "browser": ("web/test_browser.py", "web/browsers/test_page.py", "web/browsers/test_chromium.py"),
+    "browser": (
+        "web/test_browser.py", "web/test_journeys.py", "web/browsers/test_page.py", "web/browsers/test_chromium.py",
+    ),
 }  # fmt: skip
 # What only `make test-slow` runs, and why.
 SLOW = {
