@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("websockets", reason="browsers as devices need the extra `devices`")
-
 from edgewright.devices.browser.messages import Offer
 from edgewright.errors import DeviceUnreachable, UsageError
 from edgewright.flows.devices import browser

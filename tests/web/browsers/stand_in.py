@@ -11,7 +11,11 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import msgspec
+import pytest
 import uvicorn
+
+pytest.importorskip("websockets", reason="browsers as devices need the extra `devices`")
+
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin

@@ -124,6 +124,7 @@ def make_config(app: ASGIApp, tls: tuple[Path, Path] | None = None) -> uvicorn.C
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,
         ssl_certfile=tls[0] if tls else None,
         ssl_keyfile=tls[1] if tls else None,
         proxy_headers=False,
