@@ -30,6 +30,23 @@ def test_the_source_keeps_its_shape(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert facts["largest_folder"] <= 15, facts["largest_folder_path"]
 
 
+def test_a_function_has_at_most_six_parameters() -> None:
+    """Further options are keywords of a typed record (`**options: Unpack[…]`). Those of a command are its options."""
+    many = {
+        f"{module.name}.{function.name}": given
+        for module in map(shape.read_module, sorted(shape.SOURCE.rglob("*.py")))
+        for function in ast.walk(module.tree)
+        if isinstance(function, Function) and ".cli.commands." not in module.name
+        if (given := count_parameters(function)) > 6
+    }
+    assert many == {}
+
+
+def count_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    names = [one.arg for part in ("posonlyargs", "args", "kwonlyargs") for one in getattr(function.args, part)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
 def test_unused_and_repeated_names() -> None:
     one = module(
         "pack.one", "class A: ...\ndef used(): ...\ndef alone(): ...\ndef _own(): ...\n@mark\ndef handler(): ...\n"

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from edgewright.bench.energy import Energy
 from edgewright.bench.session import ProcessSamples
 from edgewright.bench.summary import make_metrics
-from edgewright.bench.warnings import RULES, WarningContext, find_warnings
+from edgewright.bench.warnings import RULES, TimingOptions, WarningContext, find_warnings
 from edgewright.devices.protocol import Reading
 from edgewright.runtimes.wire import ClockCalibration
 from edgewright.schema.plan import BenchmarkPlan
@@ -32,7 +32,8 @@ def case_of(
     energy = Energy(uj_per_inference=None, evidence="none", source="no sensor")
     metrics = {metric.name: metric for metric in make_metrics(processes, 10, energy, report)}
     plain: dict[str, Any] = {"before": {"load1": 0.1}, "after": {"load1": 1.0}, "cores": 4}
-    return WarningContext(plan=plan, processes=processes, metrics=metrics, report=report, **{**plain, **changes})
+    options = TimingOptions(plan.threads, plan.processes, plan.warmup_seconds, bool(plan.affinity))
+    return WarningContext(options=options, processes=processes, metrics=metrics, report=report, **{**plain, **changes})
 
 
 def report_of(*layers: Any, whole_us: float = 100.0) -> LayerReport:

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgewright.devices.sensors import EnergyCounter, choose_channel, find_sensors, is_on_battery
@@ -53,6 +53,7 @@ def test_rapl_wraps_around(laptop: Path) -> None:
     assert after - before == 42
 
 
+@settings(deadline=None)
 @given(
     range_uj=st.integers(1, 2**40),
     start=st.integers(0, 2**41),

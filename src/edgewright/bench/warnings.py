@@ -5,13 +5,13 @@ Every rule is one function that maps the context to a text or None; `RULES` is t
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from edgewright.bench.session import ProcessSamples
 from edgewright.bench.summary import compute_process_medians
 from edgewright.devices.system_state import compute_steal_share
-from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import LayerReport, Metric, RunWarning
 
 MAX_NOISE = 0.05  # half the interval of p50 over p50; pyperf warns from a relative deviation of 10 % of single samples
@@ -26,13 +26,22 @@ BUSY_STEAL = 0.02
 LAYER_GAP = 0.15
 
 
+class TimingOptions(NamedTuple):
+    """Options of the benchmark on which advice depends: `processes` is their requested number."""
+
+    threads: int
+    processes: int
+    warmup_seconds: float
+    is_bound: bool
+
+
 class WarningContext(Struct, frozen=True, kw_only=True):
     """The input of the rules.
 
     `before` and `after` are system states of the device; `failure` is the error of the layer pass.
     """
 
-    plan: BenchmarkPlan
+    options: TimingOptions
     processes: Sequence[ProcessSamples]
     metrics: Mapping[str, Metric]
     before: Mapping[str, float]
@@ -74,15 +83,15 @@ def _check_noisy_machine(context: WarningContext) -> str | None:
     half = (p50.high - p50.low) / 2 / p50.value
     if half <= MAX_NOISE:
         return None
-    advice = _suggest_noise_remedy(context.plan)
+    advice = _suggest_noise_remedy(context.options)
     return f"p50 is known only to ±{half:.0%} because the processes differ; {advice}"
 
 
-def _suggest_noise_remedy(plan: BenchmarkPlan) -> str:
+def _suggest_noise_remedy(options: TimingOptions) -> str:
     """Return further advice against noise."""
-    if plan.processes < 20:
-        return f"try --processes {2 * plan.processes}, or a quieter machine"
-    return "close other programs, or bind the worker with --affinity" if not plan.affinity else "use a quieter machine"
+    if options.processes < 20:
+        return f"try --processes {2 * options.processes}, or a quieter machine"
+    return "use a quieter machine" if options.is_bound else "close other programs, or bind the worker with --affinity"
 
 
 def _check_drift(context: WarningContext) -> str | None:
@@ -123,10 +132,9 @@ def _check_not_steady(context: WarningContext) -> str | None:
     late = sum(not process.steady for process in context.processes)
     if not late:
         return None
-    longer = 4 * context.plan.warmup_seconds
+    seconds, whole = context.options.warmup_seconds, len(context.processes)
     return (
-        f"{late} of {len(context.processes)} processes were still warming up after {context.plan.warmup_seconds:g} s: "
-        f"try --warmup-seconds {longer:g}"
+        f"{late} of {whole} processes were still warming up after {seconds:g} s: try --warmup-seconds {4 * seconds:g}"
     )
 
 
@@ -148,10 +156,10 @@ def _check_too_few_processes(context: WarningContext) -> str | None:
 
 
 def _check_too_many_threads(context: WarningContext) -> str | None:
-    if context.plan.threads <= context.cores:
+    if context.options.threads <= context.cores:
         return None
     return (
-        f"{context.plan.threads} threads share {context.cores} processors, and wait for each other: "
+        f"{context.options.threads} threads share {context.cores} processors, and wait for each other: "
         f"try --threads {context.cores}"
     )
 

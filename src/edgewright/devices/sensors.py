@@ -93,31 +93,20 @@ class Battery(NamedTuple):
         return (read_text(self.folder / "status") or "").lower() == "discharging"
 
 
-class Sensors:
+class Sensors(NamedTuple):
     """The sensors of one machine. Use one object for all readings that are compared, since it detects wrap-arounds."""
 
-    def __init__(
-        self,
-        *,
-        counters: Sequence[EnergyCounter],
-        probes: Sequence[PowerProbe],
-        source: str,
-        batteries: Sequence[Battery],
-        temperatures: Sequence[Path],
-        frequencies: Sequence[Path],
-        reason: str,
-    ) -> None:
-        self._counters = tuple(counters)
-        self._probes = tuple(probes)
-        self._source = source
-        self._batteries = tuple(batteries)
-        self._temperatures = tuple(temperatures)
-        self._frequencies = tuple(frequencies)
-        self._reason = reason
+    counters: Sequence[EnergyCounter]
+    probes: Sequence[PowerProbe]
+    source: str
+    batteries: Sequence[Battery]
+    temperatures: Sequence[Path]
+    frequencies: Sequence[Path]
+    reason: str
 
     def read(self) -> Reading:
         """Read all sensors once; a value that cannot be read now is None."""
-        energy_uj = _sum([counter.read() for counter in self._counters])
+        energy_uj = _sum([counter.read() for counter in self.counters])
         power_uw, source = self._read_power(energy_uj)
         return Reading(
             energy_uj=energy_uj,
@@ -129,28 +118,28 @@ class Sensors:
 
     def _read_power(self, energy_uj: int | None) -> tuple[int | None, str]:
         if energy_uj is not None:
-            return None, self._source
-        power_uw = _sum([probe.read() for probe in self._probes])
+            return None, self.source
+        power_uw = _sum([probe.read() for probe in self.probes])
         if power_uw is not None:
-            return power_uw, self._source
-        if self._source:
-            return None, f"{self._source} became unreadable or was reset during the measurement"
+            return power_uw, self.source
+        if self.source:
+            return None, f"{self.source} became unreadable or was reset during the measurement"
         return self._read_batteries()
 
     def _read_batteries(self) -> tuple[int | None, str]:
-        discharging = [battery for battery in self._batteries if battery.is_discharging()]
+        discharging = [battery for battery in self.batteries if battery.is_discharging()]
         power_uw = _sum([battery.probe.read() for battery in discharging])
         if power_uw is not None:
             return power_uw, "battery:" + "+".join(battery.folder.name for battery in discharging)
-        return None, self._reason
+        return None, self.reason
 
     def _read_temperature(self) -> float | None:
-        read = [millidegrees for path in self._temperatures if (millidegrees := read_int(path)) is not None]
+        read = [millidegrees for path in self.temperatures if (millidegrees := read_int(path)) is not None]
         plausible = [millidegrees for millidegrees in read if millidegrees in PLAUSIBLE_MILLIDEGREES]
         return max(plausible) / 1000 if plausible else None
 
     def _read_frequency(self) -> float | None:
-        read = [khz for path in self._frequencies if (khz := read_int(path)) is not None]
+        read = [khz for path in self.frequencies if (khz := read_int(path)) is not None]
         return sum(read) / len(read) if read else None
 
 

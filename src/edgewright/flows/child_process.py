@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from types import TracebackType
+from typing import TypedDict, Unpack
 
 import msgspec
 from msgspec import Struct
@@ -55,6 +56,13 @@ class Watchdog:
         self._end()
 
 
+class JobOptions(TypedDict, total=False):
+    """Options of a process: the longest time without a message, and what gets the process when it has started."""
+
+    idle_timeout_s: float
+    started: OnStarted
+
+
 def run_job(
     module: str,
     job: Struct,
@@ -62,8 +70,7 @@ def run_job(
     progress: Progress,
     *,
     title: str,
-    idle_timeout_s: float = inf,
-    started: OnStarted = lambda process: None,
+    **options: Unpack[JobOptions],
 ) -> None:
     """Run `python -m MODULE JOB.json` to its end, with job and log in `folder`.
 
@@ -71,6 +78,7 @@ def run_job(
     `idle_timeout_s` without a message. Ctrl-C ends the process; another thread can end it through the process passed to
     `started`.
     """
+    idle_timeout_s = options.get("idle_timeout_s", inf)
     path, log = folder / "job.json", folder / "job.log"
     path.write_bytes(msgspec.json.encode(job))
     command = [sys.executable, "-P", "-m", module, str(path)]
@@ -80,7 +88,7 @@ def run_job(
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,  # noqa: S603 - our own module
     ):
         try:
-            started(process)
+            options.get("started", _ignore)(process)
             with Watchdog(idle_timeout_s, process.kill) as watch:
                 last = _relay_progress(process, progress, watch.report_activity)
         finally:
@@ -98,6 +106,10 @@ def run_job(
         what, why = f"{title} {describe_exit(process.returncode)}", tail or make_exit_hint(process.returncode)
         crash = WorkerCrashed(what, why, "run the same command again to resume")
         raise attribute_to_full_disk(crash, [folder])
+
+
+def _ignore(process: "subprocess.Popen[bytes]") -> None:
+    """The default of `JobOptions.started`."""
 
 
 def _enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ class Workspace(NamedTuple):
         described = {} if "device" in start else self.describe_device()
         whole = self.outer if start.get("id") == self.part_of else self.part_of
         start["tags"] = start.get("tags", {}) | ({PART_OF: whole} if whole else {})
-        return self.store.recording(kind, plan, **(described | start))
+        return Recording(self.store, kind, plan, described | start)
 
     @contextmanager
     def record_cancelled(self, kind: str, plan: Struct, started_at: str) -> Iterator[None]:

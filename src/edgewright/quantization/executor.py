@@ -1,7 +1,7 @@
 """Incremental execution of a graph with samples; only tensors that are still read stay in memory."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgewright.formats.neighbors import find_read_names, select_needed
 from edgewright.formats.onnx.constants import make_tensor
@@ -76,7 +76,8 @@ class IncrementalExecutor:
     def _open(
         self, steps: Sequence[Any], taken: Sequence[str], results: Sequence[str], *, optimize: bool = False
     ) -> Any:
-        return open_graph(steps, taken, results, self._constants, self._type, self._opset, optimize=optimize)
+        part = GraphPart(steps, taken, results)
+        return open_graph(part, self._constants, self._type, self._opset, optimize=optimize)
 
     def _type(self, name: str) -> int:
         from onnx import helper
@@ -86,25 +87,31 @@ class IncrementalExecutor:
         return self._types.get(name, 1)
 
 
+class GraphPart(NamedTuple):
+    """Nodes that run alone, with the tensors that they get and return."""
+
+    nodes: Sequence[Any]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+
+
 def open_graph(
-    nodes: Sequence[Any],
-    inputs: Sequence[str],
-    outputs: Sequence[str],
+    part: GraphPart,
     constants: Mapping[str, Array],
     type_of: Callable[[str], int],
     opset: int,
     *,
     optimize: bool = False,
 ) -> Any:
-    """Open a session for some nodes; `type_of` returns the ONNX element type of inputs and outputs."""
+    """Open a session for a part of a graph; `type_of` returns the ONNX element type of inputs and outputs."""
     from onnx import helper
 
-    read = find_read_names(nodes)
+    read = find_read_names(part.nodes)
     graph = helper.make_graph(
-        nodes,
+        part.nodes,
         "part",
-        [helper.make_tensor_value_info(name, type_of(name), None) for name in inputs],
-        [helper.make_tensor_value_info(name, type_of(name), None) for name in outputs],
+        [helper.make_tensor_value_info(name, type_of(name), None) for name in part.inputs],
+        [helper.make_tensor_value_info(name, type_of(name), None) for name in part.outputs],
         [make_tensor(name, array) for name, array in constants.items() if name in read],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)

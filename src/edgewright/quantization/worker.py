@@ -103,7 +103,7 @@ def run(job: QuantizationJob, send: Any) -> None:
     progress = lambda stage, done, of: send(StageProgress(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
     out = Path(job.out)
     if job.form == "products":
-        report = run_matmul_job(network, job, recipe, fit, check, out, progress)
+        report = run_matmul_job(network, job, recipe, fit, check, progress)
         (out / "report.json").write_bytes(msgspec.json.encode(report))
         return
     quantizer = StaticQuantizer(network, fit, check, Checkpoint(Path(job.memory)), progress, report=job.report)

@@ -32,9 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Self, Unpack, cast
+from typing import BinaryIO, Self, cast
 
-from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, insert, select, union, update
 
@@ -47,7 +46,7 @@ from edgewright.store.exports.folder import read_folder, write_folder
 from edgewright.store.exports.paths import TEXT_ROLES, strip_folders
 from edgewright.store.exports.portable import make_storable, to_json
 from edgewright.store.failures import translate_errors
-from edgewright.store.recording import Recording, RunStart, utc_now
+from edgewright.store.recording import utc_now
 from edgewright.store.recovery.presence import Presence
 from edgewright.store.recovery.unsaved import (
     check_begun,
@@ -107,10 +106,6 @@ class Store(DeviceRegistry):
     blobs: Blobs
 
     # Writing runs
-
-    def recording(self, kind: str, plan: Struct, **start: Unpack[RunStart]) -> Recording:
-        """Begin a run of this kind. StoreError if it cannot be recorded."""
-        return Recording(self, kind, plan, start)
 
     def begin(self, begun: Run) -> None:
         """Record the start of a run: its state is `running`, and it belongs to this store.

@@ -15,6 +15,7 @@ from edgewright.quantization.recipe import Recipe, RecipeRule
 from edgewright.quantization.search import FidelityTarget
 from edgewright.quantization.static.stages import StaticQuantizer
 from edgewright.runtimes.table import TABLE, RuntimeInfo
+from edgewright.runtimes.wire import Compiled
 from tests.cli.calling import QUICK, Call, make_call
 from tests.models.qdq_files import write_mobile_qdq
 from tests.paths import ROOT
@@ -98,8 +99,8 @@ def test_the_gate_fails_if_the_rounding_reference_differs(
     pytest.importorskip("pnnx", reason="pnnx is not installed")
     from edgewright.flows.compile import flow as flow
 
-    def damage(compiled: object, folder: Path, job: object) -> Path | None:
-        reference = take_rounding_reference(compiled, folder, job)  # type: ignore[arg-type] # it reads few fields of the job
+    def damage(compiled: Compiled, folder: Path, work: Path) -> Path | None:
+        reference = take_rounding_reference(compiled, folder, work)
         assert reference is not None
         model = onnx.load(str(reference))
         last = next(one for one in model.graph.initializer if one.name == "w6b" or (one.data_type == 1 and one.dims))

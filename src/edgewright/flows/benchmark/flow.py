@@ -28,7 +28,7 @@ from edgewright.bench.summary import (
     make_series,
 )
 from edgewright.bench.verdict import compare_paired
-from edgewright.bench.warnings import WarningContext, find_warnings
+from edgewright.bench.warnings import TimingOptions, WarningContext, find_warnings
 from edgewright.devices.connection import make_missing_error
 from edgewright.devices.local import check_affinity
 from edgewright.devices.protocol import Device
@@ -115,7 +115,7 @@ def benchmark(
         )
         progress = workspace.store.publish_progress(workspace.progress)
         with finish_on_interrupt(session.finish):
-            session.begin(models, tags)
+            session.begin(plan, models, tags)
             if check is not None:
                 _check_outputs(all_measured, plan, models, device, check)
             measure(device, all_measured, plan, folder, progress)
@@ -241,15 +241,16 @@ class BenchmarkSession:
         all_measured: Sequence[CandidateProcesses],
         before: Mapping[str, float],
     ) -> None:
-        self._plan, self._workspace = plan, workspace
+        self._workspace, self._power_w, self._threshold = workspace, plan.power_w, plan.threshold
+        self._options = TimingOptions(plan.threads, plan.processes, plan.warmup_seconds, bool(plan.affinity))
         self._all_measured, self._before = all_measured, before
         self._runs: list[Recording] = []
 
-    def begin(self, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
+    def begin(self, plan: BenchmarkPlan, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
         """Record one run per candidate with its model and inputs, so that a full disk fails before any measurement."""
         described = self._workspace.describe_device()
-        for candidate in self._plan.candidates:
-            own = msgspec.structs.replace(self._plan, candidates=(candidate,))
+        for candidate in plan.candidates:
+            own = msgspec.structs.replace(plan, candidates=(candidate,))
             start: RunStart = {
                 **described,
                 "parent_id": self._runs[0].id if self._runs else None,
@@ -259,7 +260,7 @@ class BenchmarkSession:
             }
             run = self._workspace.recording("benchmark", own, **start)
             self._runs.append(run)
-            _save_files(run, self._plan)
+            _save_files(run, plan.inputs)
 
     def finish(self, state: RunState, error: str = "") -> BenchmarkOutcome:
         """Write every run with its measurements, and return the verdicts against the first."""
@@ -290,7 +291,7 @@ class BenchmarkSession:
         error: str,
         system_state: Mapping[str, float],
     ) -> None:
-        energy = compute_energy(measured.processes, self._plan.power_w)
+        energy = compute_energy(measured.processes, self._power_w)
         metrics = (
             *make_metrics(measured.processes, run.run.model.bytes if run.run.model else 0, energy, measured.report),
             *_make_check_metric(measured.check),
@@ -300,7 +301,7 @@ class BenchmarkSession:
         via = {"layers-via": measured.report.via} if measured.report else {}
         run.add(
             metrics=metrics,
-            series=(*make_series(measured.processes, self._plan.power_w), *make_inference_series(measured.report)),
+            series=(*make_series(measured.processes, self._power_w), *make_inference_series(measured.report)),
             layers=measured.report.layers if measured.report else (),
             warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
             if measured.failure is None
@@ -320,7 +321,7 @@ class BenchmarkSession:
         self, run: Run, measured: CandidateProcesses, metrics: Sequence[Metric], system_state: Mapping[str, float]
     ) -> WarningContext:
         return WarningContext(
-            plan=self._plan,
+            options=self._options,
             processes=measured.processes,
             metrics={metric.name: metric for metric in metrics},
             before=self._before,
@@ -337,7 +338,7 @@ class BenchmarkSession:
             for measured in self._all_measured
         ]
         return tuple(
-            compare_paired(self._runs[0].id, run.id, medians[0], own, self._plan.threshold)
+            compare_paired(self._runs[0].id, run.id, medians[0], own, self._threshold)
             for run, own in zip(self._runs[1:], medians[1:], strict=False)
             if own and medians[0]
         )
@@ -355,7 +356,7 @@ def _make_check_metric(check: OutputCheck | None) -> tuple[Metric, ...]:
     return (Metric(name="check.sqnr", unit="dB", value=check.sqnr_db, n=1),)
 
 
-def _save_files(run: Recording, plan: BenchmarkPlan) -> None:
+def _save_files(run: Recording, inputs: str | None) -> None:
     """Store the model, its weight files and the user's inputs, so that the run can be repeated."""
     model = run.run.model
     if model is None:
@@ -366,8 +367,8 @@ def _save_files(run: Recording, plan: BenchmarkPlan) -> None:
         run.put_file(path.parent / name, role=f"data:{name}")
     if find_record(path) is not None:
         run.put_file(record_path(path), role=f"data:{record_path(path).name}")
-    if plan.inputs is not None:
-        run.put_file(Path(plan.inputs), role="inputs")
+    if inputs is not None:
+        run.put_file(Path(inputs), role="inputs")
 
 
 def _save_log(run: Recording, measured: CandidateProcesses) -> None:

@@ -19,7 +19,7 @@ from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.flows.compile.publication import clear_folder, hash_artifact
 from edgewright.flows.compile.sources import PreparedSource, make_absolute
 from edgewright.flows.workspace import Workspace
-from edgewright.runtimes.table import Converter, RuntimeInfo
+from edgewright.runtimes.table import Converter, RuntimeInfo, find_runtime
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
 from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import Artifact, SourceModel
@@ -136,7 +136,7 @@ def _run_converter(
         shapes=job.prepared.shapes,
         folder=str(folder.absolute()),
         stem=stem,
-        options=_make_converter_options(converter, cell, kind, job),
+        options=_make_converter_options(converter, cell, job.plan.weights if kind == "torch" else None),
         metadata=job.plan.metadata,
         model_bytes=job.prepared.model.bytes,
     )
@@ -159,11 +159,11 @@ def _choose_form(converter: Converter, cell: CompileCell, prepared: PreparedSour
     return next((kind for kind in forms if kind != "tflite"), next(iter(forms), None))
 
 
-def _make_converter_options(converter: Converter, cell: CompileCell, kind: str, job: CompileJob) -> dict[str, str]:
+def _make_converter_options(converter: Converter, cell: CompileCell, weights: str | None) -> dict[str, str]:
     """Return the user's options, the chosen converter, and the weights' path of a torch source."""
-    weights = {"weights": str(Path(job.plan.weights).absolute())} if job.plan.weights and kind == "torch" else {}
+    given = {"weights": str(Path(weights).absolute())} if weights else {}
     chosen = {"converter": converter.name} if converter.name != cell.runtime else {}
-    return {**cell.options, **chosen, **weights}
+    return {**cell.options, **chosen, **given}
 
 
 def check_installed(info: RuntimeInfo) -> None:
@@ -173,12 +173,12 @@ def check_installed(info: RuntimeInfo) -> None:
 
 
 def make_artifact_record(
-    cell: CompileCell, info: RuntimeInfo, compiled: Compiled, folder: Path, key: str, job: CompileJob, lock: str = ""
+    cell: CompileCell, compiled: Compiled, folder: Path, key: str, job: CompileJob, lock: str = ""
 ) -> Artifact:
     files, total = hash_artifact(folder, compiled.main)
     return Artifact(
         runtime=cell.runtime,
-        format=info.writes,
+        format=find_runtime(cell.runtime).writes,
         precision=cell.precision,
         main=compiled.main,
         files=files,

@@ -101,8 +101,8 @@ def _measure_subgraph(
     part = replace(job, prepared=prepared, stack=stack)
     info = find_runtime(cell.runtime)
     compiled, _ = run_compiler(cell, info, part, folder, "part")
-    rounding_reference = take_rounding_reference(compiled, folder, part)
-    record = make_artifact_record(cell, info, compiled, folder, "", part)
+    rounding_reference = take_rounding_reference(compiled, folder, part.work)
+    record = make_artifact_record(cell, compiled, folder, "", part)
     reference = (
         run_rounding_reference(rounding_reference, part)
         if rounding_reference

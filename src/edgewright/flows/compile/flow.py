@@ -242,9 +242,24 @@ def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, Edgew
 def _save_run(
     report: CellReport, record: Artifact | None, started: str, job: CompileJob
 ) -> tuple[CellReport, EdgewrightError | None]:
-    """Record the run; an error of the store does not affect this artifact or the following ones."""
+    """Store the artifact and its result, and return the report with the run's id.
+
+    An error of the store does not affect this artifact or the following ones.
+    """
+    info = find_runtime(report.runtime)
+    cell = next(c for c in job.plan.cells if (c.runtime, c.precision) == (report.runtime, report.precision))
+    own = msgspec.structs.replace(job.plan, cells=(cell,))
     try:
-        return _record_run(report, record, started, job), None
+        with job.workspace.recording(
+            "compile", own, started_at=started, model=job.prepared.as_given(job.plan.source), runtime=report.runtime,
+            plan_hash=hash_cell(cell, info, job),
+        ) as run:  # fmt: skip
+            if record is not None:
+                store_artifact(run, record, job.out)
+            else:
+                run.fail(report.reason)
+            run.add(metrics=tuple(_make_metrics(report)))
+        return msgspec.structs.replace(report, run_id=run.id), None
     except StoreError as error:
         note = f"the run could not be recorded: {error}"
         return msgspec.structs.replace(report, notes=(*report.notes, note)), error
@@ -263,8 +278,8 @@ def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, 
         return *cached, True
     job.workspace.progress(f"{info.title} {cell.precision}: compiling")
     compiled, lock = run_compiler(cell, info, job, folder, stem)
-    rounding_reference = take_rounding_reference(compiled, folder, job)
-    record = make_artifact_record(cell, info, compiled, folder, key, job, lock)
+    rounding_reference = take_rounding_reference(compiled, folder, job.work)
+    record = make_artifact_record(cell, compiled, folder, key, job, lock)
     if job.plan.check:
         record = check_numerics(record, folder, rounding_reference, info, job)
     return record, folder, False
@@ -302,23 +317,6 @@ def _suggest_fixing(job: CompileJob) -> str:
     inputs = [spec for spec in job.source.signature.inputs if spec.name in read]
     names = [f"--fix {spec.name}=VALUE" for spec in inputs if all(size == 1 for size in spec.shape)]
     return f"{' '.join(names)} makes what decides a branch constant" if names else ""
-
-
-def _record_run(report: CellReport, record: Artifact | None, started: str, job: CompileJob) -> CellReport:
-    """Store the artifact and its result, and return the report with the run's id."""
-    info = find_runtime(report.runtime)
-    cell = next(c for c in job.plan.cells if (c.runtime, c.precision) == (report.runtime, report.precision))
-    own = msgspec.structs.replace(job.plan, cells=(cell,))
-    with job.workspace.recording(
-        "compile", own, started_at=started, model=job.prepared.as_given(job.plan.source), runtime=report.runtime,
-        plan_hash=hash_cell(cell, info, job),
-    ) as run:  # fmt: skip
-        if record is not None:
-            store_artifact(run, record, job.out)
-        else:
-            run.fail(report.reason)
-        run.add(metrics=tuple(_make_metrics(report)))
-    return msgspec.structs.replace(report, run_id=run.id)
 
 
 def _make_metrics(report: CellReport) -> Sequence[Metric]:

@@ -23,11 +23,11 @@ from edgewright.schema.vocabulary import Precision
 Outputs = Mapping[str, NDArray[Any]]
 
 
-def take_rounding_reference(compiled: Compiled, folder: Path, job: CompileJob) -> Path | None:
-    """Move the rounding reference out of the artifact's folder; None if the converter wrote none."""
+def take_rounding_reference(compiled: Compiled, folder: Path, work: Path) -> Path | None:
+    """Move the rounding reference from the artifact's folder into `work`; None if the converter wrote none."""
     if not compiled.twin:
         return None
-    return (folder / compiled.twin).replace(job.work / f"{folder.name}-twin.onnx")
+    return (folder / compiled.twin).replace(work / f"{folder.name}-twin.onnx")
 
 
 def run_rounding_reference(rounding_reference: Path, job: CompileJob) -> Outputs:

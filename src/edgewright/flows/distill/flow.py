@@ -168,14 +168,15 @@ def _train_student_and_control(
         transfer_weight=plan.transfer_weight,
     )
     own: dict[str, Any] = {
+        "seeds": plan.seeds,
         "module": student.source,
         "outputs": student.outputs,
         "task": msgspec.json.encode(student.task).decode(),
     }
     # The student comes first, so that a mismatch with the teacher is reported before other work.
-    jobs = {"student": make_jobs("student", "student", plan, experiment, teaching=teaching, **own)}
+    jobs = {"student": make_jobs("student", "student", experiment, teaching=teaching, **own)}
     if plan.control and dataset.labels:
-        jobs["control"] = make_jobs("control", "control (student without teacher)", plan, experiment, **own)
+        jobs["control"] = make_jobs("control", "control (student without teacher)", experiment, **own)
     # A teacher that runs inside the training loop makes a student's step much longer than the control's.
     trained = train_networks(jobs, context.workspace.progress, similar_cost=teaching.teacher is None)
     trained = dict(sorted(trained.items()))

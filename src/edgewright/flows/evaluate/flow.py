@@ -89,9 +89,9 @@ def evaluate(plan: EvaluatePlan, workspace: Workspace, tags: Mapping[str, str] =
         for candidate in plan.candidates:
             check_labels(data, task, read_source_signature(models[candidate.model]), indices)
         plan = msgspec.structs.replace(plan, data_fingerprint=data.fingerprint)
-        session = EvaluationSession(plan=plan, task=task, data=data, workspace=workspace, requested=len(indices))
+        session = EvaluationSession(plan, task, data, workspace, requested=len(indices))
         with ExitStack() as workers, finish_on_interrupt(session.finish):
-            session.begin(models, workers, tags)
+            session.begin(plan, models, workers, tags)
             with ChunkPrefetcher(data, indices) as chunks:
                 session.run(chunks, workspace.store.publish_progress(workspace.progress))
         return session.finish("done")
@@ -116,14 +116,14 @@ def _resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
         signature = read_source_signature(models[candidate.model])
         free = tuple(spec for spec in signature.inputs if spec.name not in plan.fixed)
         check_task(task, msgspec.structs.replace(signature, inputs=free))
-        _make_fixed_inputs(signature, plan)
+        _make_fixed_inputs(signature, plan.fixed)
     return task, models
 
 
-def _make_fixed_inputs(signature: Signature, plan: EvaluatePlan) -> dict[str, Array]:
-    """Return the plan's values of inputs; an artifact may have some of them as constants."""
+def _make_fixed_inputs(signature: Signature, fixed: Mapping[str, Sequence[int | float]]) -> dict[str, Array]:
+    """Return the fixed inputs that the model has; an artifact may have some of them as constants."""
     names = {spec.name for spec in signature.inputs}
-    own = {name: values for name, values in plan.fixed.items() if name in names}
+    own = {name: values for name, values in fixed.items() if name in names}
     return make_fixed(signature, fix_batch(signature, {}), own)
 
 
@@ -154,19 +154,21 @@ def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
 class EvaluationSession:
     """The stored runs of one evaluation: created together and finished once, whatever their state."""
 
-    def __init__(self, *, plan: EvaluatePlan, task: Task, data: Dataset, workspace: Workspace, requested: int) -> None:
-        self._plan, self._task, self._data = plan, task, data
+    def __init__(self, plan: EvaluatePlan, task: Task, data: Dataset, workspace: Workspace, *, requested: int) -> None:
+        self._source, self._code, self._task, self._data = plan.data, plan.code, task, data
         self._workspace, self._requested = workspace, requested
         self._evaluations: list[CandidateEvaluation] = []
         self._began = monotonic()
 
-    def begin(self, models: Mapping[str, Model], workers: ExitStack, tags: Mapping[str, str]) -> None:
+    def begin(
+        self, plan: EvaluatePlan, models: Mapping[str, Model], workers: ExitStack, tags: Mapping[str, str]
+    ) -> None:
         """Record one run for each candidate, and prepare its worker."""
         described = self._workspace.describe_device()
-        for candidate in self._plan.candidates:
+        for candidate in plan.candidates:
             model = models[candidate.model]
             known = msgspec.structs.replace(candidate, model_sha256=model.sha256)
-            own = msgspec.structs.replace(self._plan, candidates=(known,))
+            own = msgspec.structs.replace(plan, candidates=(known,))
             start: RunStart = {
                 **described,
                 "parent_id": self._evaluations[0].run.id if self._evaluations else None,
@@ -180,12 +182,12 @@ class EvaluationSession:
                 candidate.runtime,
                 self._workspace.device,
                 options=candidate.options,
-                threads=self._plan.threads,
-                timeout_s=self._plan.timeout_s,
+                threads=plan.threads,
+                timeout_s=plan.timeout_s,
             )
             workers.enter_context(runner)
             likeness = OutputAgreement(self._get_class_output(read_source_signature(model)))
-            fixed = _make_fixed_inputs(read_source_signature(model), self._plan)
+            fixed = _make_fixed_inputs(read_source_signature(model), plan.fixed)
             self._evaluations.append(CandidateEvaluation(runner=runner, run=run, likeness=likeness, fixed=fixed))
 
     def _get_class_output(self, signature: Signature) -> str | None:
@@ -224,7 +226,7 @@ class EvaluationSession:
             return None
         seconds = monotonic() - began
         scores = evaluate_samples(
-            self._task, outputs, chunk.labels, self._plan.code
+            self._task, outputs, chunk.labels, self._code
         )  # an invalid label fails all candidates
         if reference is not None:
             evaluation.likeness.add(reference, outputs)
@@ -321,8 +323,8 @@ class EvaluationSession:
         return EvaluationReport(
             task=self._task.name,
             metric=self._task.metric,
-            data=self._plan.data,
-            data_fingerprint=self._plan.data_fingerprint,
+            data=self._source,
+            data_fingerprint=self._data.fingerprint,
             samples=self._requested,
             evaluated=max((row.evaluated for row in rows), default=0),
             seconds=monotonic() - self._began,

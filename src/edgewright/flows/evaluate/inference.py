@@ -96,16 +96,12 @@ class Runner:
         record: Artifact | None,
         runtime: str,
         device: Device,
-        *,
-        options: Mapping[str, str] = {},
-        threads: int = 1,
-        timeout_s: float = TIMEOUT_S,
-        variables: Mapping[str, str] = {},
+        **settings: Unpack[RunnerSettings],
     ) -> None:
         self.notes: tuple[str, ...] = ()
         self._model, self._record, self._runtime, self._device = model, record, runtime, device
-        self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
-        self._variables = variables
+        self._options, self._variables = dict(settings.get("options", {})), settings.get("variables", {})
+        self._threads, self._timeout_s = settings.get("threads", 1), settings.get("timeout_s", TIMEOUT_S)
         self._folder = TemporaryFolder()
         self._id = new_run_id()
         self._outputs = f"{device.workspace()}/{self._id}{SUFFIX}"

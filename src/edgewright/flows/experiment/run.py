@@ -1,4 +1,5 @@
-"""What prune and distill have in common: training jobs of all seeds, comparison, gate, publication and record."""
+"""What prune, distill and QAT have in common: training jobs of all seeds; and for prune and distill comparison, gate,
+publication and record."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from edgewright.flows.experiment.report import (
     get_first_curves,
     make_network_report,
 )
-from edgewright.flows.experiment.setup import Experiment, TrainingPlan
+from edgewright.flows.experiment.setup import Experiment
 from edgewright.flows.experiment.trainings import TrainedNetwork
 from edgewright.system.files import write_atomically
 from edgewright.training.job import CachedDataset, TrainJob
@@ -58,13 +59,13 @@ def get_training_data(experiment: Experiment) -> CachedDataset:
 
 
 def make_jobs(
-    network: str, title: str, plan: TrainingPlan, experiment: Experiment, more_epochs: float = 0.0, **fields: Any
+    network: str, title: str, experiment: Experiment, *, seeds: int = 1, more_epochs: float = 0.0, **fields: Any
 ) -> list[TrainJob]:
     """Return one training job for each seed; `fields` are those of the job in which the techniques differ."""
     settings, jobs = experiment.settings, []
-    for index, seed in enumerate(range(settings.seed, settings.seed + plan.seeds), start=1):
+    for index, seed in enumerate(range(settings.seed, settings.seed + seeds), start=1):
         job: dict[str, Any] = {
-            "title": title + (f", seed {index} of {plan.seeds}" if plan.seeds > 1 else ""),
+            "title": title + (f", seed {index} of {seeds}" if seeds > 1 else ""),
             "shapes": experiment.shapes,
             "task": experiment.task_json,
             "code": experiment.context.code,

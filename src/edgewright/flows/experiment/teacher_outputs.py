@@ -76,8 +76,6 @@ def compute_file_outputs(
     signature = read_source_signature(model)
     check_task(experiment.task, signature)
     output_name = get_output_name(experiment.task, signature)
-    inputs = {name: np.load(file, mmap_mode="r") for name, file in dataset.inputs.items()}
-    fit = np.asarray(dataset.fit, np.int64)
     parts = []
     with Runner(
         model,
@@ -90,7 +88,7 @@ def compute_file_outputs(
         for view in range(count_views(plan.views, experiment)):
             part = experiment.memory / f"answers-{view}.npy"
             if not part.is_file():
-                _save_array(part, _compute_view_outputs(runner, output_name, inputs, fit, view, plan, experiment))
+                _save_array(part, _compute_view_outputs(runner, output_name, dataset, view, plan.views, experiment))
             parts.append(part)
         runner.leave()
     _save_array(outputs_path, np.stack([np.load(part, mmap_mode="r") for part in parts]))
@@ -102,15 +100,16 @@ def compute_file_outputs(
 def _compute_view_outputs(
     runner: Runner,
     output_name: str,
-    inputs: dict[str, Array],
-    fit: Array,
+    dataset: CachedDataset,
     view: int,
-    plan: DistillPlan,
+    requested: int,
     experiment: Experiment,
 ) -> Array:
     """Return the teacher's output for one view of every training sample, [fit, …]."""
+    inputs = {name: np.load(file, mmap_mode="r") for name, file in dataset.inputs.items()}
+    fit = np.asarray(dataset.fit, np.int64)
     found: list[Array] = []
-    views = count_views(plan.views, experiment)
+    views = count_views(requested, experiment)
     for start in range(0, len(fit), BATCH_SIZE):
         indices = fit[start : start + BATCH_SIZE]
         batch = {name: np.ascontiguousarray(stack[indices]) for name, stack in inputs.items()}

@@ -12,10 +12,8 @@ import numpy as np
 from edgewright.errors import UsageError
 from edgewright.flows.benchmark.flow import BenchmarkOutcome
 from edgewright.flows.experiment.control import EvaluationContext, benchmark_models
-from edgewright.pruning.graph_pruner import prune_graph
-from edgewright.pruning.groups import PruningGroup, PruningGroups
-from edgewright.pruning.importance import UnitScores
-from edgewright.pruning.widths import list_widths, select_units
+from edgewright.pruning.groups import PruningGroup
+from edgewright.pruning.widths import list_widths
 
 UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "k": 1e3, "mb": 1e6, "m": 1e6, "gb": 1e9, "g": 1e9}
 MAX_TIMED = 40  # networks timed for single groups
@@ -42,21 +40,22 @@ def parse_amount(text: str, whole: float, flag: str) -> float:
 
 
 def tabulate_times(
-    model: Any,
-    groups: PruningGroups,
+    cut: Callable[[dict[str, int]], Any],
     free: Sequence[PruningGroup],
-    scores: UnitScores,
     multiple: int,
     timer: "NetworkTimer",
     now: float = 1.0,
 ) -> dict[str, dict[int, float]]:
     """Return the share of the network's time that each width of each group saves by itself.
 
-    If there are many widths, some are measured and the others interpolated. `now` is the share that `model` takes.
+    If there are many widths, some are measured and the others interpolated.
+
+    Args:
+        cut: returns the network whose groups have these widths.
+        now: the share that the network takes before.
     """
     pairs = [(group, width) for group in free for width in choose_timed_widths(group, multiple, len(free))]
-    cuts = [select_units(groups, scores, {group.name: width}) for group, width in pairs]
-    shares = timer.shares([prune_graph(model, groups, keep) for keep in cuts])
+    shares = timer.shares([cut({group.name: width}) for group, width in pairs])
     table: dict[str, dict[int, float]] = {}
     for group in free:
         known = [

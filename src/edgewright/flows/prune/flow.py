@@ -120,7 +120,7 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
     if plan.control:  # it is trained as long as a network that was pruned in rounds
         jobs = {"control": partial(make_jobs, more_epochs=result.epochs, module=whole, teaching=teaching), **jobs}
     trained = train_networks(
-        {name: make(name, f"{name} network", plan, experiment) for name, make in jobs.items()},
+        {name: make(name, f"{name} network", experiment, seeds=plan.seeds) for name, make in jobs.items()},
         experiment.context.workspace.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE,
     )  # fmt: skip
     files = {"source": [onnx]} | {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}

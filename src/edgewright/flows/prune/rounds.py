@@ -26,6 +26,7 @@ from edgewright.pruning.widths import (
     WidthTable,
     measure_gain_per_unit,
     search_widths,
+    select_units,
     shrink_graph,
     sum_constant_bytes,
     sum_folded_bytes,
@@ -181,7 +182,13 @@ class WidthSearch:
                 now=now,
                 most=_interpolate_budget(now, 1 / requested, step),
                 target=_interpolate_budget(now, 1 / (requested * MARGIN), step),
-                saved=tabulate_times(self.model, groups, free, scores, plan.multiple, timer, now),
+                saved=tabulate_times(
+                    lambda widths: prune_graph(self.model, groups, select_units(groups, scores, widths)),
+                    free,
+                    plan.multiple,
+                    timer,
+                    now,
+                ),
                 measure=lambda keep: timer.shares(
                     [prune_graph(self.model, groups, keep)], processes=DECISIVE_PROCESSES
                 )[0],

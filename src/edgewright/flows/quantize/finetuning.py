@@ -3,25 +3,27 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from edgewright.bench.session import Progress
 from edgewright.errors import DataError, UsageError
 from edgewright.flows.evaluate.report import EvaluationRow, MetricRow
+from edgewright.flows.experiment.control import EvaluationContext
 from edgewright.flows.experiment.dataset_cache import cache_dataset
-from edgewright.flows.experiment.setup import check_classes, check_training_packages, parse_settings
-from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_source, train_all
+from edgewright.flows.experiment.run import make_jobs
+from edgewright.flows.experiment.setup import Experiment, check_classes, check_training_packages, parse_settings
+from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_source, train_networks
 from edgewright.flows.quantize.acceptance import QuantizeSetup
 from edgewright.flows.quantize.job import QuantizerOutput
 from edgewright.flows.quantize.report import FinetuneReport
+from edgewright.flows.workspace import Workspace
 from edgewright.formats.onnx.reader import parse_model
 from edgewright.quantization.static.write import protect_float_layers
 from edgewright.schema.plan import QuantizePlan
 from edgewright.tasks.data.dataset import open_dataset
 from edgewright.tasks.spec.task import Task
-from edgewright.training.job import CachedDataset, Settings, TrainJob
+from edgewright.training.job import CachedDataset, Settings
 
 # A quantized network needs few and small steps.
 QAT_DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
@@ -83,42 +85,31 @@ def _make_no_ranges_error(what: str) -> UsageError:
 
 
 def finetune(
-    setup: QuantizeSetup, settings: Settings, quantized: QuantizerOutput, memory: Path, work: Path, progress: Progress
+    setup: QuantizeSetup, settings: Settings, quantized: QuantizerOutput, memory: Path, work: Path, workspace: Workspace
 ) -> Finetuning:
-    """Fine-tune the graph on the dataset, with the held-out samples for validation."""
+    """Fine-tune the graph on the dataset, with the held-out samples for validation.
+
+    The control is the same training without rounding, of the torch module, else of the float graph.
+    """
+    plan = setup.plan
+    whole: dict[str, Any] = {"float_graph": setup.prepared.files["onnx"]}
     dataset = cache_dataset(
-        partial(open_dataset, setup.plan.data, setup.task, setup.plan.code), memory / "data",
-        held_out=setup.plan.held_out, seed=settings.seed, progress=progress,
+        partial(open_dataset, plan.data, setup.task, plan.code), memory / "data",
+        held_out=plan.held_out, seed=settings.seed, progress=workspace.progress,
     )  # fmt: skip
-    job = TrainJob(
-        title="quantized network",
-        graph=str(quantized.model),
-        float_graph=setup.prepared.files["onnx"],
-        shapes=setup.prepared.shapes,
-        task=msgspec.json.encode(setup.task).decode(),
-        code=setup.plan.code,
-        data=dataset,
-        settings=settings,
-        out=str(memory / "tuned"),
-        memory=str(memory / "checkpoints"),
+    context = EvaluationContext(
+        plan.task, str(plan.eval_data), "onnxruntime", settings.threads, plan.timeout_s, workspace, code=plan.code
     )
-    made = train_all([job, _make_control_job(job, setup.plan, memory)] if setup.plan.control else [job], progress)
-    trained, control = made[0], made[1] if setup.plan.control else None
+    shapes = dict(setup.prepared.shapes)
+    experiment = Experiment(setup.task, settings, shapes, memory, dataset, (plan.data_fingerprint, ""), context)
+    jobs = {"tuned": make_jobs("tuned", "quantized network", experiment, graph=str(quantized.model), **whole)}
+    if plan.control:
+        is_torch = ".py:" in plan.source
+        start: dict[str, Any] = {"module": make_torch_source(plan.source, plan.weights)} if is_torch else whole
+        jobs["control"] = make_jobs("control", "control network", experiment, **start)
+    made = train_networks(jobs, workspace.progress)
+    (trained,), (control,) = made["tuned"], made.get("control", [None])
     return Finetuning(quantized, _write_finetuned(quantized, trained.onnx, work), trained, control, dataset)
-
-
-def _make_control_job(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
-    """Return the same training without rounding, of the torch module, else of the float graph."""
-    module = make_torch_source(plan.source, plan.weights) if ".py:" in plan.source else None
-    return msgspec.structs.replace(
-        job,
-        title="control network",
-        graph="",
-        float_graph="" if module else job.float_graph,
-        module=module,
-        out=str(memory / "control"),
-        memory=str(memory / "control-checkpoints"),
-    )
 
 
 def _write_finetuned(quantized: QuantizerOutput, model: Path, work: Path) -> QuantizerOutput:

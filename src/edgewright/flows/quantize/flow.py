@@ -151,7 +151,7 @@ def _attempt(setup: QuantizeSetup, settings: Settings | None, folders: WorkFolde
         quantized = run_quantizer(job, folders.own, workspace.progress)
         quantized = _rename_graphs(quantized, Path(setup.prepared.name).stem, folders.own)
     if quantized is not None and settings is not None:
-        tuning = finetune(setup, settings, quantized, folders.memory, folders.own, workspace.progress)
+        tuning = finetune(setup, settings, quantized, folders.memory, folders.own, workspace)
         quantized = tuning.after
     report, error = _evaluate_artifacts(setup, quantized, tuning, folders, workspace)
     return Attempt(setup, quantized, report, error)

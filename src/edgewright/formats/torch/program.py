@@ -15,7 +15,7 @@ from inspect import Parameter, isclass, isfunction, signature
 from io import StringIO
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 from edgewright.errors import (
     EdgewrightError,
@@ -82,32 +82,30 @@ class LoadedProgram(NamedTuple):
         return self.program.module() if self.kind == "exported" else self.program
 
 
+class ProgramForm(TypedDict, total=False):
+    """How a program is loaded."""
+
+    half: bool  # with weights and activations in float16; inputs and outputs keep their types
+    unroll: bool  # with the recurrent layers of an ONNX file unrolled
+    integers: bool  # with the Q/DQ pairs of a QDQ graph
+
+
 def load_source(
-    source: str,
-    format: str,
-    shapes: Shapes,
-    *,
-    half: bool = False,
-    unroll: bool = False,
-    integers: bool = False,
-    weights: str | None = None,
+    source: str, format: str, shapes: Shapes, *, weights: str | None = None, **form: Unpack[ProgramForm]
 ) -> LoadedProgram:
     """Load an ONNX file (`format` "onnx") or a torch source ("torch").
-
-    `half` converts weights and activations to float16 and keeps the types of inputs and outputs; `unroll` unrolls
-    recurrent layers of an ONNX file; `integers` keeps the Q/DQ pairs of a QDQ graph.
 
     Raises EdgewrightErrors with the unsupported parts.
     """
     if format == "onnx":
-        return _load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
-    return load_torch(source, shapes, half=half, weights=weights)
+        return _load_onnx(Path(source), shapes, **form)
+    return load_torch(source, shapes, half=form.get("half", False), weights=weights)
 
 
-def _load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers: bool = False) -> LoadedProgram:
+def _load_onnx(path: Path, shapes: Shapes, **form: Unpack[ProgramForm]) -> LoadedProgram:
     from edgewright.formats.onnx_to_torch.build import load_network
 
-    network = load_network(path, shapes, half=half, unroll=unroll, integers=integers)
+    network = load_network(path, shapes, **form)
     steps = {f"steps.{i}": step.sources for i, step in enumerate(network.steps)}
     outputs = [
         TorchPort(name, sizes, _type_name(kind))

@@ -97,9 +97,8 @@ class PairedExecutor:
         bias_read, bias = found if found is not None else (None, None)
         if not adaptive:
             blocks = compute_block_params(rows, bits, size)
-            return _make_quantized_matmul(
-                weight_node, round_nearest(rows, blocks), blocks.scale, bits, size, bias, bias_read
-            )
+            numbers = round_nearest(rows, blocks).astype(np.int8)
+            return QuantizedMatmul(weight_node, numbers, blocks.scale.astype(np.float32), bits, size, bias, bias_read)
         first, second = self._collect_moments(weight_node)
         whole = first.join(second)
         free = bias is not None  # compensates the shift of the mean
@@ -110,7 +109,8 @@ class PairedExecutor:
             exact, quant = whole.means
             shift = rows @ exact - blocks.real(numbers) @ quant
             bias = (bias.astype(np.float64) + shift).astype(np.float32)
-        return _make_quantized_matmul(weight_node, numbers, blocks.scale, bits, size, bias, bias_read)
+        scale = blocks.scale.astype(np.float32)
+        return QuantizedMatmul(weight_node, numbers.astype(np.int8), scale, bits, size, bias, bias_read)
 
     def restore_node(
         self, weight_node: WeightNode, bits: int, block: int, known: Mapping[str, Array]
@@ -236,18 +236,6 @@ def _make_dynamic_quantization(name: str, to: str) -> list[Any]:
         helper.make_node("DynamicQuantizeLinear", [name], outputs, f"{to}/quantize"),
         helper.make_node("DequantizeLinear", outputs, [to], f"{to}/dequantize"),
     ]
-
-
-def _make_quantized_matmul(
-    weight_node: WeightNode,
-    numbers: Array,
-    scale: Array,
-    bits: int,
-    size: int,
-    bias: Array | None,
-    bias_read: tuple[str, int] | None,
-) -> QuantizedMatmul:
-    return QuantizedMatmul(weight_node, numbers.astype(np.int8), scale.astype(np.float32), bits, size, bias, bias_read)
 
 
 def _to_float64_columns(x: Array) -> Array:

@@ -24,13 +24,12 @@ def run_matmul_job(
     recipe: Recipe,
     fit: Sequence[Feeds],
     check: Sequence[Feeds],
-    out: Path,
     progress: Callable[[str, int, int], None],
 ) -> QuantizationReport:
     """Write `model.onnx`, `model-onnxruntime.onnx` and `recipe.toml` into `out`."""
     import onnx
 
-    done = 0
+    done, out = 0, Path(job.out)
 
     def report_progress(text: str) -> None:
         nonlocal done
@@ -51,7 +50,7 @@ def run_matmul_job(
     onnx.save(quantized.graphs["onnxruntime"], str(out / "model-onnxruntime.onnx"))
     (out / "recipe.toml").write_text(write_recipe(recipe), encoding="utf-8")
     fidelity = _measure_fidelity(network, quantized, check)
-    return _describe(network, job, quantized, kept, fidelity, fitted=len(fit), checked=len(check))
+    return _describe(network, job, quantized, kept, fidelity, (len(fit), len(check)))
 
 
 def _measure_fidelity(network: FloatNetwork, quantized: QuantizedTransformer, check: Sequence[Feeds]) -> FidelityReport:
@@ -70,9 +69,7 @@ def _describe(
     quantized: QuantizedTransformer,
     kept: Sequence[str],
     fidelity: FidelityReport,
-    *,
-    fitted: int,
-    checked: int,
+    samples: tuple[int, int],
 ) -> QuantizationReport:
     found = {one.node: one for one in quantized.weight_nodes}
     sites = []
@@ -95,8 +92,8 @@ def _describe(
         )
     return QuantizationReport(
         precision=job.precision,
-        fitted_on=fitted,
-        checked_on=checked,
+        fitted_on=samples[0],
+        checked_on=samples[1],
         first=fidelity,
         final=fidelity,
         sites=tuple(sites),

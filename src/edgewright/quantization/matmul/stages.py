@@ -6,7 +6,7 @@ moments of these inputs (`blocks`), and the bias compensates the shift of the me
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, Unpack
 
 import numpy as np
 
@@ -89,17 +89,30 @@ class QuantizedTransformer(NamedTuple):
     bytes: int
 
 
+class MatmulSettings(TypedDict, total=False):
+    """Settings of a quantization of matrix products.
+
+    Attributes:
+        block: number of entries along the contracted axis that share a scale, for int4; by default 32.
+        rounding: adaptive by default.
+        keep: nodes that stay in float.
+        tables: whether embedding tables become int8 too, which they do by default.
+    """
+
+    block: int
+    rounding: Rounding
+    keep: Collection[str]
+    tables: bool
+
+
 def quantize_matmuls(
     model: Any,
     samples: Samples,
     *,
     precision: Precision,
-    block: int = 32,
-    rounding: Rounding = "adaptive",
-    keep: Collection[str] = (),
-    tables: bool = True,
     store: ArrayStore | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    **settings: Unpack[MatmulSettings],
 ) -> QuantizedTransformer:
     """Quantize every MatMul and Gemm with constant weights, and embedding tables.
 
@@ -109,9 +122,6 @@ def quantize_matmuls(
         samples: the feeds of single inferences, by input name; not required for nearest rounding.
         precision: `w8a8-dynamic` and `w8` store int8 per output channel, `w4` and `w4a8` int4 in blocks. With a8, ONNX
             Runtime computes with integers, otherwise with float32.
-        block: number of entries along the contracted axis that share a scale, for int4.
-        keep: nodes that stay in float.
-        tables: whether embedding tables become int8 too.
         store: stores each weight node as soon as it is rounded, and has the results of an interrupted attempt.
 
     Raises:
@@ -119,6 +129,8 @@ def quantize_matmuls(
         InputError: adaptive rounding without samples, or an input of a product that is not finite.
         ModelNotConvertible: the model is already quantized, or has nothing to quantize.
     """
+    block, rounding = settings.get("block", 32), settings.get("rounding", "adaptive")
+    keep, tables = settings.get("keep", ()), settings.get("tables", True)
     _check_settings(precision, block, rounding)
     bits = BITS[precision]
     network = FloatNetwork(_prepare(EditableGraph.of(model), OPSETS[bits]))

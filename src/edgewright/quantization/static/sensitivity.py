@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgewright.formats.onnx.normalize.weights import WeightNode
-from edgewright.quantization.executor import IncrementalExecutor, open_graph
+from edgewright.quantization.executor import GraphPart, IncrementalExecutor, open_graph
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.observe import TensorValues
 from edgewright.quantization.probe import OutputLoss, Probe, find_compared_outputs
@@ -113,9 +113,7 @@ def _make_node_runner(
         if weight_node.bias:
             constants[weight_node.bias] = stored.bias
     session = open_graph(
-        [network.node(weight_node.node)],
-        [weight_node.input],
-        [weight_node.output],
+        GraphPart([network.node(weight_node.node)], [weight_node.input], [weight_node.output]),
         constants,
         lambda _: 1,
         network.opset,

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgewright.formats.onnx.constants import make_tensor
 from edgewright.formats.onnx.normalize.weights import WeightNode
-from edgewright.quantization.executor import open_graph, open_session
+from edgewright.quantization.executor import GraphPart, open_graph, open_session
 from edgewright.quantization.network import FloatNetwork
 from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
 from edgewright.quantization.static.reconstruct import QuantizedWeights
@@ -85,7 +85,7 @@ def _extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> _
     nodes = [node] if activation is None else [node, activation]
     read = [name for one in nodes for name in one.input if name in network.constants]
     names = [one.output[0] for one in nodes]
-    session = open_graph(nodes, [weight_node.input], names, network.constants, lambda _: 1, network.opset)
+    session = open_graph(GraphPart(nodes, [weight_node.input], names), network.constants, lambda _: 1, network.opset)
     values = dict(zip(names, session.run(names, {weight_node.input: x}), strict=True))
     graph = helper.make_graph(
         nodes,

@@ -46,7 +46,7 @@ def write_qdq(
     by_name = {node.name: node for node in nodes}
     for name, one in stored.items():
         weight_node = network.weight_nodes[name]
-        front += _store_weights(weight_node, one, by_name[name], tensor_params, network, constants, packed)
+        front += _store_weights(weight_node, one, by_name[name], tensor_params, constants, packed)
     for node in nodes:
         for at, name in enumerate(node.input):
             if name in operands:
@@ -85,7 +85,6 @@ def _store_weights(
     stored: QuantizedWeights,
     node: Any,
     tensor_params: Mapping[str, TensorQuantParams],
-    network: FloatNetwork,
     constants: dict[str, Array],
     packed: dict[str, Any],
 ) -> list[Any]:

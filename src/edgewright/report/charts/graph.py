@@ -11,7 +11,7 @@ from itertools import groupby
 from markupsafe import Markup
 from msgspec import Struct
 
-from edgewright.report.charts.svg import element, make_drawing, path, rect, text
+from edgewright.report.charts.svg import Box, element, make_drawing, path, rect, text
 from edgewright.report.numbers import shorten
 from edgewright.schema.model import GraphNode
 from edgewright.schema.units import show_share
@@ -138,7 +138,7 @@ def _draw_box(box: _Box, heats: Mapping[str, NodeHeat], most: float, address: st
     tooltip = f"{name}: {show_share(share)}" if share is not None else name
     x, css = box.x - BOX_WIDTH / 2, f"node heat{heat}"
     parts = [
-        rect(x, box.y, BOX_WIDTH, BOX_HEIGHT, css, tooltip, 4),
+        rect(Box(x, box.y, BOX_WIDTH, BOX_HEIGHT), css, tooltip, 4),
         text(x + 8, box.y + 15, words, f"label heat{heat}"),
     ]
     if share is not None:

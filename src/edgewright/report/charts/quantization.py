@@ -7,7 +7,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from edgewright.report.charts.scales import fit_scale, is_drawable
-from edgewright.report.charts.svg import line, make_drawing, rect, text
+from edgewright.report.charts.svg import Box, line, make_drawing, rect, text
 from edgewright.report.numbers import format_value, pluralize, shorten
 
 WIDTH, LEFT, RIGHT = 1240.0, 330.0, 70.0
@@ -41,7 +41,7 @@ def draw_operator_bars(rows: Sequence[OperatorNoise]) -> Markup:
         end = x_scale(max(row.sqnr_db, 0.0))
         drawn += [
             text(LEFT - 8, y + BAR_HEIGHT - 3, shorten(row.name, NAME_LETTERS), "label", "end"),
-            rect(LEFT, y, max(end - LEFT, 1.0), BAR_HEIGHT, "bar kept" if row.kept else "bar", row.description, 2),
+            rect(Box(LEFT, y, max(end - LEFT, 1.0), BAR_HEIGHT), "bar kept" if row.kept else "bar", row.description, 2),
             text(end + 6, y + BAR_HEIGHT - 3, format_value(row.sqnr_db, "dB"), "label strong"),
         ]
     description = ", ".join(f"{shorten(row.name, 40)} {format_value(row.sqnr_db, 'dB')}" for row in rows[:8])
@@ -74,10 +74,7 @@ def draw_value_histogram(
         width = max(x_scale(end) - x_scale(begin) - 0.6, 0.8)
         drawn.append(
             rect(
-                x_scale(begin),
-                BASELINE - bar_height,
-                width,
-                bar_height,
+                Box(x_scale(begin), BASELINE - bar_height, width, bar_height),
                 "bar clipped" if outside else "bar",
                 description,
             )

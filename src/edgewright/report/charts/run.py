@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from edgewright.report.charts.scales import Scale, fit_scale, is_drawable, make_drawable_interval
-from edgewright.report.charts.svg import circle, element, line, make_drawing, path, rect, text
+from edgewright.report.charts.svg import Box, circle, element, line, make_drawing, path, rect, text
 from edgewright.report.numbers import format_value, pluralize, shorten
 
 WIDTH, LEFT, RIGHT = 720.0, 56.0, 12.0
@@ -60,14 +60,18 @@ def draw_histogram(
     if bounds := make_drawable_interval(*interval):
         begin, end = x_scale(bounds[0]), x_scale(bounds[1])
         parts.append(
-            rect(begin, top - 8, max(end - begin, 1.5), baseline - top + 8, "band", "confidence interval of the median")
+            rect(
+                Box(begin, top - 8, max(end - begin, 1.5), baseline - top + 8),
+                "band",
+                "confidence interval of the median",
+            )
         )
     for count, (begin, end) in zip(counts, pairwise(edges), strict=True):
         if count:
             x, y = x_scale(float(begin)), y_scale(float(count))
             span = f"{format_value(float(begin), unit)} to {format_value(float(end), unit)}"
             description = f"{pluralize(int(count), 'sample')} from {span}"
-            parts.append(rect(x + 0.5, y, x_scale(float(end)) - x - 1, baseline - y, "bar", description))
+            parts.append(rect(Box(x + 0.5, y, x_scale(float(end)) - x - 1, baseline - y), "bar", description))
     parts += _draw_marks(marks, x_scale, top, baseline, high)
     parts += _draw_x_ticks(x_scale, baseline, unit)
     description = (
@@ -186,7 +190,7 @@ def draw_shares(parts: Sequence[BarSegment], name: str, height: float = 26.0) ->
     drawn, x = list[Markup](), 0.0
     for part in parts:
         width = WIDE_WIDTH * part.size / total
-        drawn.append(rect(x, 0, max(width - 1, 0.5), height, f"part {part.css}", part.description, 2))
+        drawn.append(rect(Box(x, 0, max(width - 1, 0.5), height), f"part {part.css}", part.description, 2))
         words = f"{part.name} {part.size / total:.0%}"
         if width > 8 + 6.6 * len(words):
             drawn.append(text(x + 8, height / 2 + 4, words, f"label on {part.css}"))
@@ -207,7 +211,7 @@ def draw_levels(parts: Sequence[BarSegment], unit: str, name: str) -> Markup:
         y = index * (bar + 6)
         drawn += [
             text(margin - 8, y + bar / 2 + 4, part.name, "label", "end"),
-            rect(margin, y, x_scale(part.size) - margin, bar, f"part {part.css}", part.description, 2),
+            rect(Box(margin, y, x_scale(part.size) - margin, bar), f"part {part.css}", part.description, 2),
             text(x_scale(part.size) + 6, y + bar / 2 + 4, format_value(part.size, unit), "label strong"),
         ]
     description = ", ".join(f"{part.name} {format_value(part.size, unit)}" for part in known)
@@ -225,7 +229,7 @@ def draw_whisker(
     if bounds := make_drawable_interval(low, high):
         begin, end = x_scale(bounds[0]), x_scale(bounds[1])
         parts.append(line(begin, height / 2, end, height / 2, f"reach {css}"))
-    parts.append(rect(x - 2, 3, 4, height - 6, css, "", 2))
+    parts.append(rect(Box(x - 2, 3, 4, height - 6), css, "", 2))
     return make_drawing(
         width, height, "Interval", description, line(0, height / 2, width, height / 2, "grid"), *parts, kind="whisker"
     )
@@ -238,7 +242,7 @@ def draw_mini_bar(share: float, unit: str = "") -> Markup:
 
 @lru_cache(maxsize=4_096)  # layer tables have thousands of cells with few distinct lengths
 def _draw_mini_bar(width: float, css: str) -> Markup:
-    bar = rect(0, 0, max(width, 1.0), 8, css, "", 2)
+    bar = rect(Box(0, 0, max(width, 1.0), 8), css, "", 2)
     return element("svg", {"class": "mini", "viewBox": "0 0 90 8", "aria-hidden": "true"}, bar)
 
 
@@ -274,12 +278,14 @@ def draw_strip_plot(rows: Sequence[StripPlotRow], unit: str, *, width: float = W
         if bounds := make_drawable_interval(low, high):
             begin, end = x_scale(bounds[0]), x_scale(bounds[1])
             description = f"{name}: {format_value(low, unit)} to {format_value(high, unit)}"
-            drawn.append(rect(begin, y - 8, max(end - begin, 2), 16, "band", description, 3))
+            drawn.append(rect(Box(begin, y - 8, max(end - begin, 2), 16), "band", description, 3))
         drawn += [
             circle(x_scale(dot), y, 2.4, "point", f"{name}: {format_value(dot, unit)}") for dot in _keep_drawable(dots)
         ]
         if middle is not None and is_drawable(middle):
-            drawn.append(rect(x_scale(middle) - 1.5, y - 10, 3, 20, "dot", f"{name}: {format_value(middle, unit)}", 1))
+            drawn.append(
+                rect(Box(x_scale(middle) - 1.5, y - 10, 3, 20), "dot", f"{name}: {format_value(middle, unit)}", 1)
+            )
     description = ", ".join(f"{name} {format_value(middle, unit)}" for name, _, middle, _, _ in rows)
     kind = "chart wide" if width == WIDE_WIDTH else "chart"
     return make_drawing(width, baseline + 20, "Medians of the processes on one scale", description, *drawn, kind=kind)

@@ -1,6 +1,7 @@
 """SVG elements with escaped text and short numbers."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -30,9 +31,19 @@ def make_drawing(width: float, height: float, title: str, description: str, *inn
     )
 
 
-def rect(x: float, y: float, width: float, height: float, css: str, title: str = "", round_: float = 0) -> Markup:
+class Box(NamedTuple):
+    """A place in a drawing."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def rect(box: Box, css: str, title: str = "", round_: float = 0) -> Markup:
     """Return a rectangle with a tooltip."""
-    position: dict[str, Value] = {"x": x, "y": y, "width": max(width, 0), "height": max(height, 0), "class": css}
+    size: dict[str, Value] = {"width": max(box.width, 0), "height": max(box.height, 0)}
+    position: dict[str, Value] = {"x": box.x, "y": box.y, **size, "class": css}
     if round_:
         position["rx"] = round_
     return element("rect", position, *([element("title", {}, title)] if title else []))

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from edgewright.report.charts.scales import Scale
-from edgewright.report.charts.svg import line, make_drawing, rect, text
+from edgewright.report.charts.svg import Box, line, make_drawing, rect, text
 from edgewright.report.numbers import format_value, shorten
 from edgewright.schema.run import Layer
 
@@ -99,17 +99,19 @@ def draw_timeline(timeline: Timeline) -> Markup:
     for index, unit in enumerate(tracks):
         parts += [
             text(LEFT - 8, index * (TRACK_HEIGHT + GAP) + TRACK_HEIGHT / 2 + 4, unit, "label", "end"),
-            rect(LEFT, index * (TRACK_HEIGHT + GAP), WIDTH - 8 - LEFT, TRACK_HEIGHT, "lane"),
+            rect(Box(LEFT, index * (TRACK_HEIGHT + GAP), WIDTH - 8 - LEFT, TRACK_HEIGHT), "lane"),
         ]
     for start, length in timeline.gaps:
         words = f"not in any operator: {format_value(length, 'us')} ({length / end:.0%})"
-        parts.append(rect(x_scale(start), 0, x_scale(start + length) - x_scale(start), baseline - GAP, "gap", words))
+        parts.append(
+            rect(Box(x_scale(start), 0, x_scale(start + length) - x_scale(start), baseline - GAP), "gap", words)
+        )
     for span in spans:
         y = tracks.index(span.lane) * (TRACK_HEIGHT + GAP)
         description = f"{shorten(span.name, 80)} ({shorten(span.op, 60)}): {format_value(span.length_us, 'us')}"
         width = x_scale(span.start_us + span.length_us) - x_scale(span.start_us)
         css = f"span {span.lane.lower()}{' odd' if span.position % 2 else ''}"
-        parts.append(rect(x_scale(span.start_us), y, max(width - 0.3, 0.4), TRACK_HEIGHT, css, description))
+        parts.append(rect(Box(x_scale(span.start_us), y, max(width - 0.3, 0.4), TRACK_HEIGHT), css, description))
     for tick in x_scale.ticks(8):
         parts += [
             line(x_scale(tick), baseline, x_scale(tick), baseline + 4, "axis"),

@@ -67,6 +67,7 @@ class TrainingPlan(NamedTuple):
     precision: str
     checkpoint_folder: Path
     code: tuple[str, ...] = ()
+    masks: WeightMasks | None = None
 
 
 class TrainingResult(NamedTuple):
@@ -95,12 +96,11 @@ class TrainingLoop:
         samples: TrainingSamples,
         plan: TrainingPlan,
         send: Callable[[JobMessage], None],
-        masks: WeightMasks | None = None,
     ) -> None:
         import torch
 
         self._fabric, self._plan, self._samples, self._send = fabric, plan, samples, send
-        self._objective, self._masks = objective, masks
+        self._objective, self._masks = objective, plan.masks
         auxiliary = [objective.auxiliary] if any(True for _ in objective.auxiliary.parameters()) else []
         self._module = module
         self._wrapped, self._optimizer = fabric.setup(module, make_optimizer([module, *auxiliary], plan.settings))

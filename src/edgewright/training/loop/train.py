@@ -65,11 +65,11 @@ def run_training(job: TrainJob, send: SendMessage) -> None:
     else:
         precision = state["precision"]
     fabric = open_fabric(precision)
-    plan = TrainingPlan(key, job.title, task, settings, _plan_steps(job, samples), precision, memory, job.code)
+    plan = TrainingPlan(key, job.title, task, settings, _plan_steps(job, samples), precision, memory, job.code, masks)
     distillation_loss.attach(trainable.module, fabric.device, precision)
     set_channels_last(trainable.module)
     send_from_main: SendMessage = send if fabric.is_global_zero else lambda word: None
-    training = TrainingLoop(fabric, trainable.module, distillation_loss, samples, plan, send_from_main, masks)
+    training = TrainingLoop(fabric, trainable.module, distillation_loss, samples, plan, send_from_main)
     if state is not None:
         training.restore(state)
     ending = training.run()

@@ -1,6 +1,7 @@
 """Rewrites of data movement operators: Slice, Pad, Tile, DepthToSpace and similar ones."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,20 +42,27 @@ def _slice_by_reshape(node: Node, graph: ObservedGraph, opset: int) -> list[Node
             raise NotConvertible(f"Slice '{node.name}': ncnn does not support negative steps")
         start = min(start % sizes[axis] if start < 0 else start, sizes[axis])
         output = graph.fresh(node.output[0]) if left else node.output[0]
-        made += _step_along(graph, source, sizes, axis, start, step, result[axis], output)
+        made += _step_along(graph, SizedAxis(source, sizes, axis), start, step, result[axis], output)
         sizes[axis], source = result[axis], output
     return made
 
 
-def _step_along(
-    graph: ObservedGraph, source: str, sizes: list[int], axis: int, start: int, step: int, count: int, output: str
-) -> list[Node]:
+class SizedAxis(NamedTuple):
+    """An axis of a tensor with these sizes."""
+
+    tensor: str
+    sizes: list[int]
+    axis: int
+
+
+def _step_along(graph: ObservedGraph, along: SizedAxis, start: int, step: int, count: int, output: str) -> list[Node]:
     """Return `count` entries of one axis from `start` on, every `step`-th."""
+    source, sizes, axis = along
     end = start + count * step
     made, shape = [], list(sizes)
     if end > sizes[axis]:
         padded = graph.fresh(output)
-        made += _pad_axis(graph, source, shape, axis, 0, end - sizes[axis], 0.0, padded)
+        made += _pad_axis(graph, along, (0, end - sizes[axis]), 0.0, padded)
         source, shape[axis] = padded, end
     if (start, end) != (0, shape[axis]):
         cut = graph.fresh(output)
@@ -87,15 +95,14 @@ def _slice_axis(graph: ObservedGraph, source: str, axis: int, start: int, end: i
     return make_node("Slice", [source, *bounds], output)
 
 
-def _pad_axis(
-    graph: ObservedGraph, source: str, shape: list[int], axis: int, before: int, behind: int, fill: float, output: str
-) -> list[Node]:
+def _pad_axis(graph: ObservedGraph, along: SizedAxis, sides: tuple[int, int], fill: float, output: str) -> list[Node]:
     """Concatenate constants before and after along an axis."""
-    sides = [
+    source, shape, axis = along
+    first, last = (
         graph.add(np.full([*shape[:axis], size, *shape[axis + 1 :]], fill), np.float32) if size else ""
-        for size in (before, behind)
-    ]
-    return [make_node("Concat", [name for name in (sides[0], source, sides[1]) if name], output, axis=axis)]
+        for size in sides
+    )
+    return [make_node("Concat", [name for name in (first, source, last) if name], output, axis=axis)]
 
 
 def _pad_in_full(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | None:
@@ -118,7 +125,7 @@ def _pad_in_full(node: Node, graph: ObservedGraph, opset: int) -> list[Node] | N
     made, source = [], node.input[0]
     for axis in outer:
         output = graph.fresh(node.output[0])
-        made += _pad_axis(graph, source, shape, axis, *sides[axis], value, output)
+        made += _pad_axis(graph, SizedAxis(source, shape, axis), sides[axis], value, output)
         source, shape[axis], sides[axis] = output, shape[axis] + sum(sides[axis]), (0, 0)
     rest = graph.integers([*(side[0] for side in sides), *(side[1] for side in sides)])
     if all(side == (0, 0) for side in sides):
