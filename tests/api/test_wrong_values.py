@@ -70,3 +70,9 @@ def test_no_builtin_error_leaves_a_function(
 ) -> None:
     with pytest.raises(UsageError, match=what):
         getattr(edgewright, name)(*args, **keywords)
+
+
+def test_the_former_name_of_a_keyword_is_read(folder: Path) -> None:
+    task, data = str(DIGITS / "task.toml"), str(DIGITS / "heldout.npz")
+    with pytest.raises(UsageError, match="distill=True has no effect here"):
+        edgewright.prune(MODEL, task=task, val=data, teach=False)  # type: ignore[call-arg]

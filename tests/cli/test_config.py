@@ -10,7 +10,11 @@ from edgewright.cli.app import edgewright
 from edgewright.cli.config import list_known_keys, load_config
 from edgewright.cli.registry import COMMANDS, FORMER_NAMES, list_options
 from edgewright.errors import ConfigError
+from edgewright.flows.demo.flow import get_digits_folder
+from edgewright.schema.vocabulary import FORMER_OPTIONS
 from tests.cli.calling import Call
+
+DIGITS = get_digits_folder()
 
 
 @pytest.fixture
@@ -97,7 +101,9 @@ def test_every_option_has_its_variable() -> None:
         command = edgewright.get_command(context, name)
         assert command is not None
         for key, option in list_options(command).items():
-            names = [f"EDGEWRIGHT_{one}_{key}".upper() for one in (name, FORMER_NAMES.get(name)) if one]
+            keys = [key, *(former for former, present in FORMER_OPTIONS.items() if present == key)]
+            words = [one for one in (name, FORMER_NAMES.get(name)) if one]
+            names = [f"EDGEWRIGHT_{word}_{one}".upper() for one in keys for word in words]
             assert option.envvar == (names if len(names) > 1 else names[0])
 
 
@@ -108,6 +114,24 @@ def test_the_former_name_of_a_command_is_read(call: Call, monkeypatch: pytest.Mo
     Path("edgewright.toml").unlink()
     monkeypatch.setenv(f"EDGEWRIGHT_{table}_VIEWS".upper(), "many")
     assert "views" in call("distill").err
+
+
+def test_the_former_name_of_an_option_is_read(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Path("net.py")
+    source.write_text("def build():\n    raise AssertionError\n")
+    given: tuple[object, ...] = ("prune", "net.py:build", "--task", DIGITS / "task.toml", "--val", DIGITS / "heldout.npz")
+    given = (*given, "--data", DIGITS / "heldout.npz", "--dry-run")
+    assert call(*given).json()["teach"] is True
+    assert call(*given, "--no-teach").json()["teach"] is False
+    assert call(*given, "--no-teach", "--distill").json()["teach"] is True
+    monkeypatch.setenv("EDGEWRIGHT_PRUNE_TEACH", "false")
+    assert call(*given).json()["teach"] is False
+    assert call(*given, "--teach").json()["teach"] is True
+    monkeypatch.delenv("EDGEWRIGHT_PRUNE_TEACH")
+    for key in ("teach", "distill"):
+        Path("edgewright.toml").write_text(f"[prune]\n{key} = false\n")
+        assert call(*given).json()["teach"] is False
+    assert "teach" not in call("prune", "--help").out.replace("teacher", "")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_a_quantization_says_what_it_cost(store: Store) -> None:
     run = store_report(store, "quantize", report := make_report())
     expected = (
         "−0.14 points top-1 accuracy (−0.50 to +0.22), no difference shown · 2.38× smaller (118 kB → 49.5 kB) · "
-        "2.14× faster in LiteRT · gate passed in LiteRT · ONNX Runtime refused: it drops."
+        "2.14× faster in LiteRT · gate passed in LiteRT · ONNX Runtime rejected: it drops."
     )
     assert (report.answer, answer_run(run, store).text) == (expected, expected)
 
@@ -46,7 +46,7 @@ def test_training_says_what_it_cost(store: Store) -> None:
     )
     assert answer.endswith("1.67× faster in ONNX Runtime · gate passed.")
     refused = msgspec.structs.replace(make_distil(), state="refused", reason="it drops by 3.00 points")
-    assert answer_run(store_report(store, "distil", refused), store).text.endswith("refused: it drops by 3.00 points.")
+    assert answer_run(store_report(store, "distil", refused), store).text.endswith("rejected: it drops by 3.00 points.")
 
 
 def test_an_evaluation_names_its_reference(store: Store) -> None:

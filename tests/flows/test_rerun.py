@@ -13,7 +13,7 @@ from edgewright.flows.compile.flow import compile_all
 from edgewright.flows.evaluate.flow import evaluate
 from edgewright.flows.rerun import pair_metrics, repeat_run
 from edgewright.flows.workspace import Workspace
-from edgewright.schema.plan import Candidate, CompileCell, CompilePlan, EvaluatePlan
+from edgewright.schema.plan import Candidate, CompileCell, CompilePlan, EvaluatePlan, PrunePlan
 from edgewright.schema.run import Run
 from edgewright.store.store import Store, open_store
 from edgewright.tasks.spec.task import Regression, Task, TensorInput
@@ -48,6 +48,21 @@ def test_an_evaluation_is_repeated_on_changed_data(tmp_path: Path, workspace: Wo
     assert again.changed == ("data_fingerprint",)
     assert again.run.plan_hash != original.plan_hash
     assert [(a.value, b.value) for a, b in pair_metrics(again) if a.name == "mae"] == [(0.0, 2.0)]
+
+
+def test_plans_of_the_version_before_are_repeated(tmp_path: Path, workspace: Workspace) -> None:
+    model, data = write_model(tmp_path / "m.onnx"), tmp_path / "data.npz"
+    np.savez(data, x=np.ones((8, 2), np.float32), y=np.ones((8, 2), np.float32))
+    plan = EvaluatePlan(
+        candidates=(Candidate(model=str(model), runtime="onnxruntime"),), task=msgspec.to_builtins(TASK), data=str(data)
+    )
+    original = load_only(workspace.store, evaluate(plan, workspace).report.results[0].run_id)
+    former = {name: value for name, value in original.plan.items() if name != "fixed"}
+    assert former != original.plan
+    again = repeat_run(msgspec.structs.replace(original, plan=former), tmp_path, workspace)
+    assert (again.error, again.changed) == (None, ())
+    pruning = {"source": "n.py:build", "task": {}, "val": "v", "importance": "l2", "runtime": "onnxruntime"}
+    assert msgspec.convert(pruning | {"teach": False}, PrunePlan).distill is False
 
 
 def test_a_compile_is_repeated_unless_its_source_changed(tmp_path: Path, workspace: Workspace) -> None:

@@ -15,7 +15,7 @@ from edgewright.api.wording import name_options
 from edgewright.cli.completion import add_completion
 from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
-from edgewright.cli.registry import COMMANDS, OTHER_NAMES, find_command, normalize_word
+from edgewright.cli.registry import COMMANDS, OTHER_NAMES, find_command, normalize_option
 from edgewright.cli.rendering.output import print_message
 from edgewright.cli.rendering.streams import tolerate_closed_streams
 from edgewright.errors import Cancelled, EdgewrightError, GateFailed, UsageError, find_full_disk_error
@@ -48,7 +48,7 @@ class LazyGroup(HelpedGroup):
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={
-        "token_normalize_func": normalize_word,
+        "token_normalize_func": normalize_option,
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         "show_default": True,

@@ -20,6 +20,7 @@ from edgewright.api.settings import (
 from edgewright.cli.project_file import FILE_NAME, check_setting
 from edgewright.cli.registry import COMMANDS, FORMER_NAMES, find_command, list_options
 from edgewright.errors import ConfigError
+from edgewright.schema.vocabulary import FORMER_OPTIONS
 
 
 def _find_config_files(environ: Mapping[str, str]) -> list[Path]:
@@ -71,6 +72,7 @@ def _check_table(path: Path, name: str, table: object) -> dict[str, Any]:
     if name == "store":
         return check_store_table(path, table)
     plain = {key.replace("-", "_"): value for key, value in table.items()}
+    plain = {key if key in known[name] else FORMER_OPTIONS.get(key, key): value for key, value in plain.items()}
     if unknown := plain.keys() - set(known[name]):
         raise ConfigError(
             f"{path}: [{name}] has no key '{min(unknown)}'",

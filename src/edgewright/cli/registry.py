@@ -4,6 +4,8 @@ from importlib import import_module
 
 import click
 
+from edgewright.schema.vocabulary import FORMER_OPTIONS
+
 COMMANDS = {
     "doctor": "edgewright.cli.commands.setup.doctor",
     "demo": "edgewright.cli.commands.setup.demo",
@@ -44,6 +46,13 @@ def normalize_word(word: str) -> str:
     return word.replace("_", "-")
 
 
+def normalize_option(word: str) -> str:
+    """Return an option name with `-` for `_`; of one with a former name, the present one."""
+    word = normalize_word(word)
+    off = "no-" if word.startswith("no-") else ""
+    return off + FORMER_OPTIONS.get(word.removeprefix(off), word.removeprefix(off))
+
+
 def find_command(word: str) -> click.Command | None:
     """Import and return the command with this name or alias; None if there is none."""
     name = ALIASES.get(normalize_word(word), normalize_word(word))
@@ -64,7 +73,8 @@ def list_options(command: click.Command) -> dict[str, click.Option]:
 def _name_variables(command: click.Command, *prefixes: str) -> None:
     """Set each option's environment variable, such as EDGEWRIGHT_RUNS_LIST_LIMIT."""
     for key, option in list_options(command).items():
-        names = [f"{prefix}_{key.upper()}" for prefix in prefixes]
+        keys = [key, *(former for former, present in FORMER_OPTIONS.items() if present == key)]
+        names = [f"{prefix}_{one.upper()}" for one in keys for prefix in prefixes]
         option.envvar = names if len(names) > 1 else names[0]
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():

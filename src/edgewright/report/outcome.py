@@ -31,6 +31,11 @@ IN_RUNTIMES = "{text} in {runtimes}"
 SEPARATOR = " · "
 
 
+def name_state(state: str) -> str:
+    """Return the word of texts for the state of a result, which is `refused` in JSON and tables if a gate failed."""
+    return "rejected" if state == "refused" else state
+
+
 class Change(Struct, frozen=True, kw_only=True):
     """One phrase; `mark` is set only where the difference is shown."""
 

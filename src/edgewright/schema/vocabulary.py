@@ -14,6 +14,7 @@ Verdict = Literal["faster", "slower", "no difference", "inconclusive"]
 RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 RUNTIME_ALIASES = {"ort": "onnxruntime", "onnx": "onnxruntime", "tflite": "litert"}
+FORMER_OPTIONS = {"teach": "distill"}  # options and keywords with these names are still read
 PRECISION_ALIASES = {"int8": "w8a8", "dynamic": "w8a8-dynamic"}
 
 

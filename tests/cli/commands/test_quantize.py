@@ -92,7 +92,7 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
     assert what == "onnxruntime w4 was rejected"
     assert "more than --max-drop 0" in why
     assert "keep the operators with the largest error in float" in hint
-    assert result.rows()[0]["state"] == "rejected"
+    assert result.rows()[0]["state"] == "refused"
     assert result.rows()[0]["artifact"] == "–"
     assert list((folder / "out").iterdir()) == []
 

@@ -74,7 +74,7 @@ def test_everything_unsupported_by_litert_is_listed(
     report = runtime(
         run(write_onnx(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"], "r")], *ports), "litert"), "litert"
     )
-    assert report.state == "unsupported"
+    assert report.state == "refused"
     assert [one.reason for one in report.findings] == [reason]
     assert remedy in report.findings[0].remedy
 
@@ -103,7 +103,7 @@ def test_an_operator_that_no_table_has(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 4])], [value("y", [1, 4])])
     analysis = run(path)
     for report in analysis.runtimes:
-        assert report.state == "unsupported", report.runtime
+        assert report.state == "refused", report.runtime
         (finding,) = report.findings
         assert finding.node == "own"
         assert "mine" in finding.reason
@@ -123,7 +123,7 @@ def test_operators_of_onnx_runtime_s_own_domain(tmp_path: Path) -> None:
     fast = helper.make_node("FastGelu", ["x"], ["y"], name="fast", domain="com.microsoft")
     path = write_onnx(tmp_path / "m.onnx", [fast], [value("x", [1, 4])], [value("y", [1, 4])])
     analysis = run(path, "onnxruntime", "ncnn")
-    assert [report.state for report in analysis.runtimes] == ["compiles", "unsupported"]
+    assert [report.state for report in analysis.runtimes] == ["compiles", "refused"]
 
 
 def test_why_and_what_to_do(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_sizes_known_only_after_a_run(tmp_path: Path) -> None:
 
 
 def test_control_flow_and_doubles(tmp_path: Path) -> None:
-    assert runtime(run(write_control_flow(tmp_path / "c.onnx"), "ncnn"), "ncnn").state == "unsupported"
+    assert runtime(run(write_control_flow(tmp_path / "c.onnx"), "ncnn"), "ncnn").state == "refused"
     nodes = [node("Cast", ["x"], ["a"], to=11), node("Add", ["a", "d"], ["b"]), node("Cast", ["b"], ["y"], to=1)]
     path = write_onnx(tmp_path / "d.onnx", nodes, [value("x", [4])], [value("y", [4])], [DOUBLES])
     assert any("float64" in note for note in run(path, "onnxruntime").notes)
@@ -316,7 +316,7 @@ def test_a_tflite_file_is_checked_as_it_is_compiled(tmp_path: Path) -> None:
     nodes = [Node("Landmarks", ("x",), ("a",)), Node("RELU", ("a",), ("y",))]
     analysis = run(write_tflite(tmp_path / "c.tflite", tensors, nodes, ["x"], ["y"]), "litert", "ncnn")
     for report in analysis.runtimes:
-        assert report.state == "unsupported"
+        assert report.state == "refused"
         assert [one.node for one in report.findings] == ["Landmarks#0"]
         assert "custom operator" in report.findings[0].reason
     assert unit(runtime(analysis, "litert"), "built-in").supported == 1
@@ -328,7 +328,7 @@ def test_ncnn_and_mnn_are_asked_what_they_reject_themselves(tmp_path: Path) -> N
     sizes = [value("y", [1, 3, 7, 7]), value("i", [1, 3, 7, 7], "INT64")]
     path = write_onnx(tmp_path / "m.onnx", [pool], [value("x", [1, 3, 8, 8])], sizes)
     for report in run(path, "ncnn", "mnn").runtimes:
-        assert report.state == "unsupported"
+        assert report.state == "refused"
         assert [(one.node, one.op) for one in report.findings] == [("pool", "MaxPool")]
         assert "returns no indices" in report.findings[0].reason
 
@@ -346,5 +346,5 @@ def test_a_precision_that_compile_does_not_have(tmp_path: Path) -> None:
     nodes.append(node("MatMul", ["x", "w_dq"], ["y"], "product"))
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 8])], [value("y", [1, 5])], constants)
     ncnn, openvino = run(path, "ncnn", "openvino").runtimes
-    assert (ncnn.state, openvino.state) == ("unsupported", "compiles")
+    assert (ncnn.state, openvino.state) == ("refused", "compiles")
     assert "does not support w8" in ncnn.findings[0].reason

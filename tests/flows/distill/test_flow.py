@@ -149,7 +149,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "trained on the labels only" in error.why
-    assert report.state == "rejected"
+    assert report.state == "refused"
     kept = [path.name for path in (tmp_path / "out").iterdir()]
     assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained
     chance = msgspec.structs.replace(harm, low=-7.0, high=1.0)

@@ -181,7 +181,7 @@ def test_a_loss_beyond_the_gate_keeps_the_model_back(
     report, error = prune(plan, tmp_path / "out", Workspace(device, store, ignore))
     assert isinstance(error, GateFailed)
     assert "more than --max-drop 0.5" in error.why
-    assert report.state == "rejected"
+    assert report.state == "refused"
     assert report.model is None
     assert list((tmp_path / "out").iterdir()) == []
     assert store.load(report.run_id or "").state == "failed"

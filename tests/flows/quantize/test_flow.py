@@ -184,7 +184,7 @@ def test_a_gate_leaves_nothing_under_its_final_name(
     assert "agreement" in error.why or "class agreement with the source" in error.why
     assert "more than --max-drop 0" in error.why
     assert "Gemm 'gemm'" in error.try_this
-    assert [row.state for row in report.artifacts] == ["rejected"]
+    assert [row.state for row in report.artifacts] == ["refused"]
     assert report.artifacts[0].path is None
     assert (report.graph, report.recipe) == (None, None)
     assert visible(tmp_path / "out") == []

@@ -58,7 +58,7 @@ def make_whole(*, text: str = "", quantization: bool = True) -> QuantizeReport:
     )  # fmt: skip
     bare = msgspec.structs.replace(
         row, runtime="onnxruntime", path=None, bytes=None, bytes_ratio=None, metric=None, agreement=None, sqnr_db=None,
-        speedup=None, int8_share=None, state="rejected", reason=f"it drops{text}",
+        speedup=None, int8_share=None, state="refused", reason=f"it drops{text}",
     )  # fmt: skip
     return QuantizeReport(
         source=f"/home/ann/secret/net{text}.onnx", source_sha256="a" * 64, precision="w8a8", why="asked for",

@@ -7,6 +7,7 @@ from edgewright.flows.analyze.report import Analysis, RuntimeReport, UnitReport
 from edgewright.schema.units import UNKNOWN, show_bytes, show_count
 
 HEADERS = ("runtime", "unit", "backend", "operators", "partitions", "first reason", "fix")
+STATE_NAMES = {"refused": "unsupported"}  # of states that JSON names otherwise
 
 
 class AnalyzeResult(Result):
@@ -20,13 +21,13 @@ class AnalyzeResult(Result):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Return the state of each runtime: `compiles`, `unsupported`, `needs shapes`, or `unknown`."""
+        """Return the state of each runtime: `compiles`, `refused`, `needs shapes`, or `unknown`."""
         return tuple(report.state for report in self.rows)
 
     @property
     def answer(self) -> str:
         model, costs = self.report.model, self.report.costs
-        states = ", ".join(f"{report.runtime} {report.state}" for report in self.rows)
+        states = ", ".join(f"{one.runtime} {STATE_NAMES.get(one.state, one.state)}" for one in self.rows)
         size = f"{show_count(costs.parameters)} parameters, {show_bytes(costs.weight_bytes)} of weights"
         return f"{model.name} has {model.operators} operators, {size}; {states}."
 
@@ -46,6 +47,6 @@ def _make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
     first = next(iter((*report.findings, *unit.findings)), None)
     count = UNKNOWN if unit.supported is None else f"{unit.supported} of {unit.operators}"
     reason = "" if first is None else f"{first.op}: {first.reason}" if first.op else first.reason
-    partitions = UNKNOWN if unit.partitions is None or report.state == "unsupported" else str(unit.partitions)
+    partitions = UNKNOWN if unit.partitions is None or report.state == "refused" else str(unit.partitions)
     remedy = "" if first is None else first.remedy
     return (report.runtime, unit.unit, unit.backend, count, partitions, reason, remedy)

@@ -32,7 +32,7 @@ class ArtifactsResult(Result):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Return of each artifact `ok`, `failed` or `unsupported`; of quantized ones also `rejected` or `slower`."""
+        """Return of each artifact `ok`, `failed` or `unsupported`; of quantized ones also `refused` or `slower`."""
         return tuple(row.state for row in self.rows)
 
 

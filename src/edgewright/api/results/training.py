@@ -43,7 +43,7 @@ class ExperimentResult(Result):
 
     @property
     def verdicts(self) -> tuple[str, ...]:
-        """Return `ok`, or `rejected` by a gate."""
+        """Return `ok`, or `refused` by a gate."""
         return (self.report.state,)
 
     @property

@@ -155,8 +155,10 @@ def _show(result: QuantizeResult, *, sites: bool) -> None:
 
 
 def _describe_tried(one: TriedPrecision) -> str:
+    from edgewright.report.outcome import name_state
+
     speed = f", {one.speedup.ratio:.2f}×" if one.speedup else ""
-    return f"{one.precision} ({one.state}{speed})"
+    return f"{one.precision} ({name_state(one.state)}{speed})"
 
 
 def _show_node_reports(sites: Sequence[WeightNodeReport]) -> None:

@@ -159,7 +159,7 @@ def _report_runtime(
     own = given if given.graph is not None and given.graph.format in table.reads else form
     blocking = own.rejected or check_precision(table, given)
     if own.graph is None or blocking:
-        return _make_own_report(table, "unsupported", tuple(blocking), tuple(map(_make_unknown_unit, table.units)))
+        return _make_own_report(table, "refused", tuple(blocking), tuple(map(_make_unknown_unit, table.units)))
     if own.graph.format not in table.reads:
         return _make_unknown_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
     if own.graph.format == "tflite":
@@ -215,7 +215,7 @@ def _report_by_table(
 def _decide_state(findings: Sequence[SupportFinding]) -> SupportState:
     if not findings:
         return "compiles"
-    return "needs shapes" if all(one.kind == "dynamic shape" for one in findings) else "unsupported"
+    return "needs shapes" if all(one.kind == "dynamic shape" for one in findings) else "refused"
 
 
 def _check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
@@ -258,7 +258,7 @@ def _report_dry_run(table: SupportTable, path: Path, graph: TypedGraph, left: Re
     run = plan_file(path, sizes, left.after(DRY_RUN_SHARE * left.left_seconds))
     if run.failure or run.refused:
         units = tuple(_make_unknown_unit(unit) for unit in table.units)
-        return _make_own_report(table, "unsupported", tuple(_list_rejected(run, table)), units)
+        return _make_own_report(table, "refused", tuple(_list_rejected(run, table)), units)
     return _report_own_operators(
         table, link_operators([make_planned_item(i, one) for i, one in enumerate(run.operators)])
     )

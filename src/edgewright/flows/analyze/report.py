@@ -10,7 +10,7 @@ from edgewright.runtimes.support import Kind
 from edgewright.schema.model import Signature
 from edgewright.schema.vocabulary import Precision, Unit
 
-SupportState = Literal["compiles", "unsupported", "needs shapes", "unknown"]
+SupportState = Literal["compiles", "refused", "needs shapes", "unknown"]
 
 
 class SupportFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

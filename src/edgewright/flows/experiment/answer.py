@@ -11,6 +11,7 @@ from edgewright.report.outcome import (
     describe_size,
     describe_speed,
     join_changes,
+    name_state,
 )
 
 ORIGINALS = ("source", "teacher")
@@ -43,4 +44,6 @@ def _describe_gate(report: ExperimentReport) -> Iterator[Change]:
     if report.state == "ok":
         yield Change(what="gate", text=PASSED, mark="better")
     else:
-        yield Change(what="gate", text=REJECTED.format(state=report.state, reason=report.reason), mark="worse")
+        yield Change(
+            what="gate", text=REJECTED.format(state=name_state(report.state), reason=report.reason), mark="worse"
+        )

@@ -113,7 +113,7 @@ class ExperimentReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         speedup: time of the original over that of the made network, measured interleaved.
         widths: of structured pruning, or of a student made by `auto:Nx`.
         curves: of the first seed, by network.
-        state: `ok`, or `rejected` with the `reason`.
+        state: `ok`, or `refused` with the `reason`.
         answer: what changed, in one line (`flows.experiment.answer`).
     """
 

@@ -130,7 +130,7 @@ def compare(networks: Networks, experiment: Experiment, kind: str, stem: str, wo
 
 def reject(report: Report, error: GateFailed) -> tuple[Report, GateFailed]:
     """Return the report of a result that a gate rejected, and the error."""
-    return msgspec.structs.replace(report, state="rejected", reason=error.why), error
+    return msgspec.structs.replace(report, state="refused", reason=error.why), error
 
 
 def publish(report: Report, networks: Networks, target: Path, kind: str, write_module: Callable[[], str]) -> Report:

@@ -245,7 +245,7 @@ def apply_gate(
         hint = f"keep the operators with the largest error in float by a rule of the recipe: {costly}"
     tried = "; already tried: more precision for " + ", ".join(one.node for one in row.kept) if row.kept else ""
     error = GateFailed(f"{row.runtime} {row.precision} was rejected", "; ".join(faults) + tried, hint)
-    return msgspec.structs.replace(row, state="rejected", reason=error.why), error
+    return msgspec.structs.replace(row, state="refused", reason=error.why), error
 
 
 def apply_speed_gate(

@@ -14,6 +14,7 @@ from edgewright.report.outcome import (
     join_changes,
     merge_changes,
     name_runtime,
+    name_state,
 )
 from edgewright.schema.metrics import get_metric_info, is_share
 
@@ -64,5 +65,5 @@ def _describe_gate(report: QuantizeReport) -> Iterator[Change]:
         yield Change(what="gate", text=text, mark="better")
     for row in left:
         reason = next(iter(row.reason.splitlines()), "")[:SPACE_FOR_REASON]
-        text = NOT_WRITTEN.format(runtime=name_runtime(row.runtime), state=row.state, reason=reason)
+        text = NOT_WRITTEN.format(runtime=name_runtime(row.runtime), state=name_state(row.state), reason=reason)
         yield Change(what="gate", text=text, mark="worse")

@@ -11,7 +11,7 @@ from edgewright.flows.quantize.job import QuantizerOutput
 from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, TriedPrecision
 from edgewright.quantization.job import LeaveOut
 
-REJECTED = ("rejected", "slower")
+REJECTED = ("refused", "slower")
 NextPrecision = Literal["mixed", "w8", "fp16"]
 NEXT: dict[str, tuple[NextPrecision, ...]] = {
     "static": ("mixed", "w8", "fp16"),

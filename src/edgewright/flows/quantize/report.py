@@ -14,7 +14,7 @@ from edgewright.training.job import Curve
 
 SCHEMA = "edgewright.quantize/1"
 MAX_COSTLY_SHOWN = 5
-QuantizeState = Literal["ok", "failed", "unsupported", "rejected", "slower"]
+QuantizeState = Literal["ok", "failed", "unsupported", "refused", "slower"]
 
 
 class Speedup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +56,7 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         speedup: None if it was not measured.
         int8_share: share of the compute operators that ran in integer arithmetic, by the runtime's profiler; None if
             unknown.
-        state: `rejected` if its results do not pass the gate; `slower` if it was measured to be slower than the
+        state: `refused` if its results do not pass the gate; `slower` if it was measured to be slower than the
             runtime's float artifact: it is published only with `--force`.
         paired: its metric minus that of the source, on the same samples.
         notes: of its converter, and why it has float inputs and outputs if integers were requested.

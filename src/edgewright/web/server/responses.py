@@ -18,6 +18,7 @@ from edgewright import __version__
 from edgewright.errors import EdgewrightError, RunNotFound, StoreError, StoreLocked, UsageError
 from edgewright.report import numbers
 from edgewright.report.charts.run import draw_mini_bar
+from edgewright.report.outcome import name_state
 from edgewright.schema.run import RESERVED_TAGS
 from edgewright.schema.text import printable
 from edgewright.schema.units import show_share
@@ -59,6 +60,7 @@ def load_templates() -> Environment:
         "timed": numbers.format_layer_time,
         "plural": numbers.pluralize,
     }
+    found.globals["name_state"] = name_state
     found.globals["accuracy_of"] = numbers.find_accuracy
     found.globals["own"] = list_own_addresses()
     return found
