@@ -26,12 +26,11 @@ class CommandResult(NamedTuple):
     err: str
 
     def error(self) -> tuple[str, str, str]:
-        """Return what, why and try this: the last three lines of stderr (`why` may have more)."""
+        """Return what, why (may be several lines, or none) and try this: the last lines of stderr."""
         head, _, rest = f"\n{self.err}".rpartition("\nError: ")
         assert "Traceback" not in head
         what, why, try_this = rest.split("\n  ")[0], rest.partition("  Why: ")[2], rest.partition("\n  Try: ")[2]
         assert what
-        assert why
         assert try_this.strip()
         return what, why.partition("\n  Try: ")[0], try_this.strip()
 

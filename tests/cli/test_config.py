@@ -119,8 +119,9 @@ def test_the_former_name_of_a_command_is_read(call: Call, monkeypatch: pytest.Mo
 def test_the_former_name_of_an_option_is_read(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Path("net.py")
     source.write_text("def build():\n    raise AssertionError\n")
-    given: tuple[object, ...] = ("prune", "net.py:build", "--task", DIGITS / "task.toml", "--val", DIGITS / "heldout.npz")
-    given = (*given, "--data", DIGITS / "heldout.npz", "--dry-run")
+    task, data = DIGITS / "task.toml", DIGITS / "heldout.npz"
+    given: tuple[object, ...] = ("prune", "net.py:build", "--task", task, "--val", data)
+    given = (*given, "--data", data, "--dry-run")
     assert call(*given).json()["teach"] is True
     assert call(*given, "--no-teach").json()["teach"] is False
     assert call(*given, "--no-teach", "--distill").json()["teach"] is True

@@ -14,11 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
-from edgewright.api.wording import name_keywords
+from edgewright.api.wording import name_keywords, rename_former
 from edgewright.errors import Cancelled, EdgewrightError, UsageError
 from edgewright.schema.plan import OPTION_FIELDS
 from edgewright.schema.text import find_close
-from edgewright.schema.vocabulary import FORMER_OPTIONS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -256,7 +255,7 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            _rename_former(kwargs, known)
+            rename_former(kwargs, known)
             try:
                 given = {key: value for key, value in kwargs.items() if key not in own.parameters}
                 _check_names(name, list(given), known)
@@ -271,13 +270,6 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
         return call
 
     return decorate
-
-
-def _rename_former(given: dict[str, Any], known: Mapping[str, Any]) -> None:
-    """Give keywords with a former name the present one."""
-    for former, present in FORMER_OPTIONS.items():
-        if former in given and present in known:
-            given.setdefault(present, given.pop(former))
 
 
 def _list_defaults(known: Mapping[str, Any], plan: type[Struct] | None) -> dict[str, Any]:

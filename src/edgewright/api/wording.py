@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from edgewright.errors import EdgewrightError, UsageError
+from edgewright.schema.vocabulary import FORMER_OPTIONS
 
 _is_command_line: ContextVar[bool] = ContextVar("is_command_line", default=False)
 # A command, or an option with the word after it. A command in advice is left as it is, since it works in a terminal.
@@ -72,3 +73,10 @@ def _quote(value: str, kind: Any) -> str:
     value = value.strip("'")
     is_number = re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", value) is not None
     return value if is_number and kind is not str else f'"{value}"'
+
+
+def rename_former(given: dict[str, Any], known: Mapping[str, Any]) -> None:
+    """Give keywords with a former name the present one."""
+    for former, present in FORMER_OPTIONS.items():
+        if former in given and present in known:
+            given.setdefault(present, given.pop(former))

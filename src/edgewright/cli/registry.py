@@ -41,21 +41,21 @@ OTHER_NAMES = {"convert": "compile", "export": "compile", "optimize": "quantize"
 FORMER_NAMES = {"distill": "distil"}  # config tables and variables with these names are still read
 
 
-def normalize_word(word: str) -> str:
+def _normalize_word(word: str) -> str:
     """Return an option or command name with `-` for `_`."""
     return word.replace("_", "-")
 
 
 def normalize_option(word: str) -> str:
     """Return an option name with `-` for `_`; of one with a former name, the present one."""
-    word = normalize_word(word)
+    word = _normalize_word(word)
     off = "no-" if word.startswith("no-") else ""
     return off + FORMER_OPTIONS.get(word.removeprefix(off), word.removeprefix(off))
 
 
 def find_command(word: str) -> click.Command | None:
     """Import and return the command with this name or alias; None if there is none."""
-    name = ALIASES.get(normalize_word(word), normalize_word(word))
+    name = ALIASES.get(_normalize_word(word), _normalize_word(word))
     if name not in COMMANDS:
         return None
     command: click.Command = getattr(import_module(COMMANDS[name]), name)
