@@ -98,3 +98,12 @@ def test_a_file_that_becomes_shorter_is_an_error_where_it_is_not_mapped(tmp_path
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(ModelUnreadable, match="became shorter"):
         graph.constants["bytes"]
+
+
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_weights_that_do_not_fit_their_sizes_are_named(tmp_path: Path, is_mapped: bool) -> None:
+    model = make_model()
+    model.graph.initializer[0].dims[0] += 1
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelUnreadable, match="'bytes' cannot be read"):
+        EditableGraph.open(tmp_path / "m.onnx", is_mapped=is_mapped).constants["bytes"]

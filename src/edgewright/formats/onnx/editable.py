@@ -66,7 +66,7 @@ class Initializers(MutableMapping[str, Array]):
             return self._arrays[name]
         tensor, source = self._tensors[name], self._source
         if isinstance(source, WeightFile) and not source.is_mapped:
-            return read_array(self._complete(tensor))
+            return map_array(self._complete(tensor), None)
         if isinstance(source, WeightFile):
             array = source.map(tensor)
         else:
