@@ -13,6 +13,7 @@ typedef struct ewk_fast ewk_fast;
 int ewk_best_level(void);
 ewk_fast *ewk_fast_new(ewp_plan *plan);
 void ewk_fast_free(ewk_fast *f);
+int ewk_exact_run(int isa, ewp_plan *plan, const ewp_frame *frame, void *output);
 int ewk_fast_run(int isa, ewk_fast *f, const ewp_frame *frame, float *output);
 int32_t ewk_nms(int isa, const float *boxes, const float *scores, int32_t n, float limit, float least, int32_t most, int32_t *kept);
 void ewk_topk(int isa, const float *from, size_t n, size_t k, int64_t *indices);
@@ -53,8 +54,10 @@ static int check_cases(const char *path) {
         if (ewp_new(&params, size[1], size[0], &plan) || ewp_run(plan, &frame, got)) return 1;
         ewk_fast *fast = ewk_fast_new(plan);
         for (int level = 0; fast && level <= ewk_best_level(); level++) ewk_fast_run(level, fast, &frame, (float *)got);
-        if (fast && ewp_run(plan, &frame, got)) return 1;
-        if (memcmp(want, got, wanted)) wrong++, printf("case %d differs\n", count);
+        for (int level = 0; level <= ewk_best_level(); level++) {
+            if (ewk_exact_run(level, plan, &frame, got)) return 1;
+            if (memcmp(want, got, wanted)) wrong++, printf("case %d differs at level %d\n", count, level);
+        }
         ewk_fast_free(fast), ewp_free(plan), free(pixels), free(want), free(got), count++;
     }
     if (file) fclose(file);

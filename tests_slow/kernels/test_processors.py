@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewright.kernels.build import NATIVE, SOURCES
 from edgewright.kernels.checks import preprocessing
 from edgewright.kernels.library import get_levels, list_usable
 from edgewright.kernels.preprocessing import _make_parameters
+from edgewright.kernels.sources import NATIVE, SOURCES
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernels")]
 QEMU = Path("~/.cache/edgewright-tests/qemu/usr/bin/qemu-aarch64").expanduser()

@@ -14,19 +14,8 @@ from pathlib import Path
 import platformdirs
 from msgspec import Struct
 
-NATIVE = Path(__file__).parent / "native"
-PREBUILT = NATIVE / "prebuilt"
-SOURCES = ("cpu.c", "exact.c", "post.c")
-FLAGS = (
-    "-std=gnu11",
-    "-O3",
-    "-ffp-contract=off",  # a fused multiply-add rounds once; the reference rounds twice
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fvisibility=hidden",
-    "-fPIC",
-    "-shared",
-)
+from edgewright.kernels.sources import FLAGS, PREBUILT
+
 TIMEOUT_S = 180  # zig compiles its C library at its first use
 
 

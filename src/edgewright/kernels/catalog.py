@@ -24,7 +24,7 @@ class Kernel(Struct, frozen=True):
 _VECTORS = ("scalar", "avx2", "avx512")  # by the compiler, from one body
 _INTRINSICS = ("scalar", "avx2", "neon")
 KERNELS = (
-    Kernel("preprocess", "image to model input, equal to the reference bit for bit"),
+    Kernel("preprocess", "image to model input, equal to the reference bit for bit", ("scalar", "avx2")),
     Kernel("preprocess-fast", "bilinear resizing in one pass, at most one gray level from the reference", _INTRINSICS),
     Kernel("softmax", "scores to shares", _VECTORS),
     Kernel("topk", "indices of the largest scores"),

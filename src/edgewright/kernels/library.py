@@ -9,15 +9,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgewright.errors import ConfigError
-from edgewright.kernels.build import (
-    NATIVE,
-    SOURCES,
-    build_library,
-    find_compiler,
-    find_prebuilt,
-    get_cached_path,
-    name_machine,
-)
+from edgewright.kernels.build import build_library, find_compiler, find_prebuilt, get_cached_path, name_machine
+from edgewright.kernels.sources import NATIVE, SOURCES
 
 VARIABLE = "EDGEWRIGHT_KERNELS"
 NUMPY = "numpy"

@@ -105,7 +105,7 @@ class _Plan:
         at, to = ctypes.byref(frame), ctypes.c_void_p(out.ctypes.data)
         status = self._library.ewk_fast_run(level, self._fast, at, to) if self._fast else -1
         if status:  # the fast path does not have this format
-            status = self._library.ewp_run(self._plan, at, to)
+            status = self._library.ewk_exact_run(level, self._plan, at, to)
         if status:
             raise ValueError(f"the preprocessing core returned {status}")
 

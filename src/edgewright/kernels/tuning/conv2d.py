@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 from msgspec import Struct
 
-from edgewright.kernels.build import NATIVE
+from edgewright.kernels.sources import NATIVE
 from edgewright.schema.arrays import Array
 
 CHANNELS = FILTERS = 64
