@@ -43,6 +43,12 @@ def test_bad_input() -> None:
         operations.unpack_int4(np.zeros(2, np.uint8), 5)
     with pytest.raises(ValueError, match="boxes are"):
         operations.nms(np.zeros((3, 4), np.float32), np.zeros(2, np.float32), 0.5)
+    with pytest.raises(ValueError, match="cannot be kept"):
+        operations.nms(np.zeros((3, 4), np.float32), np.zeros(3, np.float32), 0.5, most=-1)
+    one = np.array([1])
+    for sizes, align in ((one, 48), (one, 0), (-one, 64), (np.array([1, 2]), 64)):
+        with pytest.raises(ValueError, match="a pool needs"):
+            operations.plan_pool(sizes, one, one, align)
     with pytest.raises(ValueError, match="the matrix is"):
         operations.matvec_int8(np.zeros((3, 4), np.int8), np.zeros(3, np.int8))
 

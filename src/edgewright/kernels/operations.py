@@ -104,6 +104,8 @@ def nms(boxes: Array, scores: Array, limit: float, *, least: float = 0.0, most: 
     boxes, scores = _prepare(boxes, np.float32), _prepare(scores, np.float32)
     if boxes.shape != (len(scores), 4):
         raise ValueError(f"boxes are {list(boxes.shape)}, scores {list(scores.shape)}")
+    if most < 0:
+        raise ValueError(f"{most} boxes cannot be kept")
     most = most or len(scores)
     if (call := _find("nms", isa)) is None:
         return numpy_kernels.nms(boxes, scores, limit, least, most)
@@ -136,6 +138,8 @@ def plan_pool(sizes: Array, first: Array, last: Array, align: int = 64, isa: str
         align: of the offsets; a power of 2.
     """
     sizes, first, last = _prepare(sizes, np.int64), _prepare(first, np.int32), _prepare(last, np.int32)
+    if align < 1 or align & (align - 1) or not sizes.shape == first.shape == last.shape or (sizes < 0).any():
+        raise ValueError("a pool needs sizes of 0 or more, a first and a last step for each, and a power of 2")
     if (call := _find("plan_pool", isa, ctypes.c_int64)) is None:
         return numpy_kernels.plan_pool(sizes, first, last, align)
     offsets = np.zeros(len(sizes), np.int64)
