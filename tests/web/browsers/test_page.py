@@ -4,6 +4,7 @@ from pathlib import Path
 
 from edgewright.devices.browser.device import BrowserDevice
 from edgewright.runtimes import wire
+from tests.paths import ROOT
 from tests.web.browsers.chromium import (
     MODELS,
     compute_decibels,
@@ -15,6 +16,8 @@ from tests.web.browsers.chromium import (
 from tests.web.browsers.stand_in import serve_in_thread
 
 require_chromium()
+
+AXE = ROOT / "tests" / "fixtures" / "axe-4.14.1.min.js"
 
 
 def test_a_browser_is_paired_and_runs_a_model(tmp_path: Path) -> None:
@@ -39,6 +42,8 @@ def test_a_browser_is_paired_and_runs_a_model(tmp_path: Path) -> None:
         page.get_by_text("sent the outputs").first.wait_for()
         assert page.errors == []
         assert addresses and all(address.startswith(url) for address in addresses)
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        assert page.evaluate("async () => (await axe.run(document)).violations.map((one) => one.id)") == []
         page.reload()
         page.wait_for_selector("[data-state='good']")  # without a code
         device.close()
@@ -48,9 +53,3 @@ def test_the_protocol_number_of_the_page_is_ours() -> None:
     from edgewright.web.server.assets import read_static_files
 
     assert f"const PROTOCOL = {wire.PROTOCOL};" in read_static_files()["device-worker.js"].decode()
-
-
-def test_the_scripts_of_the_page_are_small() -> None:
-    from edgewright.web.server.assets import read_static_files
-
-    assert sum(len(read_static_files()[name]) for name in ("device.js", "device-worker.js")) < 30_000

@@ -15,6 +15,7 @@ OWN_FILES = {
     "theme": "theme.js",
     "plots": "plots.js",
     "device": "device.js",
+    "device_worker": "device-worker.js",
     "device_css": "device.css",
 }
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
