@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from edgewright.errors import ConfigError, DataError
-from edgewright.kernels import preprocess
+from edgewright.kernels import library, preprocess
 from edgewright.kernels.build import find_compiler
 from edgewright.kernels.checks.run import CHECKS, check_kernels
 from edgewright.kernels.frames import YuvFrame
 from edgewright.kernels.library import VARIABLE, load_library
+from edgewright.kernels.preprocessing import prepare_with_kernels
 from edgewright.tasks.data.images import prepare_image, to_image
 from edgewright.tasks.spec.file import write_task
 from edgewright.tasks.spec.task import Classification, ImageInput, Task, TensorInput
@@ -72,11 +73,26 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("edgewright.kernels.library.find_prebuilt", lambda: None)
     load_library.cache_clear()
     try:
-        library, why = load_library()
-        assert library is None
+        loaded, why = load_library()
+        assert loaded is None
         assert "no C compiler" in why
     finally:
         load_library.cache_clear()
+
+
+def test_evaluation_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's cache folder stays empty; the reference computes the same."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("edgewright.kernels.library.find_prebuilt", lambda: None)
+    for cached in (load_library, library._is_there):
+        cached.cache_clear()
+    try:
+        image = to_image(make_frame())
+        np.testing.assert_array_equal(prepare_with_kernels(image, SPEC)[0], prepare_image(image, SPEC)[0])
+        assert not list(tmp_path.iterdir())
+    finally:
+        for cached in (load_library, library._is_there):
+            cached.cache_clear()
 
 
 @with_compiler

@@ -86,10 +86,21 @@ def list_usable() -> tuple[str, ...]:
     return (NUMPY, *get_levels()[: library.ewk_best_level() + 1])
 
 
-def choose_isa() -> str:
-    """Return the instruction set for kernels: the user's choice, else the best. Raises ConfigError if it cannot run."""
+@cache
+def _is_there() -> bool:
+    """Return whether a library is in the wheel or was built before."""
+    compiler = None if find_prebuilt() else find_compiler()
+    return find_prebuilt() is not None or (compiler is not None and get_cached_path(compiler, _SOURCES).is_file())
+
+
+def choose_isa(*, build: bool = True) -> str:
+    """Return the instruction set for kernels: the user's choice, else the best. Raises ConfigError if it cannot run.
+
+    Args:
+        build: whether the library is built if there is none; otherwise numpy is used then.
+    """
     choice = _read_choice()
-    if choice == NUMPY:
+    if choice == NUMPY or not (build or _is_there()):
         return NUMPY
     usable = list_usable()
     if choice and choice not in usable:

@@ -182,10 +182,13 @@ def _find_image_input(task: Task) -> ImageInput:
 
 
 def prepare_with_kernels(image: Image.Image, spec: ImageInput) -> tuple[Array, Placement]:
-    """Return the model input of an image in mode RGB or L and its placement, as `prepare_image` of tasks does."""
+    """Return the model input of an image in mode RGB or L and its placement, as `prepare_image` of tasks does.
+
+    It builds no library: a command that evaluates writes nothing outside of its folders.
+    """
     placement = compute_placement(image.width, image.height, spec)
     kind = "gray" if image.mode == "L" else "rgb"
-    prepared = run_core((np.asarray(image),), kind, spec, choose_isa()) if placement else None
+    prepared = run_core((np.asarray(image),), kind, spec, choose_isa(build=False)) if placement else None
     if placement is None or prepared is None:
         return prepare_image(image, spec)
     return prepared, placement
