@@ -146,7 +146,7 @@ def test_the_former_name_of_an_option_is_read(call: Call, monkeypatch: pytest.Mo
         ("[store]\nurl = 'x'\n", "[store] must not be set"),
         ("[benchmark]\nthreads = true\n", "threads = True"),
         ("[benchmark]\nthreads = 1.5\n", "threads = 1.5"),
-        ("[benchmark]\nthreads = '2'\n", "threads = '2'"),
+        ("[benchmark]\nruns = '2'\n", "runs = '2'"),
         ("[benchmark]\nthreads = [2]\n", "threads = [2]"),
         ("[benchmark]\nthreads = 2026-11-20\n", "threads = "),
         ("[benchmark]\nlayers = 1\n", "layers = 1"),

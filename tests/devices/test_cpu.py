@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.cpu import find_model, find_virtual, parse_size, read_cpu_facts
+from edgewright.devices.cpu import choose_cores, find_model, find_virtual, parse_size, read_cpu_facts
 from edgewright.devices.sysfs import parse_cpu_list
+from edgewright.errors import UsageError
 from tests.devices.trees import plant_tree, write
 
 CPUS = "sys/devices/system/cpu"
@@ -159,3 +160,14 @@ def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("text", "size"), [("32K", 32768), ("2M", 2 << 20), ("7", 7), ("", None), (None, None)])
 def test_sizes(text: str | None, size: int | None) -> None:
     assert parse_size(text) == size
+
+
+def test_cores_by_their_kind() -> None:
+    phone = {"clusters": [{"cpus": [7]}, {"cpus": [4, 5, 6]}, {"cpus": [0, 1, 2, 3]}]}
+    assert choose_cores("big", phone) == (7,)
+    assert choose_cores("Little", phone) == (0, 1, 2, 3)
+    assert choose_cores("all", phone) == choose_cores("big", {}) == ()
+    assert choose_cores("0-2,5", {}) == (0, 1, 2, 5)
+    for wrong in ("huge", "", "1,x", "-"):
+        with pytest.raises(UsageError, match="cannot be used"):
+            choose_cores(wrong, phone)

@@ -51,8 +51,12 @@ class BenchmarkOptions(CallOptions, total=False):
     task: Any
     data: AnyPath | None
     allow_code: bool
-    threads: int
+    threads: Numbers | int
     affinity: Numbers
+    cores: str
+    sustain: float | str
+    rate: float | None
+    cool_below: float | None
     runs: int | None
     seconds: float
     processes: int

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from edgewright.api.options import convert, make_plan
-from edgewright.api.values import TRAINING_SETTINGS, to_shape_choices, to_shapes, to_words
+from edgewright.api.values import TRAINING_SETTINGS, parse_threads, to_shape_choices, to_shapes, to_words
 from edgewright.errors import UsageError
 from edgewright.flows.candidates import (
+    check_number,
     expand_folders,
     expand_sets,
     hash_npz,
@@ -58,7 +59,19 @@ def plan_benchmark(models: Sequence[str], given: Given) -> BenchmarkPlan:
     if not models:
         raise UsageError("no model is given", "a benchmark needs at least one model", "edgewright benchmark MODEL")
     chosen = expand_sets(models, convert("shape", given.get("shapes"), to_shapes), given.get("inputs"))
-    return make_plan(BenchmarkPlan, given, candidates=_list_candidates(chosen, given), inputs=_find_inputs(given))
+    candidates, threads = _list_candidates(chosen, given), _read_threads(given.get("threads", 1))
+    if len(threads) > 1:
+        candidates = tuple(msgspec.structs.replace(one, threads=number) for one in candidates for number in threads)
+    return make_plan(BenchmarkPlan, given, candidates=candidates, threads=threads[0], inputs=_find_inputs(given))
+
+
+def _read_threads(given: Any) -> tuple[int, ...]:
+    """Return the numbers of threads, each of which is measured. Raises UsageError."""
+    numbers = convert("threads", given, lambda value: parse_threads(value) if isinstance(value, str) else value)
+    found = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+    for number in found:
+        check_number("threads", number)
+    return found
 
 
 def _list_candidates(models: Sequence[str], given: Given, *, sets: bool = False) -> tuple[Candidate, ...]:

@@ -95,6 +95,15 @@ def parse_affinity(text: str) -> tuple[int, ...]:
         raise ValueError(f"'{text}' is not a list of processors such as 0,1 or 0-3") from None
 
 
+def parse_threads(text: str) -> int | tuple[int, ...]:
+    """Return one number of threads, or several of `1,2,4`."""
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise ValueError(f"'{text}' is not a number of threads, or several such as 1,2,4") from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
 def _parse_range(part: str) -> range:
     first, dash, last = part.partition("-")
     numbers = range(int(first), int(last if dash else first) + 1)
@@ -218,6 +227,7 @@ CONVERTERS: dict[str, Any] = {
     "affinity": lambda value: parse_affinity(value) if isinstance(value, str) else tuple(value),
     "indices": lambda value: parse_indices(value) if isinstance(value, str) else tuple(value),
     "fail_on_fallback": parse_percent,
+    "sustain": lambda value: parse_duration(value) if isinstance(value, str) else value,
 }
 
 

@@ -103,6 +103,7 @@ class CandidateProcesses:
     layer_failure: str = ""
     failure: EdgewrightError | None = None
     check: OutputCheck | None = None
+    sustained: list[dict[str, float]] = field(default_factory=list)
 
 
 def measure(
@@ -226,6 +227,16 @@ def _map_to_source_nodes(report: LayerReport, origins: Mapping[str, tuple[str, .
 
 def _start_worker(device: Device, candidate: CandidateProcesses, plan: BenchmarkPlan) -> Connection:
     return device.start_worker(candidate.entry.runtime, plan.affinity, plan.timeout_s, candidate.processes[-1].log)
+
+
+@contextmanager
+def load_worker(
+    device: Device, candidate: CandidateProcesses, process: ProcessSamples, plan: BenchmarkPlan
+) -> Iterator[Connection]:
+    """Yield a fresh worker with the model loaded and warmed up, which is not one of the measured processes."""
+    with device.start_worker(candidate.entry.runtime, plan.affinity, plan.timeout_s, process.log) as worker:
+        _load_and_warm_up(worker, candidate.entry, process, plan)
+        yield worker
 
 
 def _load_and_warm_up(

@@ -15,6 +15,7 @@ from edgewright.api.values import (
     parse_shape,
     parse_shape_choice,
     parse_tag,
+    parse_threads,
     parse_words,
 )
 
@@ -49,6 +50,8 @@ class FilePath(click.Path):
 PATH = FilePath()
 WORDS, SHAPE, TAG = Parsed("words", parse_words), Parsed("shape", parse_shape), Parsed("tag", parse_tag)
 AFFINITY, INDICES = Parsed("processors", parse_affinity), Parsed("indices", parse_indices)
+THREADS = Parsed("threads", parse_threads, (int, list, tuple))
+DURATION = Parsed("duration", parse_duration, (int, float))
 SHAPE_CHOICE = Parsed("shape", parse_shape_choice)
 DURATION = Parsed("time", parse_duration, (float,))
 PERCENT = Parsed("percent", parse_percent)

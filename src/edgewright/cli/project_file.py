@@ -20,7 +20,8 @@ SEE_DOCS = "docs/configuration.md lists what this file may set"
 SettingKind = Literal["value", "path", "data", "model", "options"]
 
 _VALUES = """
-    threads affinity runs seconds processes interleave shape fix seed warmup_seconds timeout layers layer_runs threshold
+    threads affinity cores sustain rate cool_below
+    runs seconds processes interleave shape fix seed warmup_seconds timeout layers layer_runs threshold
     power_w fail_on_fallback tag dry_run json runtime precision check samples bisect leave_out indices max_drop measure
     force integer_io qat control epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip
     train_precision patience checkpoint_s train_threads held_out report distill views method importance target_speedup

@@ -14,6 +14,7 @@ from edgewright.devices.sysfs import (
     read_int,
     read_text,
 )
+from edgewright.errors import UsageError
 
 CPU_FOLDER = "sys/devices/system/cpu"
 
@@ -311,6 +312,25 @@ def _list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
         return []
     ordered = sorted(groups.items(), key=lambda item: (-item[0][1], -_read_capacity(root, item[1]), item[1]))
     return [_make_cluster(kind, cpus, _read_capacity(root, cpus), features[cpus[0]]) for kind, cpus in ordered]
+
+
+def choose_cores(text: str, facts: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the processors of `big`, `little`, `all` (none: the system's choice) or a list such as `0-3`.
+
+    On a device whose cores are equal, all are big and little. Raises UsageError for another text.
+    """
+    word = text.strip().lower()
+    clusters = facts.get("clusters") or [{"cpus": ()}]
+    if word in ("big", "little"):
+        return tuple(clusters[0 if word == "big" else -1]["cpus"])
+    if word == "all":
+        return ()
+    cpus = parse_cpu_list(word)
+    if not cpus or not re.fullmatch(r"[\d,\s-]+", word):
+        raise UsageError(
+            f"--cores {text[:40]} cannot be used", "it is no list of processors", "--cores big, or --cores 0-3"
+        )
+    return cpus
 
 
 def _read_capacity(root: Path, cpus: Sequence[int]) -> int:

@@ -31,9 +31,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "layer_runs": (1, 1_000_000),
     "threshold": (0, 10),
     "power_w": (0.001, 1_000_000),
+    "sustain_seconds": (0, 86_400),
+    "rate": (0.01, 100_000),
+    "cool_below": (-50, 150),
 }
 # Options of `benchmark` that are not named as their field of the plan.
-FLAGS = {"timeout_s": "timeout", "device": "on"}
+FLAGS = {"timeout_s": "timeout", "device": "on", "sustain_seconds": "sustain"}
 MAX_PLAN_BYTES = 16 << 20
 
 

@@ -65,11 +65,13 @@ class TimeRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """Time `runs` inferences, or fewer if they exceed `seconds`.
 
     `settle` inferences run first without timing, since the pause between two requests cools the caches.
+    `interval_ns` starts one inference per interval, as at a frame rate; 0 starts each at once.
     """
 
     runs: int
     seconds: float
     settle: int = 0
+    interval_ns: int = 0
 
 
 class Calibrate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibrate"):
@@ -158,12 +160,13 @@ class Times(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     """Wall and process CPU time of each inference, nanoseconds.
 
     `cpu_ns` is empty where the system does not report it. `error_ns` is the largest error of a wall time from the
-    clock's resolution, where that is coarse.
+    clock's resolution, where that is coarse. `missed` frames came before the inference of the one before ended.
     """
 
     wall_ns: tuple[int, ...]
     cpu_ns: tuple[int, ...]
     error_ns: float = 0.0
+    missed: int = 0
 
 
 class ClockCalibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibration"):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from time import perf_counter_ns, process_time_ns
+from time import perf_counter_ns, process_time_ns, sleep
 from types import ModuleType
 
 import msgspec
@@ -144,6 +144,8 @@ class RequestHandler:
         with reject_model_errors():
             for _ in range(command.settle):
                 run()
+            if command.interval_ns:
+                return _time_frames(run, command)
             wall, cpu = _time_calls(run, command.runs, command.seconds)
         return wire.Times(wall_ns=tuple(wall), cpu_ns=tuple(cpu))
 
@@ -245,6 +247,26 @@ def _time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[
         if end >= deadline:
             break
     return wall, cpu
+
+
+def _time_frames(call: Callable[[], object], command: wire.TimeRuns) -> wire.Times:
+    """Time one call per interval. A frame whose call ends after the next frame is missed, and skips that frame."""
+    wall: list[int] = []
+    cpu: list[int] = []
+    missed, frame = 0, 0
+    began = perf_counter_ns()
+    while len(wall) < command.runs and frame * command.interval_ns < command.seconds * 1e9:
+        due = began + frame * command.interval_ns
+        sleep(max(0, due - perf_counter_ns()) / 1e9)
+        cpu_begin, begin = process_time_ns(), perf_counter_ns()
+        call()
+        end = perf_counter_ns()
+        cpu.append(process_time_ns() - cpu_begin)
+        wall.append(end - begin)
+        late = max(0, (end - due - 1) // command.interval_ns)  # frames that came meanwhile
+        missed += late
+        frame += 1 + late
+    return wire.Times(wall_ns=tuple(wall), cpu_ns=tuple(cpu), missed=missed)
 
 
 def _do_nothing() -> None:

@@ -11,7 +11,13 @@ from edgewright.schema.vocabulary import ImportanceCriterion, Precision, Transfe
 THRESHOLD = 0.02  # smallest relative difference of times that is reported as one
 TIMEOUT_S = 120.0  # longest time without a message from a worker
 # Fields of plans whose option has another name, by option.
-OPTION_FIELDS = {"timeout": "timeout_s", "on": "device", "shape": "shapes", "fix": "fixed"}
+OPTION_FIELDS = {
+    "timeout": "timeout_s",
+    "on": "device",
+    "shape": "shapes",
+    "fix": "fixed",
+    "sustain": "sustain_seconds",
+}
 
 
 class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +27,7 @@ class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     runtime: str
     options: dict[str, str] = {}
     model_sha256: str = ""
+    threads: int | None = None
 
 
 class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +37,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         candidates: measured alternately; the first is the reference of the verdicts.
         threads: threads that each runtime may use for one inference.
         affinity: processors that the worker is bound to; empty leaves the choice to the system.
+        cores: `big`, `little`, `all`, or processors as `0-3`, of the device; they become `affinity`.
         runs: timed inferences per process; None measures for `seconds` (between 10 and 1,000).
         seconds: duration of the steady part of one process if `runs` is None.
         processes: fresh processes per candidate.
@@ -45,6 +53,9 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         layer_runs: profiled inferences.
         threshold: the smallest relative difference that is significant.
         power_w: power that the user states for this device, for an energy estimate.
+        sustain_seconds: duration of a sustained load after the measurement; 0 for none.
+        rate: inferences per second of the sustained load; None for as many as possible.
+        cool_below: temperature in °C below which the device must be before the measurement and the sustained load.
     """
 
     schema: str = "edgewright.plan/1"
@@ -52,6 +63,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     device: str = "local"
     threads: int = 1
     affinity: tuple[int, ...] = ()
+    cores: str = ""
     runs: int | None = None
     seconds: float = 0.2
     processes: int = 15
@@ -67,6 +79,9 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     layer_runs: int = 30
     threshold: float = THRESHOLD
     power_w: float | None = None
+    sustain_seconds: float = 0.0
+    rate: float | None = None
+    cool_below: float | None = None
 
 
 def encode_plan(plan: Struct) -> bytes:

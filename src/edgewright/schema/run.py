@@ -10,7 +10,7 @@ from edgewright.schema.vocabulary import Evidence, RunState, Unit, Verdict
 # Id of the run that a run is a step of: the compilations, evaluations and benchmarks of a quantization, for instance.
 PART_OF = "part-of"
 # Tags that Edgewright sets; all others are the user's.
-RESERVED_TAGS = ("check", "check-why", "energy-source", "energy-evidence", "layers-via", PART_OF)
+RESERVED_TAGS = ("check", "check-why", "cooling", "energy-source", "energy-evidence", "layers-via", PART_OF)
 
 
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -82,7 +82,8 @@ def test_the_json_has_the_promised_keys() -> None:
     comparison = Comparison(a="r1", b="r2", ratio=1.1, low=1.05, high=1.15, confidence=0.99, verdict="slower")
     report = make_report([full_run()], [comparison])
     plain = json.loads(msgspec.json.encode(report))
-    assert plain.keys() == {"schema", "answer", "runs", "comparisons", "relative", "failed_devices"}
+    keys = {"schema", "answer", "runs", "comparisons", "relative", "hot_rankings", "failed_devices"}
+    assert plain.keys() == keys
     assert plain["schema"] == "edgewright.benchmark/1"
     run = plain["runs"][0]
     promised = "run_id model model_sha256 runtime precision device threads latency_us cpu_time_us cold_start_us"

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from edgewright.cli.calls import call_api, make_keywords, read_given
 from edgewright.cli.code import check_code
 from edgewright.cli.help.pages import HelpedCommand
-from edgewright.cli.parse import AFFINITY, FIXED, PATH, PERCENT, SHAPE, TAG, WORDS
+from edgewright.cli.parse import AFFINITY, DURATION, FIXED, PATH, PERCENT, SHAPE, TAG, THREADS, WORDS
 from edgewright.cli.rendering.output import print_json, print_message
 
 if TYPE_CHECKING:
@@ -36,10 +36,14 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
 @click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model, for --precision.")
 @click.option("--data", metavar="DATA", help="Calibration and test data, for --precision.")
 @click.option("--allow-code", is_flag=True, help="Allow code that is named by data or task.")
-@click.option("--threads", default=1, help="Threads per inference.")
+@click.option("--threads", type=THREADS, default=1, help="Threads per inference, or several as 1,2,4.")
 @click.option(
-    "--affinity", type=AFFINITY, metavar="CPUS", help="Processors that the worker is bound to, such as 0,1 or 0-3."
+    "--affinity", type=AFFINITY, metavar="CPUS", help="Former name of --cores, for processors such as 0,1 or 0-3."
 )
+@click.option("--cores", default="", metavar="CORES", help="Cores: big, little, all, or processors such as 0-3.")
+@click.option("--sustain", type=DURATION, metavar="TIME", help="Sustained load after it, such as 10m.")
+@click.option("--rate", type=float, metavar="FPS", help="Inferences per second of the sustained load.")
+@click.option("--cool-below", type=float, metavar="CELSIUS", help="Temperature that the device must be below before.")
 @click.option("--runs", type=int, help="Timed inferences per process; default: enough to fill --seconds.")
 @click.option("--seconds", default=0.2, help="Steady-state time per process, if --runs is not given.")
 @click.option("--processes", default=15, help="Number of fresh processes per candidate.")

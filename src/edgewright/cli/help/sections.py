@@ -14,7 +14,8 @@ SECTIONS = {
     ),
     "Distillation": "distill temperature alpha views transfer transfer_weight",
     "Measurement": (
-        "measure on threads affinity option runs seconds processes interleave warmup_seconds timeout layers layer_runs "
+        "measure on threads cores affinity sustain rate cool_below "
+        "option runs seconds processes interleave warmup_seconds timeout layers layer_runs "
         "power_w"
     ),
     "Goals": "max_drop force goal undecided write fail_on_fallback threshold",

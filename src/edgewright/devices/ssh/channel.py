@@ -1,6 +1,5 @@
 """The pipes of a worker on a board, through one SSH channel."""
 
-import asyncio
 import contextlib
 import signal
 from collections.abc import Callable
@@ -43,18 +42,21 @@ class SshChannel:
         self._is_ended = False
 
     def send(self, data: bytes) -> None:
-        try:
-            self._wait(submit(self._write(data)), SEND_SECONDS)
-        except BrokenPipeError:
+        if not self._wait(submit(self._write(data)), SEND_SECONDS):
             if self.wait(END_SECONDS) is None:
-                raise self._lost("the connection was lost") from None
-            raise
-
-    async def _write(self, data: bytes) -> None:
-        if self._process.stdin.is_closing():
+                raise self._lost("the connection was lost")
             raise BrokenPipeError
-        self._process.stdin.write(data)
-        await self._process.stdin.drain()
+
+    async def _write(self, data: bytes) -> bool:
+        """Return whether the process took the data."""
+        if self._process.stdin.is_closing():
+            return False
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except BrokenPipeError:
+            return False
+        return True
 
     def receive(self, seconds: float) -> bytes | None:
         self._reading = self._reading or submit(self._process.stdout.read(READ_BYTES))
@@ -80,7 +82,7 @@ class SshChannel:
             return work.result(max(0.0, seconds))
         except WaitTimeout:
             return None
-        except (asyncssh.Error, ConnectionResetError, asyncio.IncompleteReadError) as error:
+        except (asyncssh.Error, ConnectionError) as error:
             raise self._lost(str(error)) from None
 
     def end(self) -> None:
@@ -97,7 +99,7 @@ class SshChannel:
 
 async def _copy_stderr(process: "asyncssh.SSHClientProcess[bytes]", log: Path) -> None:
     """Append what the process writes to stderr to the log; beyond its limit only the end is kept."""
-    with log.open("ab") as file, contextlib.suppress(asyncssh.Error, ConnectionResetError):
+    with log.open("ab") as file, contextlib.suppress(asyncssh.Error, ConnectionError):
         kept = b""
         count = 0
         while chunk := await process.stderr.read(READ_BYTES):

@@ -39,7 +39,7 @@ class SshLink:
         self.requests = 0
 
     def run(self, command: Sequence[str], timeout_s: float = COMMAND_SECONDS) -> CommandResult:
-        return self._wait(self._run(command, b""), timeout_s)
+        return self._wait(self._run(command), timeout_s)
 
     def send(self, path: Path, command: Sequence[str]) -> CommandResult:
         return self._wait(self._send(path, command), SEND_SECONDS)
@@ -67,10 +67,9 @@ class SshLink:
         self.requests += 1
         return await self._connection.create_process(join_command(command), encoding=None)
 
-    async def _run(self, command: Sequence[str], given: bytes) -> CommandResult:
+    async def _run(self, command: Sequence[str]) -> CommandResult:
         process = await self._open(command)
-        process.stdin.write(given)
-        process.stdin.write_eof()
+        _end_stdin(process)
         return await self._collect(process)
 
     async def _collect(self, process: "asyncssh.SSHClientProcess[bytes]") -> CommandResult:
@@ -102,7 +101,7 @@ class SshLink:
     async def _send(self, path: Path, command: Sequence[str]) -> CommandResult:
         process = await self._open(command)
         collecting = asyncio.ensure_future(self._collect(process))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError), path.open("rb") as file:
+        with contextlib.suppress(ConnectionError), path.open("rb") as file:
             while (chunk := file.read(CHUNK_BYTES)) and not collecting.done():
                 process.stdin.write(chunk)
                 self.sent_bytes += len(chunk)
@@ -112,7 +111,7 @@ class SshLink:
 
     async def _receive(self, command: Sequence[str], path: Path) -> CommandResult:
         process = await self._open(command)
-        process.stdin.write_eof()
+        _end_stdin(process)
         errors = asyncio.ensure_future(self._read_all(process.stderr))
         with path.open("wb") as file:
             async for chunk in self._read_chunks(process.stdout, FILE_BYTES):
@@ -126,7 +125,7 @@ class SshLink:
         except WaitTimeout:
             running.cancel()
             raise self._make_lost_error(f"it gave no answer in {seconds:g} s") from None
-        except (asyncssh.Error, ConnectionResetError, BrokenPipeError) as error:
+        except (asyncssh.Error, ConnectionError) as error:
             raise self._make_lost_error(str(error)) from None
         except BaseException:
             running.cancel()
@@ -136,6 +135,12 @@ class SshLink:
         return DeviceUnreachable(
             f"the device '{self._name}' was lost", why, "check its power and network, then run the same command again"
         )
+
+
+def _end_stdin(process: "asyncssh.SSHClientProcess[bytes]") -> None:
+    """Close the stdin of a command, unless the command has ended already."""
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write_eof()
 
 
 def open_link(row: RegisteredDevice) -> SshLink:

@@ -121,7 +121,7 @@ def _run(
         stack,
         device,
         options=candidate.options,
-        threads=plan.threads,
+        threads=candidate.threads or plan.threads,
         timeout_s=plan.timeout_s,
     )
     return outputs

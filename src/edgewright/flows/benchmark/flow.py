@@ -27,9 +27,11 @@ from edgewright.bench.summary import (
     make_moment_metrics,
     make_series,
 )
+from edgewright.bench.sustained import cool_down, make_sustained_series, sustain
 from edgewright.bench.verdict import compare_paired
 from edgewright.bench.warnings import TimingOptions, WarningContext, find_warnings
 from edgewright.devices.connection import make_missing_error
+from edgewright.devices.cpu import choose_cores
 from edgewright.devices.local import check_affinity
 from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelUnreadable, RuntimeMissing, StoreError
@@ -106,6 +108,8 @@ def benchmark(
     """
     plan, models = resolve_plan(plan)
     device = workspace.device
+    if plan.cores:
+        plan = msgspec.structs.replace(plan, affinity=choose_cores(plan.cores, device.facts().facts))
     if plan.device == "local":
         check_host(plan, device)
     with TemporaryFolder() as folder:
@@ -118,7 +122,11 @@ def benchmark(
             session.begin(plan, models, tags)
             if check is not None:
                 _check_outputs(all_measured, plan, models, device, check)
+            session.note = cool_down(device, plan, progress)
             measure(device, all_measured, plan, folder, progress)
+            if plan.sustain_seconds or plan.rate:
+                cool_down(device, plan, progress)
+                sustain(device, all_measured, plan, folder, progress)
             if plan.layers:
                 _profile_all(device, all_measured, plan, folder, progress)
             _check_unchanged(all_measured, plan, models)
@@ -206,13 +214,13 @@ def _prepare_candidate(
     data_files = {name: Path(model.path).parent / name for name in model.data_files}
     request = SessionRequest(
         model=device.push(Path(model.path), model.sha256, data_files),
-        threads=plan.threads,
+        threads=candidate.threads or plan.threads,
         options=candidate.options,
         shapes=get_free_shapes(model, feeds),
         model_bytes=model.bytes,
     )
     entry = PreparedCandidate(
-        title=f"{model.name} in {candidate.runtime}",
+        title=f"{model.name} in {candidate.runtime}{_name_threads(candidate)}",
         runtime=candidate.runtime,
         request=request,
         feeds=device.push(file, hash_file(file)),
@@ -220,6 +228,10 @@ def _prepare_candidate(
         origins=record.origins if (record := find_record(Path(model.path))) else {},
     )
     return CandidateProcesses(entry=entry)
+
+
+def _name_threads(candidate: Candidate) -> str:
+    return "" if candidate.threads is None else f" with {candidate.threads} threads"
 
 
 def _profile_all(
@@ -245,6 +257,7 @@ class BenchmarkSession:
         self._options = TimingOptions(plan.threads, plan.processes, plan.warmup_seconds, bool(plan.affinity))
         self._all_measured, self._before = all_measured, before
         self._runs: list[Recording] = []
+        self.note = ""  # why the device was not as cool as asked
 
     def begin(self, plan: BenchmarkPlan, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
         """Record one run per candidate with its model and inputs, so that a full disk fails before any measurement."""
@@ -301,7 +314,11 @@ class BenchmarkSession:
         via = {"layers-via": measured.report.via} if measured.report else {}
         run.add(
             metrics=metrics,
-            series=(*make_series(measured.processes, self._power_w), *make_inference_series(measured.report)),
+            series=(
+                *make_series(measured.processes, self._power_w),
+                *make_inference_series(measured.report),
+                *make_sustained_series(measured.sustained),
+            ),
             layers=measured.report.layers if measured.report else (),
             warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
             if measured.failure is None
@@ -311,6 +328,7 @@ class BenchmarkSession:
                 "energy-evidence": energy.evidence,
                 **via,
                 **_describe_check(measured),
+                **({"cooling": self.note} if self.note else {}),
             },
         )
         if measured.failure is not None:

@@ -2,11 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
 from edgewright.bench.slowdown import LayerProfile, SlowdownCause, explain_slowdown
+from edgewright.bench.sustained import (
+    FrameDeadlines,
+    SustainedLoad,
+    read_windows,
+    summarize_frames,
+    summarize_load,
+)
 from edgewright.bench.trust import TrustLevel, judge_trust
 from edgewright.flows.benchmark.answer import make_answer
 from edgewright.schema.devices import FailedDevice
@@ -121,6 +129,8 @@ class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     trust_causes: tuple[str, ...] = ()
     device_kind: str = ""
     check: OutputCheck | None = None
+    sustained: SustainedLoad | None = None
+    deadlines: FrameDeadlines | None = None
 
 
 class RelativeTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +143,15 @@ class RelativeTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ratio: Number
 
 
+class HotRanking(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Run ids of one device from the fastest to the slowest, in the first and in the last minute of a load."""
+
+    device: str
+    first: tuple[str, ...]
+    last: tuple[str, ...]
+    changes: bool
+
+
 class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON of `edgewright benchmark --json`; `answer` is its result in one sentence."""
 
@@ -141,6 +160,7 @@ class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     runs: tuple[BenchmarkRow, ...]
     comparisons: tuple[Comparison, ...]
     relative: tuple[RelativeTime, ...] = ()
+    hot_rankings: tuple[HotRanking, ...] = ()
     failed_devices: tuple[FailedDevice, ...] = ()
 
 
@@ -154,8 +174,18 @@ def make_report(
         runs=rows,
         comparisons=compared,
         relative=tuple(_relate_devices(rows)),
+        hot_rankings=tuple(_rank_hot(rows)),
         failed_devices=tuple(failed),
     )
+
+
+def _rank_hot(rows: Sequence[BenchmarkRow]) -> Iterator[HotRanking]:
+    """Yield the ranking of each device with several candidates under sustained load."""
+    for device in dict.fromkeys(row.device for row in rows):
+        loads = {row.run_id: row.sustained.minutes for row in rows if row.device == device and row.sustained}
+        if len(loads) > 1:
+            first, last = (tuple(sorted(loads, key=lambda one: loads[one][end].p50_us)) for end in (0, -1))
+            yield HotRanking(device=device, first=first, last=last, changes=first != last)
 
 
 def _relate_devices(rows: Sequence[BenchmarkRow]) -> Iterator[RelativeTime]:
@@ -181,6 +211,8 @@ def _relate_devices(rows: Sequence[BenchmarkRow]) -> Iterator[RelativeTime]:
 def make_row(run: Run) -> BenchmarkRow:
     """Return the report's row for one run."""
     metrics = {metric.name: metric for metric in run.metrics}
+    windows = read_windows({one.name: one for one in run.series})
+    rate = run.plan.get("rate")
     trust = judge_trust(metrics, {warning.code for warning in run.warnings})
     return BenchmarkRow(
         run_id=run.id,
@@ -191,7 +223,7 @@ def make_row(run: Run) -> BenchmarkRow:
         runtime=run.runtime,
         precision=run.model.precision if run.model else "",
         device=run.device.name if run.device else "",
-        threads=_to_integer(run.plan.get("threads"), 1),
+        threads=_to_integer(_read_threads(run.plan), 1),
         processes=max((metric.n for metric in run.metrics if metric.name == "load"), default=0),
         latency_us=_make_timing("latency", metrics),
         cpu_time_us=_make_timing("cpu", metrics),
@@ -218,7 +250,17 @@ def make_row(run: Run) -> BenchmarkRow:
         trust_causes=trust.causes if trust else (),
         device_kind=run.device.kind if run.device else "",
         check=_read_check(run, metrics),
+        sustained=summarize_load(windows),
+        deadlines=summarize_frames(windows, rate if isinstance(rate, int | float) else None),
     )
+
+
+def _read_threads(plan: Mapping[str, Any]) -> object:
+    """Return the candidate's threads, else the plan's."""
+    candidates = plan.get("candidates")
+    first = candidates[0] if isinstance(candidates, list | tuple) and candidates else {}
+    own = first.get("threads") if isinstance(first, dict) else None
+    return plan.get("threads") if own is None else own
 
 
 def _read_check(run: Run, metrics: Mapping[str, Metric]) -> OutputCheck | None:
