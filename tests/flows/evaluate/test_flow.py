@@ -214,7 +214,7 @@ def test_ctrl_c_between_two_candidates_drops_the_half_chunk(
         evaluate(plan, Workspace(device, store, ignore))
     for kept in loaded(store):
         assert {one.name: one.n for one in kept.metrics}["top1"] == 20
-        assert [len(one.data) for one in kept.series] == [20, 20, 20]
+        assert [len(one.data) for one in kept.series] == [20, 20, 20, 20]
 
 
 @pytest.mark.usefixtures("small_chunks")

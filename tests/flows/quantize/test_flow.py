@@ -153,7 +153,7 @@ def test_the_digits_for_two_runtimes(device: Device, store: Store, tmp_path: Pat
     assert again.artifacts[0].speedup is None
     kept = store.load(report.run_id or "")
     assert (kept.kind, kept.state) == ("quantize", "done")
-    assert [one.role for one in kept.outputs] == ["model", "recipe", "quantization"]
+    assert [one.role for one in kept.outputs] == ["model", "recipe", "quantize", "quantization"]
     assert {one.name for one in kept.metrics} == {"quantize.seconds", "quantize.sqnr"}
 
 
@@ -190,7 +190,7 @@ def test_a_gate_leaves_nothing_under_its_final_name(
     assert visible(tmp_path / "out") == []
     kept = store.load(report.run_id or "")
     assert (kept.state, bool(kept.error)) == ("failed", True)
-    assert [one.role for one in kept.outputs] == ["quantization"]
+    assert [one.role for one in kept.outputs] == ["quantize", "quantization"]
 
 
 def test_an_artifact_slower_than_float_is_published_only_by_force(
