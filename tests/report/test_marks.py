@@ -58,6 +58,9 @@ def test_the_latency_has_the_mark_of_its_verdict(verdict: Verdict, expected: str
     assert choose_mark(near, reference, make_pair(verdict=verdict)) == expected
 
 
+BOUNDS = ((10.0, 9.0, 11.0), (20.0, 19.0, 21.0))
+
+
 def test_a_size_needs_no_interval() -> None:
     small, large = (Metric(name="model.file", unit="bytes", value=value) for value in (80.0, 271.0))
     assert choose_mark(large, small, make_pair()) == "slower"
@@ -68,3 +71,12 @@ def test_the_reference_has_no_mark() -> None:
     one = make_metric("cold_start", 1.0, 2.0)
     assert choose_mark(one, one, make_pair()) == ""
     assert choose_mark(one, None, make_pair()) == ""
+
+
+def test_a_figure_of_a_billion_samples_is_marked_at_once() -> None:
+    """Counting the ranks of all samples takes time without end."""
+    pair = Pair(verdict=None, one_session=True, confidence={})
+    many = [Metric(name="latency.p90", unit="us", value=us, low=low, high=high, n=10**9) for us, low, high in BOUNDS]
+    assert choose_mark(many[1], many[0], pair) == "slower"
+    bare = [Metric(name="latency.p90", unit="us", value=us, n=10**9) for us, _, _ in BOUNDS]
+    assert choose_mark(bare[1], bare[0], pair) == ""

@@ -11,6 +11,7 @@ from edgewright.schema.ranks import compute_binomial_coverage, compute_binomial_
 from edgewright.schema.run import Comparison, Metric
 
 Mark = Literal["faster", "slower", "unsure", ""]
+MANY = 1_000  # values whose interval has at least 95 %, without counting ranks of more
 EXACT = ("model.file", "artifact.bytes")  # sizes of files have no interval and need none
 
 
@@ -60,4 +61,7 @@ def _get_confidence(metric: Metric, pair: Pair) -> float:
         return MIN_CONFIDENCE
     if metric.name.endswith(".p50"):
         return pair.confidence.get(metric.name, 0.0)
-    return compute_binomial_coverage(metric.n, compute_binomial_cut(metric.n, MIN_CONFIDENCE)) if metric.n > 1 else 0.0
+    if metric.low is None or metric.n < 2:
+        return 0.0
+    count = min(metric.n, MANY)
+    return compute_binomial_coverage(count, compute_binomial_cut(count, MIN_CONFIDENCE))

@@ -143,6 +143,27 @@ def test_comparison(pages: Pages, record: Record) -> None:
     assert pages.get(f"/compare.csv?{query}").text.splitlines()[0].startswith("what,unit,")
 
 
+def test_a_comparison_answers_first_and_says_how_the_ratio_was_measured(pages: Pages, record: Record) -> None:
+    """The verdict of one session is paired by round: its ratio is not that of the two medians beside it."""
+    query = f"run={record.first.id}&run={record.second.id}&run={record.third.id}"
+    page, found = pages.get(f"/compare?{query}").text, pages.get(f"/compare.json?{query}").json()
+    assert found["answer"] == (
+        "Against Pretend (a runtime for tests) fp32: LiteRT w8a8 is 2.01× faster (2.00–2.01); "
+        "no difference is shown to ONNX Runtime fp32."
+    )
+    assert page.index(found["answer"]) < page.index("<table")
+    assert "paired over 10 rounds" in page
+    assert "99% · other session" in page
+    assert f'href="/compare?run={record.second.id}&amp;run={record.first.id}&amp;run={record.third.id}"' in page
+
+
+def test_layers_of_two_runs_have_their_change_and_the_sum(pages: Pages, record: Record) -> None:
+    page = pages.get(f"/compare?run={record.first.id}&run={record.second.id}&by=time").text
+    assert "−5.00 µs" in page
+    assert "sum of all layers" in page
+    assert f'href="/compare?run={record.second.id}&amp;run={record.first.id}">Swap the reference' in page
+
+
 @pytest.mark.parametrize("count", [0, 1, 9])
 def test_comparison_of_too_few_or_too_many(pages: Pages, record: Record, count: int) -> None:
     query = "&".join(f"run={record.first.id[:10]}{place}" for place in range(count))

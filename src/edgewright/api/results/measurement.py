@@ -6,7 +6,7 @@ from typing import Any
 
 from edgewright.api.results.base import Result, Table, to_plain
 from edgewright.api.user_store import open_user_store
-from edgewright.flows.benchmark.answer import format_confidence, format_verdict
+from edgewright.flows.benchmark.answer import answer_evaluations, format_confidence, format_verdict
 from edgewright.flows.benchmark.comparison import EvaluationComparison, find_differences, get_session_id
 from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, make_report
 from edgewright.schema.run import Comparison, Run
@@ -120,13 +120,7 @@ class CompareResult(BenchmarkResult):
     @property
     def answer(self) -> str:
         if self.evaluations:
-            names = self._name_runs()
-            found = [
-                f"the {one.metric} of {names[one.b]} minus that of {names[one.a]} is {one.difference:+.4f} "
-                f"(95 % interval {one.low:+.4f} to {one.high:+.4f}, {one.n} samples)"
-                for one in self.evaluations
-            ]
-            return "; ".join(found) + "."
+            return answer_evaluations(self.runs, self.evaluations)
         return super().answer
 
     @property

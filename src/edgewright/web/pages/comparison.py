@@ -1,6 +1,7 @@
 """Page that compares two to eight runs with the first one as the reference."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -13,8 +14,8 @@ from starlette.responses import Response
 from edgewright.bench.summary import read_chunk_medians
 from edgewright.bench.trust import judge_trust
 from edgewright.errors import RunNotFound, UsageError
-from edgewright.flows.benchmark.answer import make_answer
-from edgewright.flows.benchmark.comparison import compare_pair, get_session_id
+from edgewright.flows.benchmark.answer import answer_evaluations, make_answer
+from edgewright.flows.benchmark.comparison import are_evaluations, compare_evaluations, compare_pair, get_session_id
 from edgewright.flows.benchmark.report import make_row
 from edgewright.report.charts.run import draw_strip_plot
 from edgewright.report.marks import Mark, Pair, choose_mark
@@ -24,13 +25,15 @@ from edgewright.schema.run import Comparison, Metric, Run
 from edgewright.schema.units import show_ratio
 from edgewright.store.store import Store
 from edgewright.web.pages import figures
-from edgewright.web.pages.layers import AlignedRow, align_layers
+from edgewright.web.pages.layers import AlignedRow, align_layers, sum_median_us
 from edgewright.web.pages.run_detail import flatten
 from edgewright.web.server.responses import make_csv_response, make_page_response, translate_display_errors
 from edgewright.web.server.state import get_app_state
 
 MIN_RUNS, MAX_RUNS = 2, 8
 LETTERS = "ABCDEFGH"
+PAIRED, OTHER_SESSION = " · paired over {rounds} rounds", " · other session"
+TITLE, OF_DEVICE = "{count} runs compared", "{title} on {device}"
 IGNORED_PLAN_KEYS = ("candidates", "inputs")  # paths and hashes, which always differ
 
 
@@ -97,13 +100,15 @@ def make_compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
 def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[str, Any]:
     """Return the template's values."""
     rows = align_layers(runs)
-    if by_time:
+    if by_time and len(runs) == 2:
+        rows.sort(key=lambda row: -abs(_get_change(row)))
+    elif by_time:
         rows.sort(key=lambda row: -max(cell.median_us for cell in row.cells if cell))
     return {
         "answer": _make_answer(runs),
         "runs": list(zip(LETTERS, runs, strict=False)),
         "verdicts": [
-            _format_verdict(one, paired=get_session_id(run) == get_session_id(runs[0]))
+            _format_verdict(one, _count_rounds(runs[0], run))
             for run, one in zip(runs, _compare_with_first(runs), strict=True)
         ],
         "others": any(run.imported is not False for run in runs),
@@ -119,15 +124,51 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
             if run.layers and all(layer.low_us is None for layer in run.layers)
         ],
         "by_time": by_time,
+        "title": _make_title(runs),
+        "totals": [sum_median_us(run.layers) if run.layers else None for run in runs],
+        "changes": _list_changes(rows) if len(runs) == 2 else None,
+        "together": _list_measurable(runs),
         "differences": _list_differences(runs),
         "run_ids": [run.id for run in runs],
     }
 
 
+def _make_title(runs: Sequence[Run]) -> str:
+    """Return the number of runs, with the device that all share."""
+    title, devices = TITLE.format(count=len(runs)), {run.device.name if run.device else "" for run in runs}
+    device = devices.pop() if len(devices) == 1 else ""
+    return OF_DEVICE.format(title=title, device=device) if device else title
+
+
+def _list_measurable(runs: Sequence[Run]) -> list[str]:
+    """Return the models to measure together if the runs are of several sessions; empty if a model is not stored."""
+    models = dict.fromkeys(run.model.sha256 for run in runs if run.model is not None)
+    stored = all(any(one.role == "model" for one in run.outputs) for run in runs)
+    several = len({get_session_id(run) for run in runs}) > 1 and all(run.kind == "benchmark" for run in runs)
+    return list(models) if several and stored and len(models) == len(runs) else []
+
+
+def _get_change(row: AlignedRow) -> float:
+    """Return the time of the second run minus that of the first, in microseconds; 0 for a layer that one lacks."""
+    first, second = row.cells
+    return second.median_us - first.median_us if first and second else 0.0
+
+
+def _list_changes(rows: Sequence[AlignedRow]) -> list[tuple[float, float]]:
+    """Return the change of each row, and its share of the sum of all absolute changes."""
+    changes = [_get_change(row) for row in rows]
+    total = sum(map(abs, changes)) or 1.0
+    return [(change, change / total) for change in changes]
+
+
 def _make_answer(runs: Sequence[Run]) -> str:
     """Return the verdicts in one sentence, as `edgewright compare` does; empty without samples."""
     compared = [one for one in _compare_with_first(runs) if one]
-    return make_answer([make_row(run) for run in runs], compared) if compared else ""
+    if compared or not are_evaluations(runs):
+        return make_answer([make_row(run) for run in runs], compared) if compared else ""
+    with suppress(UsageError):  # other data or metrics: not comparable sample by sample
+        return answer_evaluations(runs, compare_evaluations(runs))
+    return ""
 
 
 def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
@@ -142,7 +183,14 @@ def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
     ]
 
 
-def _format_verdict(one: Comparison | None, *, paired: bool) -> tuple[str, str, str]:
+def _count_rounds(first: Run, run: Run) -> int:
+    """Return the number of rounds that both measured in one session; 0 for runs of different sessions."""
+    if get_session_id(first) != get_session_id(run):
+        return 0
+    return min(len(read_chunk_medians(first)), len(read_chunk_medians(run)))
+
+
+def _format_verdict(one: Comparison | None, rounds: int) -> tuple[str, str, str]:
     """Return the CSS class, text and interval of a verdict, with its confidence and how the ratio was measured."""
     if one is None:
         return "", "", ""
@@ -154,7 +202,7 @@ def _format_verdict(one: Comparison | None, *, paired: bool) -> tuple[str, str, 
     confidence = "" if low is None else f" · {one.confidence:.0%}"
     known = isfinite(ratio) and one.verdict in ("faster", "slower", "inconclusive")
     words = f"{ratio:.2f}× {one.verdict}" if known else one.verdict
-    how = " · paired by round" if paired else " · other session"
+    how = PAIRED.format(rounds=rounds) if rounds else OTHER_SESSION
     return css, words, f"{bounds}{confidence}{how}" if isfinite(ratio) else ""
 
 
@@ -212,7 +260,7 @@ def draw_process_medians(runs: Sequence[Run]) -> Markup:
     for letter, run in zip(LETTERS, runs, strict=False):
         p50 = figures.index_metrics(run).get("latency.p50")
         if p50 is not None:
-            rows.append((letter, figures.compute_process_medians(run), p50.value, p50.low, p50.high))
+            rows.append((f"{letter} {run.runtime}", figures.compute_process_medians(run), p50.value, p50.low, p50.high))
     return draw_strip_plot(rows, "us") if len(rows) > 1 else Markup("")
 
 
