@@ -30,6 +30,7 @@ SLOW = {
     "web/browsers/test_chromium.py": "opens two dozen pages with WebAssembly and WebGPU; only in make test-devices",
     "devices/test_mutated_models.py": "hundreds of damaged files in workers; make test has 200 cases of the fuzzer",
     "runtimes/support/test_tables.py": "compiles a model for each operator in each runtime",
+    "api/test_torch_modules.py": "imports torch, exports modules and trains",
     "flows/distill/test_flow.py": "each test trains two to eight networks in processes of their own",
     "flows/prune/test_flow.py": "each test trains a pruned network and its control in processes of their own",
     "flows/quantize/test_finetuning.py": "each test trains a quantized graph, most of them a control too",

@@ -1,5 +1,8 @@
 """Cancelling of long calls: nothing is left running, and a record says that the call was cancelled."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -51,3 +54,25 @@ def test_a_cancelled_call_is_recorded_as_such(folder: Path, kind: str, step: str
     (run,) = edgewright.list_runs(kind=kind, limit=None).rows if kind != "evaluate" else edgewright.list_runs().rows
     assert (run.kind, run.state) == (kind, "cancelled")
     assert {one.state for one in edgewright.list_runs(limit=None).rows} == {"cancelled"}
+
+
+SCRIPT = """
+import edgewright
+
+watch = lambda text: print(text, flush=True)
+edgewright.benchmark("m.pretend", option={"latency_us": "1000"}, seconds=100, warmup_seconds=0.01, progress=watch)
+"""
+
+
+def test_an_interrupt_ends_the_process_and_its_workers(folder: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, text = process.communicate()
+    assert process.returncode not in (0, -signal.SIGKILL)
+    assert text.splitlines()[-1].startswith(("edgewright.errors.Cancelled: ", "KeyboardInterrupt"))
+    assert [one for one in workers if one.is_running()] == []
