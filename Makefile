@@ -17,7 +17,7 @@ help:
 	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
-	@echo "make lint-versions  type check for Python 3.12 and 3.14, and for macOS"
+	@echo "make lint-versions  type check for Python 3.12 and 3.14, and for macOS and Windows"
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
 	@echo "make benchmarks-long  every model of the suite and models of shipped products in every runtime, the three LiteRT converters, the quantiser (hours)"
@@ -71,6 +71,7 @@ lint-versions: $(VENV)/.ready-dev
 	@$(BIN)/mypy --python-version 3.12 src
 	@$(BIN)/mypy --python-version 3.14 src
 	@$(BIN)/mypy --python-version 3.14 --platform darwin src
+	@$(BIN)/mypy --python-version 3.12 --platform win32 src
 
 # Tests run in as many processes as there are processors; PYTEST_WORKERS=0 runs them in one.
 PYTEST_WORKERS ?= logical

@@ -106,7 +106,7 @@ def interrupt_after(seconds: float) -> Iterator[None]:
     Python code can be interrupted, including regular expressions; native code cannot. It uses a system timer, which
     works only in the main thread and not on Windows; elsewhere nothing happens.
     """
-    if not hasattr(signal, "setitimer") or current_thread() is not main_thread() or not isfinite(seconds):
+    if sys.platform == "win32" or current_thread() is not main_thread() or not isfinite(seconds):
         yield
         return
     before, began = signal.signal(signal.SIGALRM, _raise_time_limit_exceeded), monotonic()

@@ -55,7 +55,7 @@ class CancelWatch:
 
     def __init__(self, cancel: Event | None) -> None:
         self._lock, self._is_done = Lock(), False
-        if cancel is not None and current_thread() is main_thread() and hasattr(signal, "pthread_kill"):
+        if cancel is not None and current_thread() is main_thread() and sys.platform != "win32":
             Thread(target=self._wait, args=(cancel,), daemon=True).start()
 
     def _wait(self, cancel: Event) -> None:
@@ -63,7 +63,7 @@ class CancelWatch:
             if self._is_done:
                 return
         with self._lock:
-            if not self._is_done:
+            if not self._is_done and sys.platform != "win32":
                 signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
 
     def end(self) -> None:

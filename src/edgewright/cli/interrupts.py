@@ -6,9 +6,12 @@ The signal is therefore remembered, and KeyboardInterrupt is raised again at the
 
 import os
 import signal
+import sys
 from types import FrameType
 
-SIGNAL_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+SIGNAL_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if sys.platform != "win32":
+    SIGNAL_NAMES[signal.SIGHUP] = "SIGHUP"
 
 _received: list[int] = []
 
@@ -33,7 +36,7 @@ def _remember(number: int, frame: FrameType | None) -> None:
 def restore_handlers() -> None:
     """Restore the handlers for interpreter shutdown, where Ctrl-C would print a traceback and is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNAL_NAMES:
         if signal.getsignal(number) is _remember:
             signal.signal(number, signal.SIG_DFL)
 

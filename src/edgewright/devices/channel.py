@@ -3,12 +3,12 @@
 import contextlib
 import os
 import selectors
-import signal
 import subprocess
 from typing import Protocol
 
 from edgewright.errors import WorkerError
 from edgewright.system.memory_limit import THREAD_BYTES, limit_process, supports_limit
+from edgewright.system.signals import kill_group
 
 READ_BYTES = 1 << 20
 
@@ -72,7 +72,7 @@ class ProcessChannel:
     def end(self) -> None:
         if self._process.poll() is None:  # the id of a process that was waited for may belong to another by now
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                kill_group(self._process.pid)
         with contextlib.suppress(BrokenPipeError):  # unsent data is not needed any more
             self._stdin.close()
         self._process.wait()

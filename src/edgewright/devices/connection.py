@@ -38,6 +38,7 @@ from edgewright.system.memory_limit import (
     SPARE_BYTES,
     is_allocation_failure,
 )
+from edgewright.system.signals import KILLED
 from edgewright.system.starter import start_process
 
 TAIL_LINES = 12
@@ -293,7 +294,7 @@ def describe_exit(code: int) -> str:
 
 
 def make_exit_hint(code: int) -> str:
-    if code == -signal.SIGKILL:
+    if code == -KILLED:
         return "the system kills a process when memory runs out: free memory, or use a smaller model or batch"
     return ""
 

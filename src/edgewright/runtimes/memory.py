@@ -42,9 +42,9 @@ def _bytes_of(field: re.Pattern[str], text: str) -> int | None:
 
 
 def peak_of_rusage() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,6 +1,5 @@
 """The connection to SQLite or PostgreSQL: URL, settings, transactions and migrations."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, 
 from edgewright.store.failures import translate_errors
 from edgewright.store.recovery.reserve import Reserve
 from edgewright.store.schema import REVISION, REVISIONS, metadata
+from edgewright.system.disk import is_read_only
 from edgewright.system.locks import hold_lock
 
 BUSY_TIMEOUT_S = 10.0
@@ -173,7 +173,7 @@ def _make_engine(address: URL, busy_timeout_s: float, *, exclusive: bool = False
 
 def _is_on_read_only_disk(path: str) -> bool:
     """Return whether the disk is read-only; SQLite then needs `immutable`, because it cannot create lock files."""
-    return hasattr(os, "statvfs") and Path(path).is_file() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return Path(path).is_file() and is_read_only(Path(path))
 
 
 def _make_immutable(address: URL) -> URL:

@@ -22,6 +22,7 @@ import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgewright.errors import FULL_DISK_ERRNOS, EdgewrightError, StoreCorrupt, StoreError, StoreFull, StoreLocked
+from edgewright.system.disk import is_read_only
 
 _SQLITE_ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_BUSY: StoreLocked,
@@ -136,10 +137,8 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _is_read_only(folder: Path) -> bool:
-    if not hasattr(os, "statvfs"):  # Windows
-        return False
     with suppress(OSError):
-        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+        return is_read_only(folder)
     return False
 
 

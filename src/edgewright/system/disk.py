@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
@@ -95,3 +96,11 @@ def check_free_bytes(folder: Path, needed: int, purpose: str) -> None:
             f"{show_bytes(needed)} are needed, {show_bytes(free)} are free",
             "choose an --output folder on another disk",
         )
+
+
+def is_read_only(path: Path) -> bool:
+    """Return whether the disk of a path is mounted read-only; on Windows, where it is not known, False.
+
+    Raises OSError if the path does not exist.
+    """
+    return sys.platform != "win32" and bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -12,6 +12,7 @@ import asyncssh
 
 from edgewright.devices.ssh.loop import submit
 from edgewright.errors import DeviceUnreachable
+from edgewright.system.signals import KILLED
 
 READ_BYTES = 1 << 20
 LOG_BYTES = 4 << 20  # of stderr that are kept; a worker may write without end
@@ -70,7 +71,7 @@ class SshChannel:
     def wait(self, seconds: float) -> int | None:
         self._wait(submit(self._process.wait_closed()), seconds)
         if (found := self._process.exit_signal) is not None:
-            return -int(getattr(signal, f"SIG{found[0]}", signal.SIGKILL))
+            return -int(getattr(signal, f"SIG{found[0]}", KILLED))
         return self._process.exit_status
 
     def limit_memory(self, allowed: float) -> None:

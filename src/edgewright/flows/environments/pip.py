@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from edgewright.runtimes.environments import (
 )
 from edgewright.runtimes.launch import SITE_CODE
 from edgewright.runtimes.wire import Greeting, Hello
+from edgewright.system.signals import kill_group
 
 POLL_S = 0.2
 TAIL_BYTES = 65536
@@ -148,7 +148,7 @@ def run_logged(command: Sequence[str], setup: EnvironmentSetup, follow: Callable
                 time.sleep(POLL_S)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                kill_group(process.pid)
             process.wait()
             raise
     return process.returncode

@@ -134,7 +134,7 @@ def release_pages(array: Array) -> None:
         if following is None:
             return
         base = following
-    if hasattr(base, "madvise"):
+    if sys.platform != "win32":
         base.madvise(mmap.MADV_DONTNEED)
 
 

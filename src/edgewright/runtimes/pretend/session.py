@@ -20,6 +20,7 @@ from edgewright.schema.arrays import Array
 from edgewright.schema.model import GraphNode, Signature, TensorSpec
 from edgewright.schema.ranks import compute_median_bounds
 from edgewright.schema.run import Layer, LayerReport
+from edgewright.system.signals import KILLED
 
 THROTTLED_AFTER = 200
 LAYER_SHARES = (0.5, 0.3, 0.2)
@@ -119,7 +120,7 @@ def _hang() -> None:
 
 
 def _oom() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), KILLED)
 
 
 def _chatter() -> None:

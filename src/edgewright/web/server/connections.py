@@ -6,6 +6,7 @@ request after a timeout, or earlier if a new connection needs its slot; the one 
 
 import asyncio
 import logging
+import sys
 from functools import cache
 from typing import Any
 
@@ -109,10 +110,10 @@ def count_allowed_connections() -> int:
 def _raise_descriptor_limit() -> int:
     """Raise the process's descriptor limit as far as needed and allowed, and return it."""
     needed = MAX_CONNECTIONS + RESERVED
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if sys.platform == "win32":  # it has no such limit
         return needed
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return needed

@@ -80,10 +80,10 @@ def main() -> None:
 
 
 def _limit_memory(most: int) -> None:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit_this_process(most)
 
