@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edgewright.locale.language import translate
 from edgewright.schema.metrics import ACCURACIES, get_metric_info, is_share
 from edgewright.schema.run import Metric
 from edgewright.schema.text import REPLACEMENT, printable
@@ -85,7 +86,9 @@ def format_exact(value: float | None, unit: str) -> str:
 
 def format_quantity(value: float | None, unit: str) -> Markup:
     """Return a number as HTML: short, with the exact value in a tooltip."""
-    return Markup('<span class="num" title="{}">{}</span>').format(format_exact(value, unit), format_value(value, unit))
+    return Markup('<span class="num" title="{}">{}</span>').format(
+        translate(format_exact(value, unit)), format_value(value, unit)
+    )
 
 
 def format_layer_time(one: Any) -> Markup:
@@ -97,7 +100,7 @@ def format_layer_time(one: Any) -> Markup:
         else f"from {format_exact(low, 'us')} to {format_exact(high, 'us')}"
     )
     title = f"{format_exact(one.median_us, 'us')}; {description}"
-    return Markup('<span class="num" title="{}">{}</span>').format(title, format_value(one.median_us, "us"))
+    return Markup('<span class="num" title="{}">{}</span>').format(translate(title), format_value(one.median_us, "us"))
 
 
 def format_interval(low: float | None, high: float | None, unit: str) -> Markup:
@@ -106,7 +109,7 @@ def format_interval(low: float | None, high: float | None, unit: str) -> Markup:
         return Markup("")
     shown = show_range(low, high) if unit == "us" else _join_range(format_value(low, unit), format_value(high, unit))
     description = f"from {format_exact(low, unit)} to {format_exact(high, unit)}"
-    return Markup('<span class="interval" title="{}">{}</span>').format(description, shown)
+    return Markup('<span class="interval" title="{}">{}</span>').format(translate(description), shown)
 
 
 def _join_range(first: str, last: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from markupsafe import Markup
 from msgspec import Struct
 
+from edgewright.locale.language import translate
 from edgewright.report.charts.scales import Scale, fit_scale, is_drawable, make_drawable_interval
 from edgewright.report.charts.svg import circle, element, line, make_drawing, path, text
 from edgewright.report.numbers import format_exact, format_value, shorten
@@ -125,8 +126,8 @@ def _draw_axes(x_scale: Scale, y_scale: Scale, unit: str, quality: str) -> list[
         ]
     return [
         *parts,
-        text((LEFT + WIDTH) / 2, HEIGHT - 6, "median latency (left is faster)", "label", "middle"),
-        text(LEFT, TOP - 8, quality, "label strong"),
+        text((LEFT + WIDTH) / 2, HEIGHT - 6, translate("median latency (left is faster)"), "label", "middle"),
+        text(LEFT, TOP - 8, translate(quality), "label strong"),
     ]
 
 

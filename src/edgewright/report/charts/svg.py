@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
+from edgewright.locale.language import translate
+
 Value = str | float
 
 
@@ -24,6 +26,7 @@ def make_drawing(width: float, height: float, title: str, description: str, *inn
     """Return a complete SVG that scales with the page, with title and description for screen readers."""
     box = f"0 0 {_format_number(width)} {_format_number(height)}"
     size: dict[str, Value] = {"width": width, "height": height, "viewBox": box}
+    title, description = translate(title), translate(description)
     words = element("title", {}, title), element("desc", {}, description)
     role = "group" if any("<a " in one for one in inner) else "img"  # an image cannot have links
     return element(
@@ -46,7 +49,7 @@ def rect(box: Box, css: str, title: str = "", round_: float = 0) -> Markup:
     position: dict[str, Value] = {"x": box.x, "y": box.y, **size, "class": css}
     if round_:
         position["rx"] = round_
-    return element("rect", position, *([element("title", {}, title)] if title else []))
+    return element("rect", position, *([element("title", {}, translate(title))] if title else []))
 
 
 def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
@@ -55,7 +58,7 @@ def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
 
 def circle(x: float, y: float, radius: float, css: str, title: str = "") -> Markup:
     position: dict[str, Value] = {"cx": x, "cy": y, "r": radius, "class": css}
-    return element("circle", position, *([element("title", {}, title)] if title else []))
+    return element("circle", position, *([element("title", {}, translate(title))] if title else []))
 
 
 def text(x: float, y: float, words: str, css: str = "label", anchor: str = "start") -> Markup:

@@ -19,11 +19,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from edgewright.locale.language import LANGUAGES, choose_language, use_language
+
 COOKIE = "edgewright-key"
+LANGUAGE_COOKIE = "edgewright-language"
 FORM_TYPE, BINARY_TYPE = "application/x-www-form-urlencoded", "application/octet-stream"
 MAX_FORM_BYTES = 1 << 20
 MAX_FIELDS = 20_000
-PUBLIC_PATHS = ("/login", "/static/", "/device/")  # pages of devices have codes and tokens of their own
+PUBLIC_PATHS = ("/login", "/language", "/static/", "/device/")  # pages of devices have codes and tokens of their own
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -85,7 +88,8 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         rejection, receive = await self._reject(scope, receive)
-        await (rejection or self._app)(scope, receive, _add_security_headers(send))
+        with use_language(_choose_request_language(Request(scope))):
+            await (rejection or self._app)(scope, receive, _add_security_headers(send))
 
     async def _reject(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
         headers = Headers(scope=scope)
@@ -127,6 +131,12 @@ class AccessMiddleware:
         if not secrets.compare_digest(token.encode(), self._access_rules.csrf.encode()):
             return PlainTextResponse("The page was loaded before the server was restarted. Reload it.", 403), receive
         return None, receive
+
+
+def _choose_request_language(request: Request) -> str:
+    """Return the language of the cookie, else the one that the browser prefers."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    return chosen if chosen in LANGUAGES else choose_language(request.headers.get("accept-language", ""))
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:

@@ -20,7 +20,7 @@ from edgewright.web.jobs.queue import JobQueue
 from edgewright.web.lists import activity, find, views
 from edgewright.web.models import pages as models
 from edgewright.web.pages import comparison, devices, netron, reports, run_detail, run_list, work
-from edgewright.web.server import login
+from edgewright.web.server import language, login
 from edgewright.web.server.access import INCOMPLETE_REQUEST, AccessMiddleware, AccessRules
 from edgewright.web.server.assets import serve_static_file
 from edgewright.web.server.deletions import UNDO_TIME_S, DeletionQueue
@@ -82,6 +82,7 @@ ROUTES: list[BaseRoute] = [
     Route("/netron/{model_id}/{name}", netron.package_file),
     Route("/login", login.login_page),
     Route("/login", login.log_in, methods=["POST"]),
+    Route("/language", language.choose_language, methods=["POST"]),
     Route("/static/{name}", serve_static_file),
 ]
 

@@ -16,6 +16,8 @@ from starlette.responses import HTMLResponse, Response
 
 from edgewright import __version__
 from edgewright.errors import EdgewrightError, RunNotFound, StoreError, StoreLocked, UsageError
+from edgewright.locale.catalog import load_catalog
+from edgewright.locale.language import ENGLISH, LANGUAGES, get_language, translate
 from edgewright.report import numbers
 from edgewright.report.charts.run import draw_mini_bar
 from edgewright.report.outcome import name_state
@@ -25,6 +27,7 @@ from edgewright.schema.units import show_share
 from edgewright.web.server.assets import list_own_addresses
 from edgewright.web.server.links import Links, ServerLinks
 from edgewright.web.server.state import get_app_state
+from edgewright.web.server.translation import make_translation
 
 SCHEMA = "edgewright.page/1"
 MAX_FILE_NAME = 120
@@ -35,8 +38,8 @@ FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
 @cache
-def load_templates() -> Environment:
-    """Return the template environment. Every variable is escaped; a missing variable is an error."""
+def load_templates(language: str = ENGLISH) -> Environment:
+    """Return the template environment of a language. Every variable is escaped; a missing variable is an error."""
     found = Environment(
         loader=PackageLoader("edgewright.web"),
         autoescape=True,
@@ -44,6 +47,7 @@ def load_templates() -> Environment:
         finalize=_as_shown,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=[] if language == ENGLISH else [make_translation(load_catalog(language).find_text)],
     )
     found.filters |= {
         "short": numbers.shorten,
@@ -53,12 +57,13 @@ def load_templates() -> Environment:
     }
     found.filters |= {"own_tags": _list_user_tags, "bar": draw_mini_bar, "unit_of": numbers.get_unit}
     found.filters |= {"breakable": numbers.make_breakable, "unchanged": Unchanged, "sections": _list_sections}
-    found.filters |= {"duration": numbers.format_duration}
+    found.filters |= {"duration": numbers.format_duration, "tr": translate}
     found.globals |= {
         "quantity": numbers.format_quantity,
         "bounds": numbers.format_interval,
         "timed": numbers.format_layer_time,
-        "plural": numbers.pluralize,
+        "plural": lambda count, word: translate(numbers.pluralize(count, word)),
+        "_": translate,
     }
     found.globals["name_state"] = name_state
     found.globals["accuracy_of"] = numbers.find_accuracy
@@ -91,7 +96,9 @@ def _list_user_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def render(template: str, links: Links, context: Mapping[str, Any]) -> str:
     """Return the text of a template, for a server's page or a report, depending on `links`."""
-    return load_templates().get_template(template).render(link=links, version=__version__, **context)
+    language = get_language()
+    shared = {"link": links, "version": __version__, "language": language, "languages": LANGUAGES}
+    return load_templates(language).get_template(template).render({**shared, **context})
 
 
 def make_page_response(
@@ -102,6 +109,7 @@ def make_page_response(
         return make_json_response({"schema": SCHEMA, "page": page, **facts()})
     app_state = get_app_state(request)
     shared = {"page": page, "csrf": app_state.access_rules.csrf, "json_address": _make_json_address(request)}
+    shared["here"] = _make_own_address(request)
     return HTMLResponse(render(template, ServerLinks(), {**shared, **context}))
 
 
@@ -124,6 +132,11 @@ def wants_fragment(request: Request) -> bool:
     headers = request.headers
     asks = "hx-request" in headers and "hx-history-restore-request" not in headers
     return asks and not request.url.path.endswith(".json")
+
+
+def _make_own_address(request: Request) -> str:
+    """Return the address of the page, to which the choice of a language leads back."""
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 def _make_json_address(request: Request) -> str:
@@ -185,5 +198,5 @@ def make_error_response(request: Request, error: EdgewrightError, status: int = 
         body = msgspec.json.encode({"schema": SCHEMA, "page": "error", "error": fields})
         return Response(body, code, media_type="application/json")
     app_state = get_app_state(request)
-    context = {"page": "error", "csrf": app_state.access_rules.csrf, "json_address": "", "status": code, **fields}
-    return HTMLResponse(render("error.html", ServerLinks(), context), code)
+    shared = {"page": "error", "csrf": app_state.access_rules.csrf, "json_address": "", "here": "/", "status": code}
+    return HTMLResponse(render("error.html", ServerLinks(), {**shared, **fields}), code)
