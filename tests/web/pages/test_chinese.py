@@ -8,7 +8,10 @@ from tests.web.records import Record, make_evaluation, make_model, make_run
 
 CHINESE = {"accept_language": "zh-CN,zh;q=0.9,en;q=0.8"}
 # Names and units, which stay.
-STAYS = re.compile(r"\b(onnx|fp32|int8|w8a8|p50|p90|p99|SQNR|argmax|MACs|GMAC|CPU|GPU|CSV|JSON|ONNX Runtime|Pretend \(a runtime for tests)\b", re.I)
+STAYS = re.compile(
+    r"\b(onnx|fp32|int8|w8a8|p50|p90|p99|SQNR|argmax|MACs|GMAC|CPU|GPU|CSV|JSON|ONNX Runtime|Pretend \(a runtime for tests)\b",
+    re.I,
+)
 
 
 def list_english(page: str) -> list[str]:
