@@ -29,6 +29,8 @@ def test_entries_of_a_file() -> None:
          "建议发布 a：1 ms（仅 2 个进程；机器繁忙），未评估质量，1 kB。b 慢 2×。"),
         ("only 3 processes; something new", "仅 3 个进程；something new"),
         ("a, b; c", "a, b; c"),
+        ("the file is in another folder", "the file is in another folder"),
+        ("a benchmark requires at least one model", "a benchmark requires at least one model"),
         ("." * 3_000, "." * 3_000),
         ("", ""),
         ("x" * 5_000, "x" * 5_000),

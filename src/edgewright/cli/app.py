@@ -16,7 +16,7 @@ from edgewright.cli.completion import add_completion
 from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
 from edgewright.cli.registry import COMMANDS, OTHER_NAMES, find_command, normalize_option
-from edgewright.cli.rendering.output import print_message
+from edgewright.cli.rendering.output import localize, print_message
 from edgewright.cli.rendering.streams import tolerate_closed_streams
 from edgewright.errors import Cancelled, EdgewrightError, GateFailed, UsageError, find_full_disk_error
 from edgewright.schema.text import find_close, suggest
@@ -162,11 +162,15 @@ def _print_error(error: EdgewrightError, *, debug: bool) -> int:
     """Print an error to stderr (what, why if it is known, try this), and return its exit code."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    print_message(f"Error: {error.what}")
+    print_message(_label("Error:", error.what))
     if error.why.strip():
-        print_message(f"  Why: {_indent_lines(error.why)}")
-    print_message(f"  Try: {_indent_lines(error.try_this)}")
+        print_message(f"  {_label('Why:', _indent_lines(error.why))}")
+    print_message(f"  {_label('Try:', _indent_lines(error.try_this))}")
     return error.exit_code
+
+
+def _label(label: str, text: str) -> str:
+    return f"{localize(label)} {localize(text)}".replace("： ", "：", 1)
 
 
 def _indent_lines(text: str) -> str:

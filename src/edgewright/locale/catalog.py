@@ -4,13 +4,15 @@ Code writes English. What a user reads is translated where it is shown, from the
 warning, an answer or an error is found by the text around its values. JSON, logs and stored texts stay English.
 """
 
-import ast
+import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+MIN_LETTERS = 8  # of a text around its values, to be found by them
+COUNT = "{count}"  # a number
 MAX_LETTERS, MAX_DEPTH = 4_000, 8  # a longer text, and one within more texts, stay English
 PLACEHOLDER = re.compile(r"\{(\w+)(?::([tl]))?\}")
 # Where a text is divided if it is not in the catalog as a whole: separator, and its translation.
@@ -44,7 +46,7 @@ def load_catalog(language: str) -> Catalog:
     """Return the catalog of a language, as in `zh-CN`."""
     lines = (files("edgewright.locale") / f"{language.replace('-', '_')}.po").read_text("utf-8").splitlines()
     texts = {text: translation for text, translation in read_entries(lines) if text and translation}
-    patterns = [_make_pattern(text, translation) for text, translation in texts.items() if PLACEHOLDER.search(text)]
+    patterns = [_make_pattern(text, translation) for text, translation in texts.items() if _is_distinct(text)]
     return Catalog(texts, tuple(sorted(patterns, key=lambda one: -sum(map(len, one.literals)))))
 
 
@@ -58,9 +60,15 @@ def read_entries(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
             if word == "msgid" and "msgstr" in fields:
                 yield fields["msgid"], fields["msgstr"]
                 fields = {}
-            name, fields[word] = word, ast.literal_eval(quoted)
+            name, fields[word] = word, json.loads(quoted)
         elif line.startswith('"'):
-            fields[name] += ast.literal_eval(line)
+            fields[name] += json.loads(line)
+
+
+def _is_distinct(text: str) -> bool:
+    """Return whether a text with placeholders can be recognized: `{model} in {runtime}` could be part of any text."""
+    rest = PLACEHOLDER.sub("", text)
+    return rest != text and (COUNT in text or len(rest) >= MIN_LETTERS)
 
 
 def _make_pattern(text: str, translation: str) -> Pattern:
@@ -144,7 +152,8 @@ def _match(pattern: Pattern, text: str) -> dict[str, str] | None:
         begin = position + len(literal)
     if begin >= end:
         return None
-    return dict(zip(pattern.names, [*found, text[begin:end]], strict=True))
+    values = dict(zip(pattern.names, [*found, text[begin:end]], strict=True))
+    return values if values.get("count", "0")[:1].isdigit() else None
 
 
 def _fill(translation: str, values: dict[str, str], by: Translator) -> str:

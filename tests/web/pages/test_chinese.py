@@ -3,14 +3,16 @@
 import re
 from html import unescape
 
+from scripts.translations import list_missing
 from tests.web.conftest import Pages
 from tests.web.records import Record, make_evaluation, make_model, make_run
 
 CHINESE = {"accept_language": "zh-CN,zh;q=0.9,en;q=0.8"}
 # Names and units, which stay.
 STAYS = re.compile(
-    r"\b(onnx|fp32|int8|w8a8|p50|p90|p99|SQNR|argmax|MACs|GMAC|CPU|GPU|CSV|JSON|ONNX Runtime|Pretend \(a runtime for tests)\b",
-    re.I,
+    r"\b(onnx|fp32|int8|w8a8|p50|p90|p99|SQNR|argmax|MACs|GMAC|CPU|GPU|CSV|JSON|ONNX Runtime)\b"
+    r"|Pretend \(a runtime for tests\)",
+    re.IGNORECASE,
 )
 
 
@@ -63,3 +65,14 @@ def test_names_of_the_user_stay(pages: Pages) -> None:
     model = make_model("median latency.onnx")
     pages.store.record([make_run(model=model)])
     assert "median latency.onnx" in pages.get(f"/models/{model.sha256}", **CHINESE).text
+
+
+def test_no_text_of_a_template_lacks_its_translation() -> None:
+    assert list_missing("zh-CN") == []
+
+
+def test_an_error_is_chinese(pages: Pages) -> None:
+    answer = pages.get("/models/none", **CHINESE)
+    assert answer.status == 404
+    assert list_english(answer.text) == []
+    assert "没有 ID 为 none 的模型" in answer.text

@@ -6,7 +6,7 @@ import click
 
 from edgewright.cli.calls import call_api
 from edgewright.cli.help.pages import HelpedCommand
-from edgewright.cli.rendering.output import print_json, print_message, show_table
+from edgewright.cli.rendering.output import print_answer, print_json, print_message, show_table
 
 
 @click.command(cls=HelpedCommand)
@@ -32,7 +32,7 @@ def compare(items: tuple[str, ...], threshold: float | None, as_json: bool) -> N
     if as_json:
         print_json(result.to_dict())
     else:
-        print_message(result.answer)
+        print_answer(result.answer)
         show_table(result.table())
         for note in result.notes:
             print_message(note)

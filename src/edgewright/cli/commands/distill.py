@@ -10,7 +10,7 @@ from edgewright.cli.calls import read_given
 from edgewright.cli.code import check_code
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_message, show_table
+from edgewright.cli.rendering.output import print_answer, print_message, show_table
 from edgewright.cli.training import (
     add_distillation_options,
     add_result_options,
@@ -70,7 +70,7 @@ def distill(**given: Any) -> None:
 
 def _show(result: DistillResult) -> None:
     report = result.report
-    print_message(result.answer)
+    print_answer(result.answer)
     show_table(result.table())
     for note in report.notes:
         print_message(note)

@@ -10,7 +10,7 @@ from edgewright.cli.calls import read_given
 from edgewright.cli.code import check_code
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_message, print_table, show_table
+from edgewright.cli.rendering.output import print_answer, print_message, print_table, show_table
 from edgewright.cli.training import (
     add_distillation_options,
     add_result_options,
@@ -95,7 +95,7 @@ def prune(**given: Any) -> None:
 
 def _show(result: PruneResult) -> None:
     report = result.report
-    print_message(result.answer)
+    print_answer(result.answer)
     show_table(result.table())
     if report.widths:
         rows = [(row.name, row.kind, str(row.before), str(row.after), f"{len(row.layers)}") for row in report.widths]

@@ -10,7 +10,7 @@ from edgewright.cli.calls import call_api, make_keywords, read_given
 from edgewright.cli.code import allow_code, check_code
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import FIXED, PATH, SHAPE, WORDS
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_table
+from edgewright.cli.rendering.output import print_answer, print_json, print_message, print_table, show_table
 from edgewright.cli.training import (
     add_training_options,
     check_html_folder,
@@ -117,7 +117,7 @@ def quantize(**given: Any) -> None:
 
 def _show(result: QuantizeResult, *, sites: bool) -> None:
     report = result.report
-    print_message(result.answer)
+    print_answer(result.answer)
     show_table(result.table())
     for row in report.artifacts:
         if row.reason:

@@ -9,7 +9,14 @@ import click
 
 from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.parse import PATH, TAG
-from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress, show_table
+from edgewright.cli.rendering.output import (
+    print_answer,
+    print_json,
+    print_message,
+    print_table,
+    show_progress,
+    show_table,
+)
 from edgewright.schema.vocabulary import RunState
 
 if TYPE_CHECKING:
@@ -59,7 +66,7 @@ def show(run_id: str, as_json: bool) -> None:
     if as_json:
         print_json(result.report)
         return
-    print_message(result.answer)
+    print_answer(result.answer)
     show_run(result.run, result.lineage)
 
 

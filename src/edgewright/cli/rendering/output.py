@@ -15,6 +15,7 @@ import click
 
 from edgewright.api.progress import rewrite_line
 from edgewright.cli.interrupts import raise_if_interrupted
+from edgewright.locale.language import read_terminal_language, translate, use_language
 from edgewright.schema.text import escape_ascii, escape_json, printable
 from edgewright.schema.units import UNKNOWN
 
@@ -151,6 +152,17 @@ def print_message(text: str) -> None:
     """Print a message for the user to stderr; a terminal breaks its lines between words."""
     text = printable(text)
     click.echo(_wrap_lines(text) if sys.stderr.isatty() else text, err=True)
+
+
+def print_answer(text: str) -> None:
+    """Print the answer of a command to stderr, in the language of the terminal."""
+    print_message(localize(text))
+
+
+def localize(text: str) -> str:
+    """Return a text in the language of the terminal."""
+    with use_language(read_terminal_language(os.environ)):
+        return translate(text)
 
 
 def _wrap_lines(text: str) -> str:

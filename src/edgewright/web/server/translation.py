@@ -7,7 +7,6 @@ placeholder that is named after the value.
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from jinja2 import Environment
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
@@ -159,11 +158,3 @@ def make_translation(find: Callable[[str], str]) -> type[Extension]:
             return TemplateTranslator(find).translate(stream)
 
     return TranslatedTemplates
-
-
-def list_template_texts(environment: Environment, source: str) -> list[str]:
-    """Return the texts of a template."""
-    translator = TemplateTranslator(lambda text: text)
-    for _ in translator.translate(environment._tokenize(source, None)):
-        pass
-    return translator.texts

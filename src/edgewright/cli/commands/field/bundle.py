@@ -6,7 +6,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table, show_progress
 from edgewright.schema.units import UNKNOWN, show_bytes
 
 
@@ -54,7 +54,7 @@ def bundle(
     if as_json:
         print_json(report)
         return
-    print_line(report.answer)
+    print_line(localize(report.answer))
     rows = [
         (
             one.name,

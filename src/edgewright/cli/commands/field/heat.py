@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.help.pages import HelpedCommand
-from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table
 
 if TYPE_CHECKING:
     from edgewright.flows.heat import HeatReport
@@ -43,7 +43,7 @@ def heat(as_json: bool, **given: Any) -> None:
 
 
 def _show(report: HeatReport) -> None:
-    print_line(report.answer)
+    print_line(localize(report.answer))
     step = max(1, report.minutes // 10)
     chosen = [*range(0, report.minutes, step)]
     chosen += [report.minutes - 1] if chosen[-1] != report.minutes - 1 else []

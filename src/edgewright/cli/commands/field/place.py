@@ -6,7 +6,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_line, print_table
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_table
 from edgewright.schema.units import UNKNOWN
 
 
@@ -35,7 +35,7 @@ def place(profile: str, units: str, prove: bool, seconds: float, as_json: bool) 
     if as_json:
         print_json(report)
         return
-    print_line(report.answer)
+    print_line(localize(report.answer))
     rows = [("this assignment", f"{report.total_ms:g}"), ("lower bound", f"{report.bound_ms:g}")]
     rows.append(("greedy", UNKNOWN if report.greedy_ms is None else f"{report.greedy_ms:g}"))
     rows += [(f"all on {name}", UNKNOWN if one is None else f"{one:g}") for name, one in report.single.items()]

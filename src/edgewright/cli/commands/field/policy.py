@@ -4,7 +4,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedGroup
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_line, print_table
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_table
 
 
 @click.group(cls=HelpedGroup)
@@ -46,6 +46,6 @@ def replay(name: str, trace: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    print_line(found.answer)
+    print_line(localize(found.answer))
     changes = [one for place, one in enumerate(found.states) if not place or one.state != found.states[place - 1].state]
     print_table(("t_s", "state", "why"), [(f"{one.t_s:g}", one.state, one.why) for one in changes])

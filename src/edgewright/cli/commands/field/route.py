@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_progress
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ def _fit(request: RouteRequest, output: Path | None) -> tuple[RouteReport, GateF
 
 
 def _show(report: RouteReport) -> None:
-    print_line(report.answer)
+    print_line(localize(report.answer))
     rows = [
         (one.path, f"{one.metric:.1%}", f"{one.share:.1%}", "" if one.temperature is None else f"{one.temperature:.2f}")
         for one in report.levels

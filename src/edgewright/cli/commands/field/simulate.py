@@ -6,7 +6,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_line, print_table
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_table
 from edgewright.schema.units import UNKNOWN
 
 
@@ -30,7 +30,7 @@ def simulate(fleet: str, goal: str, find: str, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        print_line(report.answer)
+        print_line(localize(report.answer))
         rows = [
             (
                 one.name,

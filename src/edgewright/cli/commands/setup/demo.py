@@ -9,7 +9,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import print_json, print_message, print_table
+from edgewright.cli.rendering.output import print_answer, print_json, print_message, print_table
 
 if TYPE_CHECKING:
     from edgewright.flows.benchmark.report import BenchmarkRow
@@ -84,7 +84,7 @@ def _show(demo: DemoReport) -> None:
         _make_demo_row(score, row, verdicts.get(row.run_id, "reference") if row.state == "done" else row.state)
         for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
     ]
-    print_message(demo.answer)
+    print_answer(demo.answer)
     print_table(
         HEADERS,
         rows,
