@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
+from edgewright.locale.language import translate
 from edgewright.report.charts.scales import Scale, fit_scale, is_drawable, make_drawable_interval
 from edgewright.report.charts.svg import Box, circle, element, line, make_drawing, path, rect, text
 from edgewright.report.numbers import format_value, pluralize, shorten
@@ -210,7 +211,7 @@ def draw_levels(parts: Sequence[BarSegment], unit: str, name: str) -> Markup:
     for index, part in enumerate(known):
         y = index * (bar + 6)
         drawn += [
-            text(margin - 8, y + bar / 2 + 4, part.name, "label", "end"),
+            text(margin - 8, y + bar / 2 + 4, translate(part.name), "label", "end"),
             rect(Box(margin, y, x_scale(part.size) - margin, bar), f"part {part.css}", part.description, 2),
             text(x_scale(part.size) + 6, y + bar / 2 + 4, format_value(part.size, unit), "label strong"),
         ]

@@ -62,6 +62,7 @@ def circle(x: float, y: float, radius: float, css: str, title: str = "") -> Mark
 
 
 def text(x: float, y: float, words: str, css: str = "label", anchor: str = "start") -> Markup:
+    words = translate(words) if "quiet" in css.split() else words  # sentences; other labels are names and values
     return element("text", {"x": x, "y": y, "class": css, "text-anchor": anchor}, words)
 
 
