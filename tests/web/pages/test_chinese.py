@@ -1,8 +1,11 @@
 """Pages in Chinese: chosen by the browser or a cookie, complete, with the JSON untouched."""
 
 import re
+from collections import defaultdict
 from html import unescape
 
+from edgewright.locale.catalog import find_translation
+from edgewright.report import outcome
 from scripts.translations import list_missing
 from tests.web.conftest import Pages
 from tests.web.records import Record, make_evaluation, make_model, make_run
@@ -69,6 +72,17 @@ def test_names_of_the_user_stay(pages: Pages) -> None:
 
 def test_no_text_of_a_template_lacks_its_translation() -> None:
     assert list_missing("zh-CN") == []
+
+
+def test_phrases_of_an_answer_are_chinese() -> None:
+    """Each template of `report.outcome` is in the catalog, whatever its values."""
+    templates = [
+        *(outcome.QUALITY, outcome.QUALITY_INTERVAL, outcome.SMALLER, outcome.LARGER, outcome.SAME_SIZE),
+        *(outcome.UNPAIRED, *outcome.VERDICTS.values(), *outcome.SPEEDS.values()),
+    ]
+    for template in templates:
+        english = template.format_map(defaultdict(lambda: "7")).replace("7 7 7", "7 points 7")
+        assert not re.search(r"[A-Za-z]{2,} [a-z]{2,}", find_translation(english, "zh-CN")), english
 
 
 def test_an_error_is_chinese(pages: Pages) -> None:
