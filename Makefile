@@ -48,7 +48,7 @@ $(VENV)/.ready-all: $(VENV)/.ready
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "==> Installing the development tools (once)"
-	@$(PIP) install --editable '.[litert,postgres,devices]' --group dev
+	@$(PIP) install --editable '.[litert,postgres,devices,serve,place]' --group dev
 	@touch $@
 
 all-runtimes: $(VENV)/.ready-all
