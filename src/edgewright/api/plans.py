@@ -8,6 +8,7 @@ import msgspec
 
 from edgewright.api.options import convert, make_plan
 from edgewright.api.values import TRAINING_SETTINGS, parse_threads, to_shape_choices, to_shapes, to_words
+from edgewright.bench.feeds import fix_batch
 from edgewright.errors import UsageError
 from edgewright.flows.candidates import (
     check_number,
@@ -17,6 +18,7 @@ from edgewright.flows.candidates import (
     pair_candidates,
     read_models,
     read_plan,
+    read_source_signature,
     split_compile_options,
 )
 from edgewright.flows.compile.cells import plan_cells, read_source_precision
@@ -24,6 +26,7 @@ from edgewright.flows.compile.sizes import expand_sizes
 from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
 from edgewright.flows.quantize.finetuning import QAT_DEFAULTS
 from edgewright.flows.tasks.flow import make_model_metadata
+from edgewright.formats.files import read_model
 from edgewright.quantization.recipe import read_recipe, write_recipe
 from edgewright.runtimes.table import TABLE, find_runtime
 from edgewright.schema.plan import (
@@ -62,7 +65,18 @@ def plan_benchmark(models: Sequence[str], given: Given) -> BenchmarkPlan:
     candidates, threads = _list_candidates(chosen, given), _read_threads(given.get("threads", 1))
     if len(threads) > 1:
         candidates = tuple(msgspec.structs.replace(one, threads=number) for one in candidates for number in threads)
-    return make_plan(BenchmarkPlan, given, candidates=candidates, threads=threads[0], inputs=_find_inputs(given))
+    inputs, shapes = _find_inputs(given), convert("shape", given.get("shapes"), to_shapes) or {}
+    if inputs is None:
+        shapes = _fix_batches(candidates, shapes)
+    return make_plan(BenchmarkPlan, given, candidates=candidates, threads=threads[0], inputs=inputs, shapes=shapes)
+
+
+def _fix_batches(candidates: Sequence[Candidate], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes, and batch 1 for the inputs of any model whose batch alone is free."""
+    found = dict(shapes)
+    for path in dict.fromkeys(one.model for one in candidates):
+        found |= fix_batch(read_source_signature(read_model(Path(path))), found)
+    return found
 
 
 def _read_threads(given: Any) -> tuple[int, ...]:

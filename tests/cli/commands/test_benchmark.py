@@ -18,7 +18,7 @@ from edgewright.errors import RuntimeMissing
 from edgewright.flows.benchmark.report import BenchmarkReport
 from edgewright.schema.plan import BenchmarkPlan
 from tests.cli.calling import HEEDING, QUICK, Call
-from tests.models.onnx_files import write_conv_net
+from tests.models.onnx_files import node, value, write_conv_net, write_onnx
 
 ZERO_IS_FINE = {"--seed", "--threshold", "--fail-on-fallback"}
 NUMBERS = [
@@ -70,7 +70,6 @@ def test_a_gate_over_100_percent(call: Call) -> None:
         (["m.pretend", "-p", "fail=often"], 2, "known values: never"),
         (["m.pretend", "--on", "pixel8"], 4, "pixel8"),
         (["m.pretend", "--inputs", "absent.npz"], 2, "absent.npz"),
-        (["free.onnx"], 2, "--shape x=1,3,8,8"),
         (["free.onnx", "--shape", "z=1,3,8,8"], 2, "no model has this input"),
         (["free.onnx", "--shape", "x=1,3,9,8"], 2, "does not fit"),
         (["free.onnx", "--shape", "x=99999999,3,8,8"], 6, "memory limit reached"),
@@ -185,6 +184,16 @@ def test_tags(call: Call) -> None:
     assert call("runs", "list", "--tag", "who=you").rows() == []
 
 
+def test_a_free_batch_is_1(call: Call, folder: Path) -> None:
+    write_conv_net(folder / "free.onnx", batch="N")
+    words = ("benchmark", "free.onnx", "--processes", 1, "--runs", 3, "--warmup-seconds", 0.01, "--no-layers")
+    result = call(*words, "--json")
+    assert result.code == 0
+    assert "Note: the free batch of input 'x' is 1; --shape x=SIZES sets another." in result.err
+    assert call("benchmark", "free.onnx", "--dry-run").json()["shapes"] == {"x": [1, 3, 8, 8]}
+    assert "Note" not in call(*words, "--shape", "x=2,3,8,8").err
+
+
 # Plans
 
 
@@ -253,7 +262,8 @@ def test_every_option_is_either_of_the_plan_or_beside_it() -> None:
 
 
 def test_a_shape_hint_can_be_typed(call: Call, folder: Path) -> None:
-    write_conv_net(folder / "free.onnx", batch="N")
+    sizes = ["N", 3, "H", 8]
+    write_onnx(folder / "free.onnx", [node("Neg", ["x"], ["y"])], [value("x", sizes)], [value("y", sizes)])
     hint = call("benchmark", "free.onnx").error()[2]
     quick = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.05", "--layer-runs", "2")
     result = call("benchmark", "free.onnx", *hint.removeprefix("set them with ").split(), *quick, "--json")

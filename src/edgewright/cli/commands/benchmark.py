@@ -100,6 +100,7 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
     """
     from edgewright.api.measure import benchmark as measure
     from edgewright.api.plans import plan_benchmark
+    from edgewright.bench.feeds import describe_batch
     from edgewright.flows.benchmark.flow import resolve_plan
 
     check_code(given)
@@ -110,6 +111,9 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
         return
     result, error = call_api(measure, given["models"], **make_keywords(given))
     _show(result, as_json=given["as_json"])
+    if given["plan_file"] is None and result.runs:
+        for name in sorted(set(result.runs[0].plan["shapes"]) - {one for one, _ in given["shapes"]}):
+            print_message(f"Note: {describe_batch(name)}.")
     if error is not None:
         raise error
 
