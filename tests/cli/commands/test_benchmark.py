@@ -20,7 +20,7 @@ from edgewright.schema.plan import BenchmarkPlan
 from tests.cli.calling import HEEDING, QUICK, Call
 from tests.models.onnx_files import node, value, write_conv_net, write_onnx
 
-ZERO_IS_FINE = {"--seed", "--threshold", "--fail-on-fallback"}
+ZERO_IS_FINE = {"--cool-below", "--seed", "--threshold", "--fail-on-fallback"}
 NUMBERS = [
     option.opts[-1]
     for option in benchmark.params
@@ -32,12 +32,13 @@ NUMBERS = [
 
 
 def test_there_are_numbers() -> None:
-    assert {"--threads", "--runs", "--processes", "--timeout", "--power-w", "--fail-on-fallback"} <= set(NUMBERS)
+    assert {"--rate", "--runs", "--processes", "--timeout", "--power-w", "--fail-on-fallback"} <= set(NUMBERS)
 
 
 @pytest.mark.parametrize("flag", NUMBERS)
 def test_numbers_that_make_no_sense(call: Call, flag: str) -> None:
-    for word in ("-1", "nan", "inf", "-inf", "two", "", "1e999", "9" * 40):
+    below_zero = ["-1"] if flag != "--cool-below" else []
+    for word in (*below_zero, "nan", "inf", "-inf", "two", "", "1e999", "9" * 40):
         result = call("benchmark", "m.pretend", "--dry-run", f"{flag}={word}")
         assert (result.code, result.out) == (2, ""), (flag, word)
         assert flag in " ".join(result.error())
@@ -254,15 +255,15 @@ def test_every_option_is_either_of_the_plan_or_beside_it() -> None:
     names = {str(param.name) for param in benchmark.params}
     fields = set(BenchmarkPlan.__struct_fields__)
     before = {"precision", "task_file", "data", "allow_code"}  # what a model is compiled to before it is measured
-    assert names - fields == {*ALLOWED_WITH_PLAN, "models", "runtime", "options", *before}
-    assert fields - names == {"schema", "candidates", "inputs_sha256"}
+    assert names - fields == {*ALLOWED_WITH_PLAN, "models", "runtime", "options", "sustain", *before}
+    assert fields - names == {"schema", "candidates", "inputs_sha256", "sustain_seconds"}
 
 
 # Real runtimes
 
 
 def test_a_shape_hint_can_be_typed(call: Call, folder: Path) -> None:
-    sizes = ["N", 3, "H", 8]
+    sizes: list[int | str | None] = ["N", 3, "H", 8]
     write_onnx(folder / "free.onnx", [node("Neg", ["x"], ["y"])], [value("x", sizes)], [value("y", sizes)])
     hint = call("benchmark", "free.onnx").error()[2]
     quick = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.05", "--layer-runs", "2")
