@@ -27,6 +27,7 @@ def test_entries_of_a_file() -> None:
          "建议发布 LiteRT w8a8：9.86 µs，top-1 准确率 99.1%（未见下降），49.5 kB。"),
         ("Ship a: 1 ms (only 2 processes; the machine was busy), quality not evaluated, 1 kB. b is 2× slower.",
          "建议发布 a：1 ms（仅 2 个进程；机器繁忙），未评估质量，1 kB。b 慢 2×。"),
+        ("a in b takes 1 ms on local.", "local 上 b 中的 a 耗时 1 ms。"),
         ("only 3 processes; something new", "仅 3 个进程；something new"),
         ("a, b; c", "a, b; c"),
         ("the file is in another folder", "the file is in another folder"),

@@ -113,7 +113,7 @@ def _translate(text: str, by: Translator) -> str:
         return by.catalog.texts[plain]
     for pattern in patterns:
         values = _match(pattern, text)
-        if values is not None and not any(len(_split(value)) > 1 for value in values.values()):
+        if values is not None and not any(len(_split(value)) > 1 or value.endswith(".") for value in values.values()):
             return _fill(pattern.translation, values, by)
     for english, end in () if SENTENCE_END.search(text) else ENDS:
         if text.endswith(english) and (found := by.find(text[:-1])) != plain[:-1]:
