@@ -22,8 +22,8 @@ from pathlib import Path
 
 SILENCE_SECONDS = 60
 CHUNK_BYTES = 1 << 20
-if sys.platform == "win32":
-    raise SystemExit("a board has a POSIX system")
+if sys.platform == "win32" or sys.platform == "darwin":
+    raise SystemExit("a board has a Linux system")
 
 
 def _become_worker(text: str) -> None:
