@@ -76,3 +76,24 @@ def test_the_former_name_of_a_keyword_is_read(folder: Path) -> None:
     task, data = str(DIGITS / "task.toml"), str(DIGITS / "heldout.npz")
     with pytest.raises(UsageError, match="distill=True has no effect here"):
         edgewright.prune(MODEL, task=task, val=data, teach=False)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", ["digits.onnx", "r", "r.json", "a\0.html", 3, None])
+def test_a_report_replaces_no_other_file(folder: Path, name: Any) -> None:
+    (folder / "digits.onnx").write_bytes(b"model")
+    result = edgewright.list_runs()
+    with pytest.raises(UsageError, match="report cannot be saved"):
+        result.save(name)
+    assert (folder / "digits.onnx").read_bytes() == b"model"
+    assert result.save("r.html").read_text().lower().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("value", [None, object(), [None]])
+def test_inputs_that_are_no_numbers(value: Any) -> None:
+    with pytest.raises(UsageError, match="no array of numbers"):
+        edgewright.benchmark(MODEL, inputs={"image": value})
+
+
+def test_a_name_that_is_too_long() -> None:
+    with pytest.raises(UsageError, match="too long"):
+        edgewright.benchmark("a" * 300 + ".onnx")

@@ -1,5 +1,6 @@
 """Keywords of the API's functions: those of the command's options, with `_` for `-`."""
 
+import errno
 import functools
 import inspect
 import re
@@ -269,6 +270,11 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
             except EdgewrightError as error:
                 name_keywords(error, name, known)
                 raise
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                why = f"the system rejects {str(error.filename)[:60]}…"
+                raise UsageError("a path is too long", why, "give a path of an existing file") from None
 
         setattr(call, "__signature__", _make_signature(own, kind, values))  # noqa: B010 - not known to type checkers
         return call

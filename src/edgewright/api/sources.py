@@ -135,5 +135,10 @@ def write_inputs(inputs: Mapping[str, Any], path: Path) -> str:
     if not isinstance(inputs, Mapping):
         why = f"inputs= is a {type(inputs).__name__}"
         raise UsageError("the inputs have no names", why, 'give a file, or arrays by input: inputs={"x": array}')
-    write_feeds(path, {name: _to_array(array) for name, array in inputs.items()})
+    arrays = {name: _to_array(array) for name, array in inputs.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biufcSU":
+            why = f"its type is {array.dtype}, neither numbers nor texts"
+            raise UsageError(f"the input {name!r} is no array of numbers", why, 'inputs={"x": numpy array}')
+    write_feeds(path, arrays)
     return str(path)

@@ -29,7 +29,7 @@ STEPS = (
     Step("edgewright compile {model}", "convert it for every installed runtime", "compile"),
     Step("edgewright benchmark {artifacts}", "measure the artifacts", "benchmark"),
     Step("edgewright quantize {model} --task task.toml --data DATA", "quantize it", "quantize"),
-    Step("edgewright evaluate {model} artifacts --task task.toml --data DATA", "compare the accuracy", "evaluate"),
+    Step("edgewright evaluate {model} {artifacts} --task task.toml --data DATA", "compare the accuracy", "evaluate"),
     Step("edgewright gate {model} --baseline baseline.json --write", "let CI check it from now on", "gate"),
 )
 

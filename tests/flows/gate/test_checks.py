@@ -70,6 +70,7 @@ def check(goal: str, us: float = 110.0, reference: float | None = 100.0, **chang
         device=changes.pop("device", DEVICE),
         metric="accuracy",
         data_fingerprint=changes.pop("data", "f"),
+        differing=changes.pop("differing", ()),
     )
     return check_goal(parse_goals(goal)[0], found)
 
@@ -85,6 +86,13 @@ def test_ten_percent_slower_is_missed_in_one_session_and_not_shown_between_sessi
     assert later.low < 1.05
     assert check("latency<=1.05x", us=120, reference=None).state == "missed"
     assert check("latency<=1.05x", us=100).state == "met"
+
+
+def test_times_of_other_options_are_not_compared_between_sessions() -> None:
+    other = check("latency<=1.05x", us=50, reference=None, differing=("shape",))
+    assert (other.state, other.value) == ("not shown", None)
+    assert "--shape differs" in other.reason
+    assert check("latency<=1.05x", us=50, differing=("shape",)).state == "met"  # both are measured with it
 
 
 def disturb(run: Run, cpu: float = 1.0) -> Run:

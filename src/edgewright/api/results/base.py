@@ -10,7 +10,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from edgewright.api.results.frames import make_frame
-from edgewright.errors import ModelNotFound
+from edgewright.errors import ModelNotFound, UsageError
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.vocabulary import PRECISION_ALIASES, normalize_word
 from edgewright.system.files import write_atomically
@@ -145,8 +145,11 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write an HTML report into one file, without scripts and links, and return its path.
 
-        Raises OutputError if it cannot be written.
+        Raises UsageError if the name does not end in .html or .htm, and OutputError if the file cannot be written.
         """
+        if not isinstance(path, str | Path) or Path(path).suffix.lower() not in (".html", ".htm") or "\0" in str(path):
+            why = "a report is an HTML file: its name ends in .html"
+            raise UsageError(f"the report cannot be saved as {str(path)[:80]!r}", why, 'result.save("report.html")')
         write_atomically(Path(path), self._render(), follow=True)
         return Path(path)
 

@@ -54,7 +54,8 @@ class RunsResult(Result):
 
     @property
     def answer(self) -> str:
-        return f"{len(self.rows)} runs are stored that match." if self.rows else "No stored run matches."
+        count = len(self.rows)
+        return f"The newest {count} stored runs that match." if count else "No stored run matches."
 
     def table(self) -> Table:
         return Table(HEADERS, list(map(_make_row, self.rows)), DROPPABLE)

@@ -39,6 +39,7 @@ class GateMeasurement(NamedTuple):
         is_same: whether the model is the baseline's, in the same runtime with the same options.
         device: facts of the device now.
         metric: of the task, with the fingerprint of its data; empty without an evaluation.
+        differing: options of the measurement that differ from the baseline's.
     """
 
     model: MeasuredModel
@@ -48,6 +49,7 @@ class GateMeasurement(NamedTuple):
     device: dict[str, Any]
     metric: str = ""
     data_fingerprint: str = ""
+    differing: tuple[str, ...] = ()
 
 
 class GoalValue(NamedTuple):
@@ -146,6 +148,9 @@ def _find_timed(goal: Goal, found: GateMeasurement) -> GoalValue:
         return GoalValue(None, "", f"the baseline has no {goal.metric}")
     if found.device != found.baseline.device:
         return GoalValue(None, "", "the baseline is of another device, and its model is not at hand")
+    if found.differing:
+        options = ", ".join(f"--{one}" for one in found.differing)
+        return GoalValue(None, "", f"{options} differs from the baseline's, and its model is not at hand")
     return GoalValue(estimate_ratio(old.to_interval(), now), "sessions")
 
 

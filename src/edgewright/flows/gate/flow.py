@@ -31,7 +31,7 @@ from edgewright.formats.files import hash_file, read_model
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.goals import Goal, parse_goals
 from edgewright.schema.model import Model
-from edgewright.schema.plan import Candidate, GatePlan
+from edgewright.schema.plan import BenchmarkPlan, Candidate, GatePlan
 from edgewright.schema.run import Metric, Run
 from edgewright.store.recording import utc_now
 from edgewright.system.temporary import TemporaryFolder
@@ -88,6 +88,7 @@ def check_gate(plan: GatePlan, workspace: Workspace, notes: Sequence[str] = ()) 
             device=device,
             metric=data.metric if data else "",
             data_fingerprint=data.data_fingerprint if data else "",
+            differing=_list_differing(plan, baseline, path, model),
         )
         sessions = [session.runs or ()]
         while len(sessions) < MAX_SESSIONS and (undecided := _find_undecided(goals, measurement)):
@@ -264,6 +265,24 @@ def _record(plan: GatePlan, model: Model, report: GateReport, started: str, work
     return CheckedGate(report, _find_failure(report))
 
 
+def _list_differing(plan: GatePlan, baseline: Baseline, path: Path, model: Model) -> tuple[str, ...]:
+    """Return the options that change what is timed, and are not those of the baseline at `path`."""
+    timing, kept = plan.timing, baseline.options
+    candidate, before = timing.candidates[0], _make_reference(baseline, path)
+    shapes, inputs = dict(kept.shape or {}), kept.inputs
+    if inputs is None:
+        shapes |= fix_batch(read_source_signature(model), shapes)
+    pairs = {
+        "runtime": (candidate.runtime, before.runtime),
+        "option": (candidate.options, before.options),
+        "shape": (timing.shapes, shapes),
+        "fix": (timing.fixed, kept.fix or {}),
+        "inputs": (timing.inputs, inputs and str((path.parent / inputs).absolute())),
+        "threads": (timing.threads, kept.threads or BenchmarkPlan(candidates=()).threads),
+    }
+    return tuple(name for name, (own, other) in pairs.items() if own != other)
+
+
 def _find_failure(report: GateReport) -> GateFailed | None:
     """Return the error that lists the goals that were missed; None if the gate passed."""
     if report.passed:
@@ -273,4 +292,6 @@ def _find_failure(report: GateReport) -> GateFailed | None:
     what = f"{report.model} fails {len(failed)} of {len(report.checks)} goal{'s' * (len(report.checks) > 1)}"
     write = f"edgewright gate MODEL --baseline {quote(report.baseline)} --write"
     hint = f"make the model better, or accept its figures: {write}"
+    if not any(check.state == "missed" for check in failed):
+        hint = "measure longer: give --processes or --seconds a larger number"
     return GateFailed(what, "\n".join(f"{check.goal} is {describe_check(check)}" for check in failed), hint)
