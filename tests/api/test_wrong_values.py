@@ -17,7 +17,7 @@ MODEL = str(DIGITS / "digits.onnx")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"threads": "2"}, "threads"),
+        ({"processes": "2"}, "processes"),
         ({"seconds": "x"}, "seconds"),
         ({"shape": {"image": (0, 1, 8, 8)}}, "0 is not a size"),
     ],
