@@ -14,6 +14,7 @@ import pytest
 import edgewright
 from edgewright.errors import Cancelled
 from tests.api.conftest import DIGITS
+from tests.cli.calling import HEEDING
 
 MODEL = str(DIGITS / "digits.onnx")
 DATA = str(DIGITS / "heldout.npz")
@@ -56,11 +57,11 @@ def test_a_cancelled_call_is_recorded_as_such(folder: Path, kind: str, step: str
     assert {one.state for one in edgewright.list_runs(limit=None).rows} == {"cancelled"}
 
 
-SCRIPT = """
+SCRIPT = f"""{HEEDING}
 import edgewright
 
 watch = lambda text: print(text, flush=True)
-edgewright.benchmark("m.pretend", option={"latency_us": "1000"}, seconds=100, warmup_seconds=0.01, progress=watch)
+edgewright.benchmark("m.pretend", option={{"latency_us": "1000"}}, seconds=100, warmup_seconds=0.01, progress=watch)
 """
 
 

@@ -26,14 +26,14 @@ _VALUES = """
     force integer_io qat control epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip
     train_precision patience checkpoint_s train_threads held_out report distill views method importance target_speedup
     target_bytes target_macs sparsity scope pattern multiple rounds round_epochs seeds temperature alpha transfer
-    transfer_weight goal undecided
+    transfer_weight goal undecided units prove find tiers model device_class minutes load ambient_c limit_c battery_wh
 """
 MAY_SET: dict[str, SettingKind] = {
     **dict.fromkeys(_VALUES.split(), "value"),
     **dict.fromkeys(
         (
             *("inputs", "task", "recipe", "weights", "teacher_weights", "student_weights", "output", "html"),
-            *("work_folder", "baseline", "junit", "summary"),
+            *("work_folder", "baseline", "junit", "summary", "profile"),
         ),
         "path",
     ),
@@ -52,6 +52,11 @@ MAY_NOT_SET = {
     "port": "this file must not choose the port of the pages",
     "open": "this file must not start a browser",
     "new_key": "this file must not replace the key that other machines use",
+    "levels": "the models of a routing are named on the command line",
+    **dict.fromkeys(
+        ("grpc_port", "token_file", "tls_cert", "tls_key", "queue", "max_body_bytes", "limit"),
+        "this file must not choose who can reach the server, and what it accepts",
+    ),
 }
 PATH_OPTIONS = ("weights",)  # compiler options that are paths and have their own key
 

@@ -203,7 +203,7 @@ def make_stage_printer() -> Callable[[str], None]:
     seen: set[str] = set()
 
     def progress(text: str) -> None:
-        stage = re.sub(r"process \d+|\d+ of \d+[^;]*|trial \d+", "#", text)
+        stage = re.sub(r"process \d+|\d+ of \d+[^;]*|trial \d+|: median .*", "#", text)
         if stage not in seen:
             seen.add(stage)
             print_message(text)

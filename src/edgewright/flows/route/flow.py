@@ -165,7 +165,9 @@ def _read_goals(request: RouteRequest) -> tuple[Goal, ...]:
         raise UsageError("routing needs at least two levels", f"{len(request.levels)} is given", example)
     if len(request.tasks) not in (1, len(request.levels)):
         why = f"there are {len(request.tasks)} tasks and {len(request.levels)} levels"
-        raise UsageError("the number of tasks does not fit", why, "give one task, or one for each level: --task A,B")
+        raise UsageError(
+            "the number of tasks does not fit", why, "give one task, or one for each level: --task A --task B"
+        )
     goals = parse_goals(request.goal, METRICS)
     for one in goals:
         if one.is_relative:

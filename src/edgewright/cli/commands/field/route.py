@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 @click.command(cls=HelpedCommand)
 @click.option("--levels", metavar="MODEL,…", required=True, help="Models from the device outward, the smallest first.")
-@click.option("--task", "task_files", metavar="FILE.toml", required=True, help="Task of all models, or one each: A,B.")
+@click.option(
+    "--task",
+    "task_files",
+    type=PATH,
+    multiple=True,
+    required=True,
+    metavar="FILE.toml",
+    help="Task of all models; or repeated, one for each level.",
+)
 @click.option("--data", metavar="DATA", required=True, help="Labeled samples that the rule is fitted on.")
 @click.option("--eval-data", metavar="DATA", required=True, help="Other labeled samples that it is tested on.")
 @click.option("--goal", default="offload<=0.4", metavar="GOALS", help="Goals: offload, drop, metric.")
@@ -27,7 +35,14 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=PATH, metavar="FILE.json", help="File for the rule (edgewright.router/1).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.route/1).")
 def route(
-    levels: str, task_files: str, data: str, eval_data: str, goal: str, runtime: str, output: str | None, as_json: bool
+    levels: str,
+    task_files: tuple[str, ...],
+    data: str,
+    eval_data: str,
+    goal: str,
+    runtime: str,
+    output: str | None,
+    as_json: bool,
 ) -> None:
     """Fit the rule by which easy inputs stay with a small model, and hard ones go on to a larger one.
 
@@ -44,7 +59,7 @@ def route(
     check_code({"data": data, "eval_data": eval_data})
     request = RouteRequest(
         levels=tuple(one.strip() for one in levels.split(",") if one.strip()),
-        tasks=tuple(read_task(pathlib.Path(one.strip())) for one in task_files.split(",") if one.strip()),
+        tasks=tuple(read_task(pathlib.Path(one)) for one in task_files),
         data=data,
         eval_data=eval_data,
         goal=goal,
