@@ -4,6 +4,7 @@
     ├── UsageError                        2   the command line, a plan or a config file is wrong
     │   ├── InputError                    2   --inputs or --shape do not fit the model
     │   ├── ConfigError                   2   edgewright.toml, a plan or a task file cannot be used
+    │   ├── FieldError                    2   a value of a form on the pages cannot be used
     │   └── DataError                     2   a dataset cannot be used
     ├── ModelError                        6   the model cannot be read or is not supported
     │   ├── ModelNotFound                 2   no such file, or not a file
@@ -83,6 +84,14 @@ class InputError(UsageError):
 
 class ConfigError(UsageError):
     """A config, plan or task file cannot be used as it is."""
+
+
+class FieldError(UsageError):
+    """A value of a form on the pages cannot be used; `field` is the name of its field."""
+
+    def __init__(self, what: str, why: str = "", try_this: str = "", *, field: str = "") -> None:
+        super().__init__(what, why, try_this)
+        self.field = field
 
 
 class DataError(UsageError):

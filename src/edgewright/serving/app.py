@@ -179,9 +179,9 @@ class InferenceApp:
             chosen = choose_outputs(outputs, request)
         except Overloaded as error:
             after = str(error.retry_after_s).encode()
-            raise _HttpProblem(429, _explain(error), {b"retry-after": after}) from None
+            raise _HttpProblem(429, str(error), {b"retry-after": after}) from None
         except DeadlineMissed as error:
-            raise _HttpProblem(504, _explain(error)) from None
+            raise _HttpProblem(504, str(error)) from None
         except InputError as error:
             raise _HttpProblem(400, _explain(error)) from None
         except EdgewrightError as error:

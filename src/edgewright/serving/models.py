@@ -8,7 +8,6 @@ from math import ceil
 from threading import Lock
 from typing import Any
 
-from edgewright.errors import EdgewrightError
 from edgewright.schema.arrays import Array
 from edgewright.schema.model import TensorSpec
 from edgewright.serving.messages import find_datatype
@@ -18,16 +17,16 @@ Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
 SMOOTHING = 0.1  # weight of the newest service time in the mean
 
 
-class Overloaded(EdgewrightError):
-    """More requests wait than the server allows."""
+class Overloaded(Exception):
+    """More requests wait than the server allows; the text is for the client."""
 
     def __init__(self, model: str, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{model} is overloaded", f"{waiting} requests wait", f"try again in {retry_after_s} s")
+        super().__init__(f"{model} is overloaded: {waiting} requests wait. Try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
-class DeadlineMissed(EdgewrightError):
-    """A request waited for longer than its limit, and was not run."""
+class DeadlineMissed(Exception):
+    """A request waited for longer than its limit, and was not run; the text is for the client."""
 
 
 @dataclass

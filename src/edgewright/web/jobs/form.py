@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgewright.errors import EdgewrightError, StoreError, UsageError
+from edgewright.errors import EdgewrightError, FieldError, StoreError, UsageError
 from edgewright.flows.devices.names import DEVICES
 from edgewright.flows.stored_model import fetch_model, get_stored_model
 from edgewright.schema.model import Model
@@ -13,7 +13,7 @@ from edgewright.schema.run import Run
 from edgewright.store.store import Store
 from edgewright.web.jobs.choices import FormChoice, check_links, list_offers
 from edgewright.web.jobs.estimate import estimate_benchmark, estimate_like_before
-from edgewright.web.jobs.kinds import JOB_FOLDER, FieldError, Form, JobKind, parse_form_options
+from edgewright.web.jobs.kinds import JOB_FOLDER, Form, JobKind, parse_form_options
 from edgewright.web.jobs.queue import QueuedJob
 from edgewright.web.jobs.signatures import SizeField, list_size_fields, parse_sizes
 from edgewright.web.server.state import AppState
@@ -109,13 +109,13 @@ def _resolve_sources(
     why = NO_MODEL if not chosen else f"select at most {most}" if len(chosen) > most else ""
     if why:
         what = "too many models" if chosen else "no model is selected"
-        errors["model"] = FieldError("model", what, why, "select a model or upload a file")
+        errors["model"] = FieldError(what, why, "select a model or upload a file", field="model")
     found = []
     for word in chosen[:most]:
         try:
             found.append(_resolve_source(word, app_state))
         except EdgewrightError as error:
-            errors["model"] = FieldError("model", error.what, error.why, error.try_this)
+            errors["model"] = FieldError(error.what, error.why, error.try_this, field="model")
     return found
 
 

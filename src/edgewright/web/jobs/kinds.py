@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from platform import system
 from typing import Literal, NamedTuple
 
-from edgewright.errors import UsageError
+from edgewright.errors import FieldError
 from edgewright.flows.compile.cells import FLOAT_PRECISIONS
 from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtimes
 from edgewright.runtimes.table import TABLE
@@ -15,14 +15,6 @@ from edgewright.schema.vocabulary import QUANTIZED_PRECISIONS
 from edgewright.web.jobs.choices import FormChoice
 
 Form = Mapping[str, Sequence[str]]
-
-
-class FieldError(UsageError):
-    """A value of a form that cannot be used, with the name of its field."""
-
-    def __init__(self, field: str, what: str, why: str, try_this: str) -> None:
-        super().__init__(what, why, try_this)
-        self.field = field
 
 
 OfferedChoices = Mapping[str, Sequence[FormChoice]]
@@ -230,9 +222,8 @@ def _parse_choices(field: FormField, ids: Sequence[str], choices: Sequence[FormC
     if unknown := [word for word in ids if word not in known]:
         raise _make_field_error(field, unknown[0], f"valid choices: {', '.join(one.title for one in choices)[:500]}")
     if field.needed and not ids:
-        raise FieldError(
-            field.name, f"{field.label}: nothing is chosen", "a choice is required", "choose one in the form"
-        )
+        what = f"{field.label}: nothing is chosen"
+        raise FieldError(what, "a choice is required", "choose one in the form", field=field.name)
     if field.takes == "one" and len(ids) > 1:
         raise _make_field_error(field, ids[1], "only one can be chosen")
     if not ids or list(ids) == [field.default]:
@@ -249,4 +240,4 @@ def _make_plain_choices(*words: str) -> list[FormChoice]:
 
 
 def _make_field_error(field: FormField, given: str, why: str) -> FieldError:
-    return FieldError(field.name, f"{field.label}: {given[:40]!r} is not valid", why, "change it in the form")
+    return FieldError(f"{field.label}: {given[:40]!r} is not valid", why, "change it in the form", field=field.name)

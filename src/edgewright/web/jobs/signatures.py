@@ -8,12 +8,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from edgewright.errors import FieldError
 from edgewright.formats.files import read_model
 from edgewright.formats.isolated import answer_isolated, ask_isolated
 from edgewright.limits import ResourceBudget, read_budget
 from edgewright.schema.model import Model, TensorSpec
 from edgewright.web.jobs.choices import FormChoice
-from edgewright.web.jobs.kinds import FieldError, Form
+from edgewright.web.jobs.kinds import Form
 
 MAX_SIZE = 1_000_000
 NO_NUMBER, OUT_OF_RANGE = "it is not a whole number", f"it must be from 1 to {MAX_SIZE:,}"
@@ -90,7 +91,7 @@ def _parse_size(field: SizeField, errors: dict[str, FieldError]) -> int:
 
 def _make_error(field: SizeField, why: str) -> FieldError:
     what = f"{field.input}, {field.label}: {field.value[:40]!r} is not valid"
-    return FieldError(field.name, what, why, "change it in the form")
+    return FieldError(what, why, "change it in the form", field=field.name)
 
 
 def _read_here(path: Path, request: dict[str, str], budget: ResourceBudget) -> Model:
