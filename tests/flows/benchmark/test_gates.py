@@ -56,4 +56,4 @@ def test_no_such_device(word: str) -> None:
     with pytest.raises(DeviceUnreachable) as caught:
         open_device(word)
     assert caught.value.exit_code == 4
-    assert "use --on local" in caught.value.try_this
+    assert "--on local is this machine" in caught.value.try_this

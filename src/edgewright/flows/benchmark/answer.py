@@ -31,7 +31,10 @@ def make_answer(rows: "Sequence[BenchmarkRow]", comparisons: Sequence[Comparison
         for row, name in zip(rows, names, strict=True)
     }
     if len(comparisons) > 1:
-        return _group_verdicts(_name_rows(rows), comparisons)
+        own = named if where else _name_rows(rows)
+        references = dict.fromkeys(one.a for one in comparisons)  # one on each device
+        groups = [[one for one in comparisons if one.a == first] for first in references]
+        return " ".join(_group_verdicts(own, group) for group in groups)
     (one,) = comparisons
     return AGAINST.format(name=named.get(one.b, one.b), reference=named.get(one.a, one.a), verdict=format_verdict(one))
 
