@@ -17,6 +17,7 @@ from edgewright.flows.candidates import (
     BOUNDS,
     check_plan,
     find_native_runtime,
+    get_flag,
     get_free_shapes,
     make_model_feeds,
     pair_candidates,
@@ -139,8 +140,8 @@ def test_every_number_has_bounds(name: str) -> None:
     low, high = BOUNDS[name]
     for good in (low, high):
         check_plan(replace(plan, **{name: good}))
-    flag = f"--{name.removesuffix('_s').replace('_', '-')}"
-    for bad in (low - 1, -1, high * 2, float("nan"), float("inf"), float("-inf")):
+    flag = get_flag(name)
+    for bad in (low - 1, high * 2, float("nan"), float("inf"), float("-inf")):
         error = catch_error(UsageError, check_plan, replace(plan, **{name: bad}))
         assert flag in error.what
         assert flag in error.try_this
