@@ -268,13 +268,15 @@ def _record(plan: GatePlan, model: Model, report: GateReport, started: str, work
 def _list_differing(plan: GatePlan, baseline: Baseline, path: Path, model: Model) -> tuple[str, ...]:
     """Return the options that change what is timed, and are not those of the baseline at `path`."""
     timing, kept = plan.timing, baseline.options
-    candidate, before = timing.candidates[0], _make_reference(baseline, path)
+    candidate = timing.candidates[0]
+    if candidate.runtime != baseline.runtime:
+        return ("runtime",)
+    info = find_runtime(candidate.runtime)
     shapes, inputs = dict(kept.shape or {}), kept.inputs
     if inputs is None:
         shapes |= fix_batch(read_source_signature(model), shapes)
     pairs = {
-        "runtime": (candidate.runtime, before.runtime),
-        "option": (candidate.options, before.options),
+        "option": (candidate.options, split_options(kept.option or (), [info])[info.name]),
         "shape": (timing.shapes, shapes),
         "fix": (timing.fixed, kept.fix or {}),
         "inputs": (timing.inputs, inputs and str((path.parent / inputs).absolute())),
