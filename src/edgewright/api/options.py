@@ -1,6 +1,5 @@
 """Keywords of the API's functions: those of the command's options, with `_` for `-`."""
 
-import errno
 import functools
 import inspect
 import re
@@ -15,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.api.values import Pairs, Words, check_utf8, convert_value, to_shapes
-from edgewright.api.wording import name_keywords, rename_former
+from edgewright.api.wording import name_keywords, reject_long_path, rename_former
 from edgewright.errors import Cancelled, EdgewrightError, UsageError
 from edgewright.schema.plan import OPTION_FIELDS
 from edgewright.schema.text import find_close
@@ -271,10 +270,8 @@ def accept(kind: type, plan: type[Struct] | None = None, **defaults: Any) -> Cal
                 name_keywords(error, name, known)
                 raise
             except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                why = f"the system rejects {str(error.filename)[:60]}…"
-                raise UsageError("a path is too long", why, "give a path of an existing file") from None
+                reject_long_path(error)
+                raise
 
         setattr(call, "__signature__", _make_signature(own, kind, values))  # noqa: B010 - not known to type checkers
         return call

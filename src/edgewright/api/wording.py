@@ -1,5 +1,6 @@
 """Texts of errors for a caller in Python: keywords instead of the options of the command line."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,3 +81,10 @@ def rename_former(given: dict[str, Any], known: Mapping[str, Any]) -> None:
     for former, present in FORMER_OPTIONS.items():
         if former in given and present in known:
             given.setdefault(present, given.pop(former))
+
+
+def reject_long_path(error: OSError) -> None:
+    """Raise UsageError for a path that the system rejects for its length."""
+    if error.errno == errno.ENAMETOOLONG:
+        why = f"the system rejects {str(error.filename)[:60]}…"
+        raise UsageError("a path is too long", why, "give a path of an existing file") from None
