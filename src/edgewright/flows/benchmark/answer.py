@@ -24,19 +24,24 @@ def make_answer(rows: "Sequence[BenchmarkRow]", comparisons: Sequence[Comparison
     """Return the verdict of each comparison, or without one the median times with their intervals."""
     if not comparisons:
         return "; ".join(map(_describe_time, rows)) + "." if rows else ""
-    where = len({row.device for row in rows}) > 1
-    names = [f"{row.model} in {row.runtime}{f' on {row.device}' if where else ''}" for row in rows]
+    names = _name_fully(rows)
     named = {
         row.run_id: name if names.count(name) == 1 else f"{name} ({row.run_id})"
         for row, name in zip(rows, names, strict=True)
     }
     if len(comparisons) > 1:
-        own = named if where else _name_rows(rows)
+        own = _name_rows(rows)
         references = dict.fromkeys(one.a for one in comparisons)  # one on each device
         groups = [[one for one in comparisons if one.a == first] for first in references]
         return " ".join(_group_verdicts(own, group) for group in groups)
     (one,) = comparisons
     return AGAINST.format(name=named.get(one.b, one.b), reference=named.get(one.a, one.a), verdict=format_verdict(one))
+
+
+def _name_fully(rows: "Sequence[BenchmarkRow]") -> list[str]:
+    """Return model and runtime of each run, and the device if there are several."""
+    where = len({row.device for row in rows}) > 1
+    return [f"{row.model} in {row.runtime}{f' on {row.device}' if where else ''}" for row in rows]
 
 
 def _name_rows(rows: "Sequence[BenchmarkRow]") -> dict[str, str]:
@@ -47,7 +52,7 @@ def _name_rows(rows: "Sequence[BenchmarkRow]") -> dict[str, str]:
     elif len(set(models)) == len(rows):
         names = [row.model for row in rows]
     else:
-        names = [f"{row.model} in {row.runtime}" for row in rows]
+        names = _name_fully(rows)
     return {
         row.run_id: name if names.count(name) == 1 else f"{name} ({row.run_id})"
         for row, name in zip(rows, names, strict=True)
