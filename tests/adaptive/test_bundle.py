@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgewright.adaptive.bundle import BUNDLE_FILE, Bundle, Variant, choose_variant, hash_file, read_bundle
+from edgewright.adaptive.bundle import BUNDLE_FILE, Bundle, Variant, choose_variant, read_bundle
 from edgewright.errors import ConfigError
+from edgewright.formats.files import hash_file
 
 
 def make_variant(name: str, tier: str, peak: int | None, folder: Path | None = None) -> Variant:

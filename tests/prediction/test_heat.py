@@ -13,7 +13,6 @@ from edgewright.prediction.heat import (
     HeatParameters,
     TwoNodeDevice,
     compute_band,
-    compute_error,
     compute_linear,
     find_duty_cycle,
     simulate_heat,
@@ -106,7 +105,8 @@ def test_recorded_phones_are_reproduced_with_their_fitted_parameters() -> None:
         curve = simulate_heat(make_parameters(fits[run]), len(own), start_c=float(own[0]["battery_temp_c"]))
         latency = [float(row["median_ms"]) for row in own]
         scale = statistics.median(one * speed for one, speed in zip(latency, curve.speed, strict=True))
-        assert compute_error([scale / speed for speed in curve.speed], latency) < 0.06, run
+        errors = [abs(scale / speed / one - 1) for speed, one in zip(curve.speed, latency, strict=True)]
+        assert statistics.mean(errors) < 0.06, run
 
 
 def make_parameters(fit: dict[str, str]) -> HeatParameters:

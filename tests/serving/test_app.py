@@ -180,3 +180,25 @@ def test_the_server_goes_on_after_a_client_left() -> None:
 
     asyncio.run(leave())
     assert get(app, "/v2/models/m/infer", BODY)[0] == 200
+
+
+def test_a_stopping_server_answers_what_waits_and_takes_nothing_new() -> None:
+    go = threading.Event()
+
+    def wait(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        go.wait(20)
+        return {"y": inputs["x"]}
+
+    model = make_model(wait)
+
+    async def run() -> list[int]:
+        app = make_app(model)
+        asked = [asyncio.create_task(ask(app, "/v2/models/m/infer", BODY)) for _ in range(2)]
+        while model.waiting < 2:
+            await asyncio.sleep(0.005)
+        app.stop()
+        late = await ask(app, "/v2/models/m/infer", BODY)
+        go.set()
+        return [(await one)[0] for one in asked] + [late[0]]
+
+    assert asyncio.run(run()) == [200, 200, 503]

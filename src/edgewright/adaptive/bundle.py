@@ -1,13 +1,14 @@
 """A bundle: variants of one model with what was measured of them, in one folder, and the choice between them."""
 
 from collections.abc import Sequence
-from hashlib import file_digest
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from edgewright.errors import ConfigError
+from edgewright.formats.files import hash_file
+from edgewright.system.files import read_regular
 
 BUNDLE_SCHEMA = "edgewright.bundle/1"
 BUNDLE_FILE = "bundle.json"
@@ -55,7 +56,7 @@ def read_bundle(folder: Path, *, check: bool = True) -> Bundle:
     """
     path = folder / BUNDLE_FILE
     try:
-        bundle = msgspec.json.decode(path.read_bytes(), type=Bundle)
+        bundle = msgspec.json.decode(read_regular(path), type=Bundle)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{folder} is not a bundle", str(error), "edgewright bundle FULL LITE -o FOLDER") from None
     if bundle.schema != BUNDLE_SCHEMA or not bundle.variants:
@@ -79,12 +80,6 @@ def _check_file(folder: Path, variant: Variant, *, check: bool) -> None:
     if found != variant.sha256:
         why = f"its SHA-256 is {found[:16]}…, and the bundle has {variant.sha256[:16]}…"
         raise ConfigError(f"{folder / path} was changed", why, "make the bundle again")
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def choose_variant(variants: Sequence[Variant], memory_bytes: int | None, tier: str = "") -> Variant:

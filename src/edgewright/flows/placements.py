@@ -10,6 +10,7 @@ from edgewright.errors import DataError
 from edgewright.placement.costs import read_costs
 from edgewright.placement.problem import Problem, make_problem, place_greedily
 from edgewright.placement.solve import find_placement
+from edgewright.system.files import read_regular
 
 LARGEST_FILE = 500_000_000
 
@@ -51,9 +52,7 @@ def place_operators(
 ) -> PlacementReport:
     """Return the best placement of a profile's operators. Raises DataError, LimitReached or RuntimeMissing."""
     try:
-        if profile.stat().st_size > LARGEST_FILE:
-            raise DataError(f"{profile} is too large", f"the limit is {LARGEST_FILE} bytes", "give a smaller profile")
-        content = profile.read_bytes()
+        content = read_regular(profile, LARGEST_FILE)
     except OSError as error:
         raise DataError(f"{profile} cannot be read", error.strerror or str(error), "check the path") from None
     problem = make_problem(read_costs(content, str(profile)), units)

@@ -10,6 +10,7 @@ from edgewright.adaptive.policy import Policy, read_policy
 from edgewright.adaptive.trace import ReplayedState, read_trace, replay_trace
 from edgewright.errors import ConfigError, DataError
 from edgewright.schema.text import find_close
+from edgewright.system.files import read_regular
 
 LARGEST_FILE = 100_000_000  # a trace with a row a second for years
 
@@ -54,8 +55,6 @@ def replay(policy: str, trace: str) -> Replay:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise DataError(f"{path} is too large", f"the limit is {LARGEST_FILE} bytes", "shorten the recording")
-        return path.read_bytes()
+        return read_regular(path, LARGEST_FILE)
     except OSError as error:
         raise DataError(f"{path} cannot be read", error.strerror or str(error), "check the path") from None

@@ -6,7 +6,6 @@ one step if the board is at the step's temperature, and raises it again if the b
 Parameters by class come from fits of public 30-minute recordings of phones (DaedricKnight/megadetector-int8-ptq, MIT).
 """
 
-from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -19,8 +18,6 @@ REFERENCE_C = 25.0  # temperature at which `power_w` is stated
 UNCERTAINTY = 0.20
 
 ModelName = Literal["two-node", "linear"]
-# What the load asks for, as a function of (seconds, body temperature): a share of the full speed.
-Load = Callable[[float, float], float]
 
 
 class HeatParameters(Struct, frozen=True, kw_only=True):
@@ -85,13 +82,6 @@ class TwoNodeDevice:
     def speed(self) -> float:
         """Return the share of the full speed that the governor allows now."""
         return self.parameters.levels[self.state.level]
-
-    @property
-    def headroom(self) -> float:
-        """Return the board's temperature as a share of the way from the air to the first trip; 1 is throttling."""
-        parameters, state = self.parameters, self.state
-        first = parameters.trips_c[0] if parameters.trips_c else parameters.ambient_c + 100.0
-        return (state.board_c - parameters.ambient_c) / max(first - parameters.ambient_c, 1.0)
 
     def advance(self, load: float = 1.0) -> float:
         """Advance by one second with a share of the time under load, and return the speed in that second."""
@@ -209,9 +199,3 @@ def find_duty_cycle(parameters: HeatParameters, limit_c: float, minutes: int) ->
 
 def _reaches(parameters: HeatParameters, limit_c: float, minutes: int, load: float) -> bool:
     return max(simulate_heat(parameters, minutes, load).temperature_c) > limit_c
-
-
-def compute_error(curve: Sequence[float], measured: Iterable[float]) -> float:
-    """Return the mean of |predicted / measured − 1| over the minutes."""
-    errors = [abs(one / other - 1) for one, other in zip(curve, measured, strict=False)]
-    return sum(errors) / len(errors)

@@ -187,7 +187,7 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         tools: versions of the used packages, by distribution.
         origins: source nodes by the name of the artifact's operator, if the two differ.
         notes: notes for the user.
-        twin: name of an ONNX file in the folder, the rounding reference, if the artifact's format rounds
+        rounding_reference: name of an ONNX file in the folder, if the artifact's format rounds
             differently from the source; it is not a part of the artifact.
     """
 
@@ -196,7 +196,7 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     tools: dict[str, str]
     origins: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
-    twin: str = ""
+    rounding_reference: str = ""
 
 
 class CommandDone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="done"):

@@ -156,6 +156,8 @@ class InferenceApp:
                 return _reply({"name": model.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
             case ["infer"]:
                 _check_method(scope["method"], "POST")
+                if not self.is_ready:
+                    raise _HttpProblem(503, "the server stops", {b"connection": b"close"})
                 return await self._infer(model, scope, receive)
         raise _HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
 
@@ -221,9 +223,13 @@ class InferenceApp:
     def _count_waiting(self) -> dict[str, int]:
         return {name: sum(one.waiting for one in versions.values()) for name, versions in self._models.items()}
 
-    def close(self) -> None:
-        """Answer that the server is not ready, and let the requests that run end."""
+    def stop(self) -> None:
+        """Take no more requests; those that wait are still answered."""
         self.is_ready = False
+
+    def close(self) -> None:
+        """End the threads of the models. Requests that still wait are dropped."""
+        self.stop()
         for versions in self._models.values():
             for one in versions.values():
                 one.close()

@@ -1,7 +1,7 @@
 """Counters of a server in the text format of Prometheus."""
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -14,7 +14,7 @@ class ServerCounters:
     def __init__(self) -> None:
         self._requests: Counter[tuple[str, int]] = Counter()
         self._buckets: dict[tuple[str, str], list[int]] = {}
-        self._sums: Counter[tuple[str, str]] = Counter()
+        self._sums: defaultdict[tuple[str, str], float] = defaultdict(float)
 
     def count(self, model: str, status: int) -> None:
         self._requests[model, status] += 1
@@ -23,7 +23,7 @@ class ServerCounters:
         """Add a time of the queue or of the inference."""
         buckets = self._buckets.setdefault((model, what), [0] * (len(BUCKETS_S) + 1))
         buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        self._sums[model, what] += seconds  # type: ignore[assignment]  # a Counter of floats
+        self._sums[model, what] += seconds
 
     def render(self, waiting: dict[str, int]) -> str:
         """Return the text of all counters; `waiting` is the length of each model's queue."""

@@ -87,6 +87,8 @@ class GrpcService:
 
     def _answer_ModelInfer(self, request: Any) -> Any:
         model = self._find(request.model_name, request.model_version)
+        if not self._app.is_ready:
+            raise _GrpcProblem("UNAVAILABLE", "the server stops")
         try:
             wanted = _read(request)
             outputs, waited, took = model.submit(wanted.inputs, self._app.settings.limit_s).result()

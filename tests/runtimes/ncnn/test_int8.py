@@ -91,7 +91,7 @@ def test_the_numbers_are_the_sources_and_those_of_its_rounding_reference(tmp_pat
     for feeds in images(4, seed=6):
         given = run(tmp_path / "out", compiled, feeds)
         assert sqnr_db(run_onnx(source, feeds), given) > 25
-        assert sqnr_db(run_onnx(tmp_path / "out" / compiled.twin, feeds), given) > 35
+        assert sqnr_db(run_onnx(tmp_path / "out" / compiled.rounding_reference, feeds), given) > 35
 
 
 def test_layers_are_joined_to_the_sources_nodes(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from edgewright.adaptive.bundle import BUNDLE_FILE, TIERS, Bundle, Variant, hash_file
+from edgewright.adaptive.bundle import BUNDLE_FILE, TIERS, Bundle, Variant
 from edgewright.api.measure import benchmark, evaluate
 from edgewright.errors import OutputError, UsageError
 from edgewright.flows.candidates import choose_runtime
 from edgewright.flows.evaluate.report import EvaluationRow
 from edgewright.formats.artifact_sets import list_files
+from edgewright.formats.files import hash_file
 from edgewright.system.files import write_atomically
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 from msgspec import Struct
 
 from edgewright.api.load import LoadedModel, load
 from edgewright.errors import InputError, UsageError
 from edgewright.serving.app import InferenceApp, ServerSettings
 from edgewright.serving.models import ServedModel
+from edgewright.system.files import read_regular
 from edgewright.web.server.access import AccessRules
-from edgewright.web.server.connections import BACKLOG, LimitedProtocol, count_allowed_connections
-from edgewright.web.server.serving import NotifyingServer, is_loopback
+from edgewright.web.server.connections import LimitedProtocol
+from edgewright.web.server.serving import NotifyingServer, is_loopback, make_config
 
 KEEP_ALIVE_S = 75
 SHUTDOWN_S = 10
@@ -55,25 +55,26 @@ def serve_models(request: ServeRequest, server: socket.socket, ready: Callable[[
 
     Raises UsageError for settings that do not fit, and the errors of `load`.
     """
-    settings, context = _read_settings(request), _read_certificate(request)
+    settings, tls = _read_settings(request), _find_certificate(request)
     _tune()
     with ExitStack() as stack:
         models = [_open_model(path, request, stack) for path in request.models]
         app = InferenceApp(_number_versions(models), settings)
-        config = _make_config(app, context)
+        protocol, loop = _choose_protocol()
+        lasting = {"timeout_keep_alive": KEEP_ALIVE_S, "timeout_graceful_shutdown": SHUTDOWN_S}
+        config = make_config(app, tls, http=protocol, loop=loop, ws="none", lifespan="off", **lasting)
         if request.grpc_port is not None:
-            stack.callback(_start_grpc(app, request))
-        running = NotifyingServer(config, lambda: ready(models), app.close)
+            stack.callback(_start_grpc(app, request, tls))
+        stack.callback(app.close)
+        running = NotifyingServer(config, lambda: ready(models), app.stop)
         running.run(sockets=[server])
 
 
-def _start_grpc(app: InferenceApp, request: ServeRequest) -> Callable[[], None]:
+def _start_grpc(app: InferenceApp, request: ServeRequest, tls: tuple[Path, Path] | None) -> Callable[[], None]:
     from edgewright.serving.grpc_server import start_grpc
 
     host = f"[{request.host}]" if ":" in request.host else request.host
-    pair = None
-    if request.tls_cert:
-        pair = Path(request.tls_key).read_bytes(), Path(request.tls_cert).read_bytes()
+    pair = (tls[1].read_bytes(), tls[0].read_bytes()) if tls else None
     try:
         return start_grpc(app, f"{host}:{request.grpc_port}", pair)
     except (OSError, RuntimeError) as error:
@@ -150,7 +151,7 @@ def _read_token(path: str) -> bytes:
     if not path:
         return b""
     try:
-        token = Path(path).read_bytes().strip()
+        token = read_regular(Path(path)).strip()
     except OSError as error:
         hint = f"write a token into it: openssl rand -hex 32 > {path}"
         raise UsageError(f"the token file {path} cannot be read", error.strerror or str(error), hint) from None
@@ -159,43 +160,20 @@ def _read_token(path: str) -> bytes:
     return token
 
 
-def _read_certificate(request: ServeRequest) -> ssl.SSLContext | None:
+def _find_certificate(request: ServeRequest) -> tuple[Path, Path] | None:
+    """Return the files of the certificate and its key, which fit; None without TLS."""
     if not request.tls_cert and not request.tls_key:
         return None
     if not (request.tls_cert and request.tls_key):
         raise UsageError(
             "TLS needs a certificate and its key", "one of them is missing", "--tls-cert FILE --tls-key FILE"
         )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(request.tls_cert, request.tls_key)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(request.tls_cert, request.tls_key)
     except (OSError, ssl.SSLError) as error:
         what = f"{request.tls_cert} and {request.tls_key} cannot be used"
         raise UsageError(what, str(error), "both are PEM files, and the key is without a password") from None
-    return context
-
-
-def _make_config(app: Any, context: ssl.SSLContext | None) -> uvicorn.Config:
-    count_allowed_connections()  # raises the limit of descriptors
-    protocol, loop = _choose_protocol()
-    config = uvicorn.Config(
-        app,
-        http=protocol,
-        loop=loop,
-        backlog=BACKLOG,
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        server_header=False,
-        date_header=False,
-        ws="none",
-        proxy_headers=False,
-    )
-    config.load()
-    config.ssl = context
-    return config
+    return Path(request.tls_cert), Path(request.tls_key)
 
 
 def _choose_protocol() -> tuple[Any, str]:

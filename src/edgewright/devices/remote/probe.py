@@ -103,10 +103,10 @@ def probe(link: Link, folder: str, name: str) -> BoardInfo:
     found = {key: given[0] for key, given in values.items()}
     free = parse_int(found.get("free"))
     if not found.get("folder", "").startswith("/") or not found.get("machine"):
-        told = (result.stderr or result.stdout).decode(errors="replace").strip()[-300:]
+        output = (result.stderr or result.stdout).decode(errors="replace").strip()[-300:]
         raise DeviceUnreachable(
             f"the device '{name}' cannot be used",
-            f"it does not run a POSIX shell: {told or f'exit code {result.code}'}",
+            f"it does not run a POSIX shell: {output or f'exit code {result.code}'}",
             "use a device with Linux and a shell",
         )
     return BoardInfo(

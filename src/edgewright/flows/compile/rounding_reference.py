@@ -25,9 +25,9 @@ Outputs = Mapping[str, NDArray[Any]]
 
 def take_rounding_reference(compiled: Compiled, folder: Path, work: Path) -> Path | None:
     """Move the rounding reference from the artifact's folder into `work`; None if the converter wrote none."""
-    if not compiled.twin:
+    if not compiled.rounding_reference:
         return None
-    return (folder / compiled.twin).replace(work / f"{folder.name}-twin.onnx")
+    return (folder / compiled.rounding_reference).replace(work / f"{folder.name}-rounding.onnx")
 
 
 def run_rounding_reference(rounding_reference: Path, job: CompileJob) -> Outputs:

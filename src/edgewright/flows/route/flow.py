@@ -14,7 +14,6 @@ from edgewright.flows.route.scores import Level, TestedLevels, collect_scores
 from edgewright.flows.workspace import Workspace
 from edgewright.schema.goals import Goal, GoalState, parse_goals
 from edgewright.serving.routing import (
-    Flags,
     Floats,
     RoutingRule,
     assign_levels,
@@ -22,6 +21,7 @@ from edgewright.serving.routing import (
     fit_rule,
 )
 from edgewright.system.files import write_atomically
+from edgewright.tasks.metrics.intervals import mcnemar, wilson
 from edgewright.tasks.spec.task import Task
 
 ROUTER_SCHEMA = "edgewright.router/1"
@@ -224,9 +224,10 @@ def _test(
     figures = _compute_figures(level, held)
     right = np.stack([one.right for one in held.levels])[level, np.arange(len(level))]
     first, last = float(held.levels[0].right.mean()), float(held.levels[-1].right.mean())
-    low, high = _compute_interval(right)
-    intervals = {"metric": (low, high), "offload": _compute_interval(level > 0)}
-    intervals["drop"] = _compute_drop_interval(right, held.levels[-1].right)
+    low, high = wilson(int(right.sum()), len(right))
+    intervals = {"metric": (low, high), "offload": wilson(int((level > 0).sum()), len(level))}
+    drop = mcnemar(right, held.levels[-1].right)
+    intervals["drop"] = (drop.low * 100, drop.high * 100)
     random = _compute_random(level, held)
     levels = tuple(_describe(number, one, level, held, rules) for number, one in enumerate(names))
     closed = (figures["metric"] - first) / (last - first) if last > first else None
@@ -248,20 +249,6 @@ def _test(
         output=None,
         answer=_answer(figures, closed, random, first, last),
     )
-
-
-def _compute_interval(right: Flags) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson)."""
-    n, share, z = len(right), float(right.mean()), 1.96
-    center, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    return round((center - half) / (1 + z * z / n), 6), round((center + half) / (1 + z * z / n), 6)
-
-
-def _compute_drop_interval(right: Flags, last: Flags) -> tuple[float, float]:
-    """Return the 95 % interval of the mean difference in points, sample by sample."""
-    difference = (last.astype(float) - right.astype(float)) * 100
-    half = 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5 if len(difference) > 1 else float("inf")
-    return float(difference.mean()) - half, float(difference.mean()) + half
 
 
 def _check(goal: Goal, figures: dict[str, float], intervals: dict[str, tuple[float, float]]) -> RouteGoal:

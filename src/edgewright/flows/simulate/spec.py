@@ -7,7 +7,9 @@ import numpy as np
 from msgspec import Struct
 
 from edgewright.errors import ConfigError
+from edgewright.formats.toml import TomlError, read_toml
 from edgewright.prediction.queues import Draw, Floats, Tier
+from edgewright.system.files import read_regular
 
 _ADVICE = "docs/simulate.md has a commented example"
 LARGEST_FILE = 100_000_000
@@ -79,19 +81,17 @@ class FleetSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def read_fleet(path: Path) -> FleetSpec:
     """Return the fleet of a file. Raises ConfigError that names what is wrong with it."""
     try:
-        fleet = msgspec.toml.decode(_read_small(path), type=FleetSpec)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        fleet = msgspec.convert(read_toml(path)[0], FleetSpec)
+    except (FileNotFoundError, TomlError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path} does not describe a fleet", str(error), _ADVICE) from None
     _check(path, fleet)
     return fleet
 
 
 def _read_small(path: Path) -> bytes:
-    """Return the content of a file; raise ConfigError if it cannot be read, or is too large."""
+    """Return the content of a file that the fleet names; raise ConfigError if it cannot be read, or is too large."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ConfigError(f"{path} is too large", f"the limit is {LARGEST_FILE} bytes", "give a smaller file")
-        return path.read_bytes()
+        return read_regular(path, LARGEST_FILE)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read", error.strerror or str(error), "check the path") from None
 

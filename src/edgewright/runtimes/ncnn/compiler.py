@@ -42,7 +42,7 @@ from edgewright.schema.model import GraphNode
 from edgewright.system.temporary import TemporaryFolder
 
 TOOLS = ("onnx", "pnnx", "ncnn")
-REFERENCE_FILE = "twin.onnx"
+REFERENCE_FILE = "rounding.onnx"
 LARGEST_RANK = 4  # of an ncnn blob
 
 
@@ -179,7 +179,7 @@ def _write_artifact(
         tools={name: installed_version(name) for name in TOOLS},
         origins=origins,
         notes=notes,
-        twin=REFERENCE_FILE if given.extracted is not None else "",
+        rounding_reference=REFERENCE_FILE if given.extracted is not None else "",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -103,32 +104,32 @@ def _list_listening_inodes(table: Path, port: int) -> list[str]:
     return []
 
 
-def make_config(app: ASGIApp, tls: tuple[Path, Path] | None = None) -> uvicorn.Config:
-    """Return the configuration of the server; `tls` is a certificate and its key.
+def make_config(app: ASGIApp, tls: tuple[Path, Path] | None = None, **changes: Any) -> uvicorn.Config:
+    """Return the configuration of the server; `tls` is a certificate and its key, `changes` are settings of uvicorn.
 
     WebSockets are only for the pages of devices, and need the package websockets.
     """
     count_allowed_connections()  # raises the limit before the first connection
-    return uvicorn.Config(
-        app,
-        http=LimitedProtocol,
-        loop="asyncio",
-        backlog=BACKLOG,
-        log_level="error",  # a warning for each malformed request could flood the log
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-        server_header=False,
-        date_header=False,
-        ws="websockets-sansio" if has_websockets() else "none",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_ping_interval=PING_S,
-        ws_ping_timeout=PING_S,
-        ws_per_message_deflate=False,
-        ssl_certfile=tls[0] if tls else None,
-        ssl_keyfile=tls[1] if tls else None,
-        proxy_headers=False,
-    )
+    settings: dict[str, Any] = {
+        "http": LimitedProtocol,
+        "loop": "asyncio",
+        "backlog": BACKLOG,
+        "log_level": "error",  # a warning for each malformed request could flood the log
+        "access_log": False,
+        "lifespan": "on",
+        "timeout_graceful_shutdown": SHUTDOWN_TIMEOUT_S,
+        "server_header": False,
+        "date_header": False,
+        "ws": "websockets-sansio" if has_websockets() else "none",
+        "ws_max_size": MAX_MESSAGE_BYTES,
+        "ws_ping_interval": PING_S,
+        "ws_ping_timeout": PING_S,
+        "ws_per_message_deflate": False,
+        "ssl_certfile": tls[0] if tls else None,
+        "ssl_keyfile": tls[1] if tls else None,
+        "proxy_headers": False,
+    }
+    return uvicorn.Config(app, **(settings | changes))
 
 
 def serve(

@@ -11,10 +11,7 @@ from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from edgewright.errors import GateFailed
-    from edgewright.flows.route.flow import RouteReport, RouteRequest
+    from edgewright.flows.route.flow import RouteReport
 
 
 @click.command(cls=HelpedCommand)
@@ -49,8 +46,9 @@ def route(
     The rule is fitted on --data and tested on --eval-data: accuracy at its share of offloaded samples, and that of
     random routing beside it. The exit code is 3 if a goal is missed there.
     """
-    import pathlib
+    from pathlib import Path
 
+    from edgewright.api.field.route import fit_router
     from edgewright.cli.code import check_code
     from edgewright.flows.route.flow import RouteRequest
     from edgewright.tasks.spec.file import read_task
@@ -59,36 +57,21 @@ def route(
     check_code({"data": data, "eval_data": eval_data})
     request = RouteRequest(
         levels=tuple(one.strip() for one in levels.split(",") if one.strip()),
-        tasks=tuple(read_task(pathlib.Path(one)) for one in task_files),
+        tasks=tuple(read_task(Path(one)) for one in task_files),
         data=data,
         eval_data=eval_data,
         goal=goal,
         runtime=runtime,
-        code=tuple(one for one in (data, eval_data) if is_function(one) and not pathlib.Path(one).exists()),
+        code=tuple(one for one in (data, eval_data) if is_function(one) and not Path(one).exists()),
     )
-    report, error = _fit(request, pathlib.Path(output) if output else None)
+    with show_progress() as progress:
+        report, error = fit_router(request, Path(output) if output else None, progress=progress)
     if as_json:
         print_json(report)
     else:
         _show(report)
     if error is not None:
         raise error
-
-
-def _fit(request: RouteRequest, output: Path | None) -> tuple[RouteReport, GateFailed | None]:
-    from contextlib import closing
-
-    from edgewright.api.user_store import open_user_store
-    from edgewright.flows.devices.names import open_device
-    from edgewright.flows.route.flow import fit_route
-    from edgewright.flows.workspace import Workspace
-
-    with (
-        show_progress() as progress,
-        closing(open_user_store()) as store,
-        closing(open_device("local", store, progress)) as device,
-    ):
-        return fit_route(request, Workspace(device, store, progress), output)
 
 
 def _show(report: RouteReport) -> None:

@@ -252,7 +252,9 @@ def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, flo
             node.input[0] = made
         nodes.append(node)
     constants = [*reference.graph.initializer, *(make_tensor(name, array) for name, array in numbers.items())]
-    reference.graph.CopyFrom(helper.make_graph(nodes, "twin", reference.graph.input, reference.graph.output, constants))
+    reference.graph.CopyFrom(
+        helper.make_graph(nodes, "source", reference.graph.input, reference.graph.output, constants)
+    )
     return reference
 
 
