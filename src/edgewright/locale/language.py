@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from edgewright.locale.catalog import find_translation
-
 ENGLISH = "en"
 LANGUAGES = {ENGLISH: "English", "zh-CN": "中文"}
 VARIABLE = "EDGEWRIGHT_LANGUAGE"
@@ -31,7 +29,11 @@ def use_language(language: str) -> Iterator[None]:
 def translate(text: str) -> str:
     """Return a finished English text in the current language; English where the catalog lacks it."""
     language = _current.get()
-    return text if language == ENGLISH else find_translation(text, language)
+    if language == ENGLISH:
+        return text
+    from edgewright.locale.catalog import find_translation  # not at the start of every command
+
+    return find_translation(text, language)
 
 
 def find_language(tag: str) -> str:
