@@ -63,9 +63,7 @@ def write_project(model: Path, folder: Path, *, force: bool) -> Project:
     texts = {folder / SETTINGS: settings, folder / TASK: text}
     if not force and (existing := [path for path in texts if path.exists()]):
         what = f"{' and '.join(map(str, existing))} already exist{'s' * (len(existing) == 1)}"
-        raise UsageError(
-            what, "your edits would be lost", "add --force to overwrite"
-        )
+        raise UsageError(what, "your edits would be lost", "add --force to overwrite")
     for path, content in texts.items():
         save_task(path, content, force=force)
     return Project(tuple(texts), doubts)
