@@ -95,7 +95,8 @@ class SshServer:
     def cut(self) -> None:
         """Kill every session: the device is lost."""
         for pid in self.list_sessions():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself between the list and here
+                os.kill(pid, signal.SIGKILL)
 
     def list_processes(self) -> list[int]:
         """The processes that run in the board's folder."""
