@@ -18,7 +18,7 @@ MARKS: dict[str, tuple[str, ...]] = {
     "process": (
         "api", "cli", "devices", "flows", "fuzz", "kernels", "runtimes", "store", "system", "web",
         "bench/test_measure.py", "formats/onnx/normalize", "formats/onnx/test_typed.py", "formats/test_bounds.py",
-        "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
+        "adaptive/test_guardian.py", "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
     ),
     "training": ("flows/distill", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment", "training"),
     "browser": (

@@ -1,5 +1,6 @@
 """A real sshd on this machine as the board: a home of its own, this Python, and no network for pip."""
 
+import contextlib
 import os
 import shutil
 import signal
