@@ -65,13 +65,13 @@ class AppliedControl(Struct, frozen=True, kw_only=True):
 def count_threads(root: Path = Path("/")) -> int:
     """Return the threads of an inference: as many as the fastest cluster has online cores, at most 4."""
     facts = read_cpu_facts(root)
-    online = list_online(root)
+    online = _list_online(root)
     big = choose_cores("big", facts) or facts.get("one_per_core") or online
     usable = [cpu for cpu in big if cpu in online]
     return max(1, min(len(usable), MOST_THREADS))
 
 
-def list_online(root: Path = Path("/")) -> Sequence[int]:
+def _list_online(root: Path = Path("/")) -> Sequence[int]:
     """Return the online processors, of this machine only those that this process may use."""
     found = parse_cpu_list(read_text(root / CPU_FOLDER / "online") or "") or tuple(range(os.cpu_count() or 1))
     allowed = os.sched_getaffinity(0) if root == Path("/") else set(found)
@@ -107,7 +107,7 @@ class SystemControls:
         self.applied = tuple(_apply(name, value, setters[name]) for name, value in wanted.items())
 
     def _bind(self, cores: str) -> None:
-        online = list_online(self._root)
+        online = _list_online(self._root)
         cpus = [cpu for cpu in choose_cores(cores, read_cpu_facts(self._root)) or online if cpu in online]
         if not cpus:
             raise OSError("none of these processors is online")
@@ -148,7 +148,7 @@ class SystemControls:
         self._write(Path(group) / name, value)
 
     def _make_quota(self, share: float) -> str:
-        return f"{round(share * len(list_online(self._root)) * PERIOD_US)} {PERIOD_US}"
+        return f"{round(share * len(_list_online(self._root)) * PERIOD_US)} {PERIOD_US}"
 
     def _write(self, path: Path, value: str) -> None:
         if self._guardian is None:
