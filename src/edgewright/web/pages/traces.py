@@ -1,16 +1,17 @@
 """Exports of a run's layers for Perfetto and Model Explorer.
 
-Sources: the Trace Event Format that Perfetto reads (complete events, `ph: X`, microseconds); Model Explorer's custom
-node data (0.1.34): top-level `results` apply to the open graph, with a value by the id of a node or by the name of one
-of its output tensors. The TFLite adapter uses operator numbers as ids, the ONNX adapter (0.4.2) uses node names.
+Source: Model Explorer's custom node data (0.1.34): top-level `results` apply to the open graph, with a value by the id
+of a node or by the name of one of its output tensors. The TFLite adapter uses operator numbers as ids, the ONNX adapter
+(0.4.2) uses node names.
 """
 
 import re
 from typing import Any
 
+from edgewright.adaptive.exporters import TraceSpan, make_trace
 from edgewright.bench.summary import read_inference
 from edgewright.report.charts.timeline import UNITS, make_timeline
-from edgewright.schema.run import Run
+from edgewright.schema.run import Layer, Run
 
 # from low to high, readable on white and on black
 GRADIENT = ({"stop": 0, "bgColor": "#fff7e6"}, {"stop": 0.5, "bgColor": "#f5a623"}, {"stop": 1, "bgColor": "#c0392b"})
@@ -23,32 +24,29 @@ def make_chrome_trace(run: Run) -> dict[str, Any]:
     layers = {layer.position: layer for layer in run.layers}
     tracks = {unit: position for position, unit in enumerate(UNITS)}
     name = f"{run.model.name if run.model else run.id} in {run.runtime}"
-    events: list[dict[str, Any]] = [
-        {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": name}},
-        *({"name": "thread_name", "ph": "M", "pid": 1, "tid": tracks[unit], "args": {"name": unit}} for unit in UNITS),
-    ]
-    for span in timeline.spans:
-        layer = layers[span.position]
-        events.append(
-            {
-                "name": span.name,
-                "cat": span.op,
-                "ph": "X",
-                "pid": 1,
-                "tid": tracks.get(span.lane, len(tracks)),
-                "ts": span.start_us,
-                "dur": span.length_us,
-                "args": {
-                    "op": span.op,
-                    "backend": layer.backend,
-                    "evidence": layer.evidence,
-                    "source_nodes": list(layer.source_nodes),
-                },
-            }
+    spans = [
+        TraceSpan(
+            name=span.name,
+            category=span.op,
+            thread=tracks.get(span.lane, len(tracks)),
+            start_us=span.start_us,
+            length_us=span.length_us,
+            values=_describe_layer(layers[span.position]),
         )
+        for span in timeline.spans
+    ]
     estimated = "estimated: the medians of the layers follow each other"
     other = {"run": run.id, "starts": "measured" if timeline.is_real else estimated}
-    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": other}
+    return make_trace(name, dict(enumerate(UNITS)), spans, other)
+
+
+def _describe_layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "op": layer.op,
+        "backend": layer.backend,
+        "evidence": layer.evidence,
+        "source_nodes": list(layer.source_nodes),
+    }
 
 
 def make_node_data(run: Run) -> dict[str, Any]:
