@@ -184,7 +184,7 @@ def test_sensors_that_raise_and_a_variant_that_does_not_load_are_noted() -> None
 
 def test_memory_pressure_releases_caches_first(monkeypatch: pytest.MonkeyPatch) -> None:
     released = list[int]()
-    monkeypatch.setattr(steering, "release_memory", lambda: released.append(1))
+    monkeypatch.setattr(steering, "_release_memory", lambda: released.append(1))
     monitor, results = Monitor(), list[float]()
     pipeline = open_pipeline(monitor, results)
     steered = steer(pipeline, StateMachine(BUILT_IN["governor"]), monitor, source=lambda: {"pressure": 15.0})

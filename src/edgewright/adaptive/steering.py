@@ -118,7 +118,7 @@ class Steering:
         if (reading.pressure or 0.0) >= PRESSURE and reading.t_s - self._released_s > RELEASE_S:
             self._released_s = reading.t_s
             self._monitor.note("memory", f"pressure {reading.pressure:.0f}%: caches are released")
-            release_memory()
+            _release_memory()
         return reading
 
     def _apply(self, action: Action) -> None:
@@ -168,7 +168,7 @@ class _Noting:
         return True
 
 
-def release_memory() -> None:
+def _release_memory() -> None:
     """Return unused memory to the system."""
     gc.collect()
     with suppress(OSError, AttributeError):
