@@ -95,6 +95,7 @@ class CompileOptions(CallOptions, total=False):
     task: Any
     seed: int
     bisect: bool
+    custom_ops: AnyPath | None
     timeout: float
 
 

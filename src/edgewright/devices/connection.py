@@ -247,7 +247,7 @@ class Connection:
             log.write(rejection.trace)
         match rejection.kind:
             case "model":
-                rejected = ModelRejected(f"{self._runtime} rejects the model", rejection.why)
+                rejected = ModelRejected(f"{self._runtime} rejects the model", rejection.why, rejection.hint)
                 return self._find_limit_error(rejection.why) or rejected
             case "input":
                 return InputError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 NATIVE = Path(__file__).parent / "native"
 PREBUILT = NATIVE / "prebuilt"
-SOURCES = ("cpu.c", "exact.c", "exact_avx2.c", "post.c")
+SOURCES = ("cpu.c", "exact.c", "exact_avx2.c", "post.c", "operators.c")
 FLAGS = (
     "-std=gnu11",
     "-O3",

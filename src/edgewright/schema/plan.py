@@ -148,6 +148,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         seed: of the generated inputs.
         timeout_s: longest time without a message from a worker.
         metadata: stored in the artifact if its format supports it.
+        custom_ops: folder of custom operators.
     """
 
     schema: str = "edgewright.compile-plan/1"
@@ -166,6 +167,8 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     seed: int = 0
     timeout_s: float = 600.0
     metadata: ModelMetadata | None = None
+    custom_ops: str | None = None
+    custom_ops_sha256: str = ""
 
 
 class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

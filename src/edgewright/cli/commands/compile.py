@@ -55,6 +55,9 @@ MAX_LINES = 6
     help="Task whose labels and scaling are stored in the artifact.",
 )
 @click.option("--seed", default=0, help="Seed of the random inputs.")
+@click.option(
+    "--custom-ops", type=PATH, metavar="FOLDER", help="Folder of your own operators: C kernels and operators.toml."
+)
 @click.option("--bisect", is_flag=True, help="For a failed artifact, find the first layer with different outputs.")
 @click.option("--timeout", "timeout_s", default=600.0, help="Timeout of each step, in seconds.")
 @click.option("--dry-run", is_flag=True, help="Print the plan without compiling.")

@@ -141,7 +141,9 @@ def _run_converter(
         model_bytes=job.prepared.model.bytes,
     )
     log = job.work / f"{folder.name}.log"
-    with job.workspace.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:
+    with job.workspace.device.start_worker(
+        info.name, (), job.plan.timeout_s, log, converter.environment, job.prepared.variables
+    ) as worker:
         # What torch programs cost is the user's own code, which only --timeout ends.
         expected_s = inf if kind == "torch" else SECONDS_PER_BYTE * job.prepared.model.bytes
         compiled = worker.ask(Compile(request=request), Compiled, expected_s)
@@ -187,12 +189,17 @@ def make_artifact_record(
         source=job.source,
         io_map=compiled.io_map,
         options=dict(cell.options),
-        tools={**compiled.tools, "edgewright": __version__},
+        tools={**compiled.tools, **_name_operators(job.prepared), "edgewright": __version__},
         environment=lock,
         origins=compiled.origins,
         notes=(*job.prepared.notes, *compiled.notes),
         unchecked="" if job.plan.check else "its outputs were not checked: --no-check was set",
     )
+
+
+def _name_operators(prepared: PreparedSource) -> dict[str, str]:
+    """Return the library of custom operators as a tool, with its hash as the version."""
+    return {"custom-ops": prepared.operators_sha256} if prepared.operators_sha256 else {}
 
 
 def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
@@ -201,8 +208,10 @@ def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
     prepared = job.prepared
     own = prepared.sha256 if prepared.given.format == "tflite" else prepared.model.sha256
     given = [job.name, prepared.name, own]
-    bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
-    tools = {name: _find_version(name) for name in info.compile_tools}
+    bare = msgspec.structs.replace(
+        job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0, custom_ops=None
+    )
+    tools = {name: _find_version(name) for name in info.compile_tools} | _name_operators(prepared)
     places = {info.name, *(one.environment for one in info.converters)}
     locks = {name: lock for name, lock in job.locks.items() if name in places}
     made_by = msgspec.json.encode([__version__, CHECK_VERSION, tools, locks, info.compiles, given], order="sorted")

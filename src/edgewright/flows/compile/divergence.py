@@ -96,7 +96,8 @@ def _measure_subgraph(
     folder = job.work / f"part-{cell.runtime}-{cell.precision}-{position}"
     folder.mkdir()
     path = extractor.extract(place.tensor, job.work / f"{folder.name}.onnx")
-    prepared = prepare_file(path, {}, job.work)
+    own = job.prepared
+    prepared = prepare_file(path, {}, job.work)._replace(operators=own.operators, operators_sha256=own.operators_sha256)
     stack = {spec.name: job.stack[spec.name] for spec in prepared.model.signature.inputs}
     part = replace(job, prepared=prepared, stack=stack)
     info = find_runtime(cell.runtime)

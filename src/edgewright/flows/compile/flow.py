@@ -25,6 +25,7 @@ from edgewright.flows.candidates import check_number
 from edgewright.flows.compile.cells import check_cell
 from edgewright.flows.compile.check import CompileFailure, check_numerics, check_reference
 from edgewright.flows.compile.conversion import CompileJob, hash_cell, make_artifact_record, run_compiler
+from edgewright.flows.compile.custom_ops import add_operators
 from edgewright.flows.compile.divergence import DivergingNode, find_diverging_node
 from edgewright.flows.compile.publication import (
     find_cached_artifact,
@@ -35,10 +36,11 @@ from edgewright.flows.compile.publication import (
 from edgewright.flows.compile.reference import make_reference
 from edgewright.flows.compile.rounding_reference import take_rounding_reference
 from edgewright.flows.compile.sizes import SetReport, name_sizes, write_set_file
-from edgewright.flows.compile.sources import describe_source, hash_source, prepare_source
+from edgewright.flows.compile.sources import PreparedSource, describe_source, hash_source, prepare_source
 from edgewright.flows.workspace import Workspace
 from edgewright.formats.memory_estimate import check_file_memory
 from edgewright.formats.neighbors import find_producers, find_upstream
+from edgewright.kernels.custom.folder import OperatorsFile, build_operators, hash_folder
 from edgewright.limits import read_budget
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.artifact import Artifact, IoMap, Numerics
@@ -108,8 +110,9 @@ def compile_all(
     memory.
     """
     plan = complete_plan(plan)
+    operators = build_operators(Path(plan.custom_ops)) if plan.custom_ops else None
     with open_work_folder(out) as work:
-        jobs = _make_jobs(plan, out, work, workspace)
+        jobs = _make_jobs(plan, out, work, workspace, operators)
         reports, sets, errors = [], [], []
         for cell in plan.cells:
             made = [_compile_and_explain(cell, job, bisect=bisect) for job in jobs]
@@ -156,10 +159,13 @@ def complete_plan(plan: CompilePlan) -> CompilePlan:
     if plan.sizes and plan.inputs is not None:
         why = "its arrays have one size, and --shape has several"
         raise InputError("--inputs cannot be used with several sizes", why, "compile each size by itself")
-    return msgspec.structs.replace(plan, source_sha256=hash_source(plan))
+    operators = hash_folder(Path(plan.custom_ops)) if plan.custom_ops else ""
+    return msgspec.structs.replace(plan, source_sha256=hash_source(plan), custom_ops_sha256=operators)
 
 
-def _make_jobs(plan: CompilePlan, out: Path, work: Path, workspace: Workspace) -> list[CompileJob]:
+def _make_jobs(
+    plan: CompilePlan, out: Path, work: Path, workspace: Workspace, operators: OperatorsFile | None
+) -> list[CompileJob]:
     """Prepare the source for each of the plan's sizes."""
     jobs = []
     names = name_sizes(plan.sizes) if plan.sizes else [""]
@@ -167,7 +173,11 @@ def _make_jobs(plan: CompilePlan, out: Path, work: Path, workspace: Workspace) -
         folder = work / name
         folder.mkdir(exist_ok=True)
         own = msgspec.structs.replace(plan, shapes=shapes, sizes=())
-        jobs.append(_make_job(own, out, folder, workspace, name))
+        workspace.progress(f"{Path(plan.source).name}: reading")
+        prepared = prepare_source(own, folder, workspace.device)
+        if operators:
+            prepared = add_operators(prepared, operators, folder)
+        jobs.append(_make_job(own, prepared, (out, folder), workspace, name))
     return jobs
 
 
@@ -176,11 +186,12 @@ def _get_stem(job: CompileJob) -> str:
     return Path(job.prepared.name).stem[:MAX_STEM_CHARS]
 
 
-def _make_job(plan: CompilePlan, out: Path, work: Path, workspace: Workspace, size: str) -> CompileJob:
-    """Prepare the source and run it once for all cells."""
+def _make_job(
+    plan: CompilePlan, prepared: PreparedSource, folders: tuple[Path, Path], workspace: Workspace, size: str
+) -> CompileJob:
+    """Run the source once for all cells; `folders` are the output's and the temporary one."""
     device, progress = workspace.device, workspace.progress
-    progress(f"{Path(plan.source).name}: reading")
-    prepared = prepare_source(plan, work, device)
+    out, work = folders
     if plan.check:
         progress(f"{prepared.name}: reference outputs of {plan.samples if plan.inputs is None else 1} inputs")
     reference = make_reference(prepared, plan, device)

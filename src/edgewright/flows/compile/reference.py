@@ -77,7 +77,15 @@ class ReferenceRuns:
         runtime = REFERENCE_RUNTIMES[model.format]
         try:
             if self._runner is None:
-                self._runner = Runner(model, None, runtime, self._device, options=options, timeout_s=least)
+                self._runner = Runner(
+                    model,
+                    None,
+                    runtime,
+                    self._device,
+                    options=options,
+                    timeout_s=least,
+                    variables=self._prepared.variables,
+                )
             return self._runner.run(_add_fixed(stack, self._prepared.fixed))
         except BaseException as error:
             self._end()

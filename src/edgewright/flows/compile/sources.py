@@ -29,6 +29,7 @@ from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
 from edgewright.formats.onnx.typed import measure_file
 from edgewright.formats.tflite.to_onnx.read import convert_tflite, explain_rejected
 from edgewright.formats.torch_files import find_torch_kind, make_torch_error
+from edgewright.kernels.custom.place import VARIABLE as OPERATORS_VARIABLE
 from edgewright.limits import read_budget
 from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
@@ -63,6 +64,8 @@ class PreparedSource(NamedTuple):
         reference: the model that gives the reference outputs if it is not `model`: the file that the user gave, or
             with other sizes than those that it fixes, the file with these sizes.
         unread: why a TFLite file has no ONNX form.
+        operators: the file with its custom operators, for workers.
+        operators_sha256: of the library of these.
     """
 
     model: Model
@@ -76,6 +79,13 @@ class PreparedSource(NamedTuple):
     notes: tuple[str, ...] = ()
     reference: Model | None = None
     unread: ModelNotConvertible | None = None
+    operators: Path | None = None
+    operators_sha256: str = ""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables of workers that read the source."""
+        return {OPERATORS_VARIABLE: str(self.operators)} if self.operators else {}
 
     @property
     def given(self) -> Model:

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgewright.formats.onnx.qdq import ExtractedFloatModel
+from edgewright.kernels.custom.folder import OperatorsFile, read_operators_file, write_operators
+from edgewright.kernels.custom.place import find_operators_path
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.ncnn.conversion.check import (
     HINT,
@@ -18,6 +20,13 @@ from edgewright.runtimes.ncnn.conversion.check import (
     check_outputs,
     describe_nodes,
     find_uncommon,
+)
+from edgewright.runtimes.ncnn.conversion.custom import (
+    CustomNodes,
+    close_rows,
+    find_custom_nodes,
+    get_blob_shape,
+    open_graph,
 )
 from edgewright.runtimes.ncnn.conversion.int8 import describe_quantized, make_reference_model, quantize_layers
 from edgewright.runtimes.ncnn.conversion.normalize import extract_floats, normalize_model, read_model
@@ -70,11 +79,13 @@ class ConversionSource(NamedTuple):
         model: the float model.
         nodes: of the given source.
         extracted: the parts of a quantized source; None for a float source.
+        operators: custom ones that the model may have; None if there are none.
     """
 
     model: Any
     nodes: Sequence[GraphNode]
     extracted: ExtractedFloatModel | None
+    operators: OperatorsFile | None = None
 
 
 def compile_model(request: CompileRequest) -> Compiled:
@@ -93,29 +104,44 @@ def compile_model(request: CompileRequest) -> Compiled:
 def _read_source(request: CompileRequest) -> ConversionSource:
     model = read_model(request.source)
     if request.precision != "w8a8":
-        return ConversionSource(model, read_nodes(model), None)
+        path = find_operators_path(Path())
+        return ConversionSource(model, read_nodes(model), None, read_operators_file(path) if path else None)
     extracted = extract_floats(model)
     return ConversionSource(extracted.model, read_nodes(model), extracted)
 
 
 def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], retry: bool) -> Compiled:
-    plain = normalize_model(copy.deepcopy(given.model), values, retry)  # it modifies its input
+    custom = find_custom_nodes(given.model, given.operators.operators if given.operators else (), values)
+    opened = open_graph(given.model, custom, values) if custom.nodes else copy.deepcopy(given.model)
+    plain = normalize_model(opened, values, retry)  # it modifies its input
     with TemporaryFolder() as folder:
-        source = folder / "model.onnx"
-        source.write_bytes(plain.SerializeToString())
-        try:
-            files = run_pnnx(source, half=request.precision == "fp16")
-        except NotConvertible as error:
-            raise blame_nodes(str(error), plain.graph.node) from error
+        files = _run_pnnx(folder, plain, half=request.precision == "fp16")
         conversion = _try_out(files, plain, values)
         check_outputs(conversion.outputs, values, conversion.blobs, conversion.rows, request.precision)
-        return _write_artifact(request, given, conversion, files)
+        return _write_artifact(request, given, conversion, files, custom)
+
+
+def _run_pnnx(folder: Path, plain: Any, half: bool) -> PnnxFiles:
+    """Return pnnx's files for a model; those of a model without nodes are empty."""
+    if not plain.graph.node:
+        param, weights = folder / "empty.param", folder / "empty.bin"
+        write_param([], param)
+        weights.write_bytes(b"")
+        return PnnxFiles(param, weights, {})
+    source = folder / "model.onnx"
+    source.write_bytes(plain.SerializeToString())
+    try:
+        return run_pnnx(source, half)
+    except NotConvertible as error:
+        raise blame_nodes(str(error), plain.graph.node) from error
 
 
 def _try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conversion:
     """Run pnnx's result on the inputs of `values`. Raises NotConvertible if this build of ncnn does not support a
     layer."""
     rows = read_param(files.param)
+    if not rows:  # of a model that only has custom operators
+        return Conversion((), {}, {}, values, {}, {})
     check_layers(import_ncnn(), rows, plain)
     inputs = {value.name: f"in{place}" for place, value in enumerate(plain.graph.input)}
     outputs = {value.name: f"out{place}" for place, value in enumerate(plain.graph.output)}
@@ -149,7 +175,11 @@ def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
 
 
 def _write_artifact(
-    request: CompileRequest, given: ConversionSource, conversion: Conversion, files: PnnxFiles
+    request: CompileRequest,
+    given: ConversionSource,
+    conversion: Conversion,
+    files: PnnxFiles,
+    custom: CustomNodes,
 ) -> Compiled:
     """Name pnnx's blobs and layers after the source's tensors and nodes, and write the artifact."""
     sources = [value.name for value in given.model.graph.input if value.name in conversion.values]
@@ -161,7 +191,15 @@ def _write_artifact(
     origins = {row.name: found for row, found in zip(rows, join_rows(rows, given.nodes), strict=True) if found}
     main = Path(request.folder) / f"{request.stem}.param"
     notes: tuple[str, ...] = ()
-    if given.extracted is None:
+    if custom.nodes and given.operators:
+        shapes = {name: conversion.feeds[blob].shape for name, blob in conversion.inputs.items() if name not in sources}
+        outputs = [value.name for value in given.model.graph.output]
+        closed = close_rows(rows, custom, conversion.values, shapes, outputs)
+        rows = closed.rows
+        origins |= {make_plain_name(node.name): (node.name,) for node in custom.nodes}
+        write_operators(given.operators, {one.key for one in custom.operators.values()}, closed.layers, main)
+        main.with_suffix(".bin").write_bytes(closed.weights + files.weights.read_bytes())
+    elif given.extracted is None:
         shutil.copyfile(files.weights, main.with_suffix(".bin"))
     else:
         kept = ("ConvolutionDepthWise",) if request.options.get("depthwise") == "fp32" else ()
@@ -175,7 +213,7 @@ def _write_artifact(
     write_param(rows, main)
     return Compiled(
         main=main.name,
-        io_map=_map_io(sources, conversion, blob_names),
+        io_map=_map_io(sources, [value.name for value in given.model.graph.output], conversion, blob_names),
         tools={name: installed_version(name) for name in TOOLS},
         origins=origins,
         notes=notes,
@@ -212,16 +250,19 @@ def _with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamR
     return row._replace(params={**row.params, **make_shape_hint([conversion.blobs[top].shape for top in old.tops])})
 
 
-def _map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, str]) -> IoMap:
+def _map_io(sources: Sequence[str], results: Sequence[str], conversion: Conversion, names: Mapping[str, str]) -> IoMap:
+    """Return the ports of the model's inputs and outputs; a custom layer's output has no blob of pnnx."""
     values = conversion.values
     inputs = []
     for name in sources:
         blob = conversion.inputs.get(name)
         feed = conversion.feeds[blob] if blob else np.atleast_1d(np.squeeze(values[name])).astype(np.float32)
         inputs.append(_as_port(name, names[blob] if blob else make_plain_name(name), values[name], feed))
-    outputs = [
-        _as_port(name, names[blob], values[name], conversion.blobs[blob]) for name, blob in conversion.outputs.items()
-    ]
+    outputs = []
+    for name in results:
+        blob = conversion.outputs.get(name)
+        made = conversion.blobs[blob] if blob else values[name].reshape(get_blob_shape(values[name]))
+        outputs.append(_as_port(name, names[blob] if blob else make_plain_name(name), values[name], made))
     return IoMap(inputs=tuple(inputs), outputs=tuple(outputs))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from edgewright.formats.onnx.constants import list_inputs_without_constants
+from edgewright.kernels.custom.native import register_operators
+from edgewright.kernels.custom.place import find_operators_path
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.param import ParamRow
 from edgewright.runtimes.ncnn.session import load_net, to_mat
@@ -37,6 +39,8 @@ def run_all_tensors(model: Any) -> dict[str, Array]:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if (path := find_operators_path(Path())) is not None:
+        register_operators(options, path)
     try:
         session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
         feeds = _make_feeds(model)

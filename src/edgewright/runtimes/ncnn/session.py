@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
+from edgewright.runtimes.ncnn.custom_layers import read_layers, register_layers
 from edgewright.runtimes.ncnn.param import (
     ParamRow,
     find_index_inputs,
@@ -64,12 +65,15 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
     Without `lightmode` ncnn keeps every blob until the extractor is freed.
     """
     ncnn = import_ncnn()
-    _reject_unknown_layers(ncnn, read_param(param))
+    custom = read_layers(param)
+    _reject_unknown_layers(ncnn, [row for row in read_param(param) if not custom or row.name not in custom.layers])
     if not weights.is_file():
         raise Rejected(f"the weights {weights.name} are not in the folder of {param.name}")
     net = ncnn.Net()
     _set_options(ncnn, net.opt, request or SessionRequest(model=str(param), options={"storage": "fp32"}), weights)
     net.opt.lightmode = lightmode
+    if custom:
+        register_layers(ncnn, net, custom)
     if net.load_param(str(param)) != 0:
         raise Rejected(f"ncnn cannot read {param.name}")
     if net.load_model(str(weights)) != 0:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from edgewright.kernels.custom.place import HINT, find_operators_path
 from edgewright.runtimes.contract import Rejected, check_feeds
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.arrays import Array
@@ -24,6 +26,8 @@ LEVELS = {
     "disable": "ORT_DISABLE_ALL",
 }
 ERRORS_ONLY = 3
+UNKNOWN = "is not a registered function/op"  # part of ONNX Runtime's message
+CUSTOM_HINT = "edgewright compile MODEL --custom-ops FOLDER adds an operator of your own: docs/custom-operators.md"
 MOST_DIGITS = 4  # of a number of threads: more is a mistake
 
 
@@ -68,13 +72,27 @@ def load_session(request: SessionRequest, options: Any, content: bytes | None = 
     """
     import onnxruntime
 
+    _register_operators(options, request)
     # An absent provider is omitted here and reported in the session's notes: ONNX Runtime would ignore it anyway.
     wanted = dict.fromkeys((choose_provider(request.options), "CPUExecutionProvider"))
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(content or request.model, options, providers=providers)
     except Exception as error:  # the library raises a dozen classes of its own
-        raise Rejected(_first_line(error)) from error
+        why = _first_line(error)
+        raise Rejected(why, CUSTOM_HINT if UNKNOWN in why else "") from error
+
+
+def _register_operators(options: Any, request: SessionRequest) -> None:
+    """Register custom operators. Raises Rejected if their library is missing."""
+    if (path := find_operators_path(Path(request.model))) is None:
+        return
+    from edgewright.kernels.custom.native import register_operators
+
+    try:
+        register_operators(options, path)
+    except ValueError as error:
+        raise Rejected(str(error), HINT) from error
 
 
 def choose_provider(options: Mapping[str, str]) -> str:

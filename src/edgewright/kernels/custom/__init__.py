@@ -1,0 +1,1 @@
+"""Custom operators: kernels of the user that ONNX Runtime and ncnn run."""
