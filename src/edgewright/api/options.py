@@ -370,10 +370,7 @@ def _has_type(value: Any, hint: Any) -> bool:
 
 
 def read_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values by the names of the plan's fields; keywords that are None are left out.
-
-    Raises UsageError for a value that an option cannot have.
-    """
+    """Return the values by the names of the plan's fields, without keywords that are None. Raises UsageError."""
     return {
         OPTION_FIELDS.get(name, name): convert(name, value, functools.partial(convert_value, name))
         for name, value in options.items()

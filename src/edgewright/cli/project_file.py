@@ -45,6 +45,7 @@ MAY_SET: dict[str, SettingKind] = {
 MAY_NOT_SET = {
     "copy": "this file must not turn the demo into a copy of its files",
     "allow_code": "a file must not allow its own code to run",
+    "custom_ops": "the folder's code is compiled and runs",
     "on": "this file must not choose the device that models are sent to",
     "write": "this file must not turn a check into a new baseline",
     "plan": "a plan names its own files and devices",

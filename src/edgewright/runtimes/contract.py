@@ -18,7 +18,12 @@ from edgewright.schema.run import LayerReport
 
 
 class Rejected(Exception):
-    """Raised if the runtime's library rejects the model or the options; the text is the library's own, `hint` a remedy."""
+    """Raised if the runtime's library rejects the model or the options.
+
+    Args:
+        why: the library's own text.
+        hint: a remedy.
+    """
 
     def __init__(self, why: str, hint: str = "") -> None:
         super().__init__(why)

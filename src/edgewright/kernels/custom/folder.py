@@ -16,6 +16,7 @@ from edgewright.kernels.custom.place import SUFFIX, VARIABLE
 from edgewright.kernels.sources import FLAGS, NATIVE
 from edgewright.system.files import read_regular
 
+HASHED = (".toml", ".c", ".h", ".py")
 SCHEMA = "edgewright.operators/1"
 _LIBRARY = re.compile(r"[\w-]{1,200}\.(so|dll|dylib)")
 
@@ -57,10 +58,10 @@ class OperatorsFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def hash_folder(folder: Path) -> str:
-    """Return the hash of a folder's own files. Raises ConfigError if it is none, or they cannot be read."""
+    """Return the hash of a folder's description and sources. Raises ConfigError if they cannot be read."""
     digest = sha256()
     try:
-        for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        for path in sorted(path for path in folder.iterdir() if path.suffix in HASHED):
             digest.update(path.name.encode(errors="surrogateescape") + b"\0" + sha256(read_regular(path)).digest())
     except OSError as error:
         why = error.strerror or str(error)

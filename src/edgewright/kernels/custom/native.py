@@ -64,10 +64,10 @@ def register_operators(options: Any, path: Path) -> None:
     Raises ValueError if a library is missing or cannot be used, and ConfigError of a reference that cannot be loaded.
     """
     given = read_operators_file(path)
+    functions = find_functions(given)
     shim, why = load_library()
     if shim is None:
         raise ValueError(f"Edgewright's own library of kernels cannot be used: {why}")
-    functions = find_functions(given)
     for one in given.operators:
         if one.key not in _declared:
             _declared[one.key] = _declare(one, functions[one.key])
@@ -146,7 +146,7 @@ def _as_array(tensor: Any) -> Array:
     dtype = _NUMPY[tensor.type]
     shape = tuple(tensor.shape[: tensor.rank])
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    buffer = (ctypes.c_char * size).from_address(tensor.data) if size else b""
+    buffer: Any = (ctypes.c_char * size).from_address(tensor.data) if size else b""
     return np.frombuffer(buffer, dtype).reshape(shape)
 
 

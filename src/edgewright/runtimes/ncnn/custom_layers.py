@@ -11,6 +11,8 @@ from edgewright.kernels.custom.place import HINT, find_operators_path
 from edgewright.runtimes.contract import Rejected
 from edgewright.runtimes.ncnn.conversion.custom import make_layer_type
 
+FAILED, OUT_OF_MEMORY = -1, -100  # ncnn's results of a layer
+
 
 def register_layers(ncnn: Any, net: Any, given: OperatorsFile) -> None:
     """Register the custom layers of a model. Raises Rejected if their library is missing."""
@@ -59,26 +61,22 @@ def _make_creator(ncnn: Any, operator: CustomOperator, function: Any, layers: di
         name: KernelCall(function, one.attributes, [DTYPES[kind] for kind in kinds]) for name, one in layers.items()
     }
 
-    class CustomLayer(ncnn.Layer):  # type: ignore[misc]
-        """A layer that calls the kernel with the shapes of the source model."""
+    def start(layer: Any) -> None:
+        ncnn.Layer.__init__(layer)
+        layer.one_blob_only = layer.support_inplace = False
 
-        def __init__(self) -> None:
-            ncnn.Layer.__init__(self)
-            self.one_blob_only = self.support_inplace = False
+    def forward(layer: Any, bottoms: Any, tops: Any, options: Any) -> int:
+        shapes = layers[layer.name]
+        inputs = [
+            np.ascontiguousarray(mat.numpy()).reshape(shape) for mat, shape in zip(bottoms, shapes.inputs, strict=True)
+        ]
+        outputs = [np.empty(shape, np.float32) for shape in shapes.outputs]
+        if calls[layer.name].run(inputs, outputs):
+            return FAILED
+        for top, output, shape in zip(tops, outputs, shapes.blobs, strict=True):
+            top.clone_from(ncnn.Mat(output.reshape(shape)), options.blob_allocator)
+            if top.empty():
+                return OUT_OF_MEMORY
+        return 0
 
-        def forward(self, bottoms: Any, tops: Any, options: Any) -> int:
-            shapes = layers[self.name]
-            inputs = [
-                np.ascontiguousarray(mat.numpy()).reshape(shape)
-                for mat, shape in zip(bottoms, shapes.inputs, strict=True)
-            ]
-            outputs = [np.empty(shape, np.float32) for shape in shapes.outputs]
-            if calls[self.name].run(inputs, outputs):
-                return -1
-            for top, output, shape in zip(tops, outputs, shapes.blobs, strict=True):
-                top.clone_from(ncnn.Mat(output.reshape(shape)), options.blob_allocator)
-                if top.empty():
-                    return -100
-            return 0
-
-    return _Creator(CustomLayer)
+    return _Creator(type("CustomLayer", (ncnn.Layer,), {"__init__": start, "forward": forward}))

@@ -106,7 +106,7 @@ def _map_io(session: SessionRequest, request: CompileRequest, integer_ports: Map
 
 def _observe_shapes(loaded: Any, signature: Signature) -> tuple[TensorSpec, ...]:
     """Return the outputs with the shapes of a run on zeros: ONNX infers no shapes behind a custom operator."""
-    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in signature.inputs}
+    feeds = {spec.name: np.zeros(make_same_port(spec).shape, spec.dtype) for spec in signature.inputs}
     try:
         arrays = loaded.run(None, feeds)
     except Exception as error:  # the library raises a dozen classes of its own

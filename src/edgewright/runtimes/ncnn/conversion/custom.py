@@ -60,7 +60,8 @@ def find_custom_nodes(model: Any, operators: Sequence[CustomOperator], values: M
         if depends.intersection(node.input) or node.name in found:
             depends.update(node.output)
     read = {name for node in nodes for name in node.input if name not in depends}
-    return CustomNodes(nodes, found, {name: constants.get(name, values.get(name)) for name in sorted(read)})
+    every = {**values, **constants}
+    return CustomNodes(nodes, found, {name: every[name] for name in sorted(read)})
 
 
 def _check_node(node: Any, operator: CustomOperator, values: Mapping[str, Array]) -> None:
