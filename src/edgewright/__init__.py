@@ -6,10 +6,12 @@ telemetry.switch_off()  # before any dependency is imported, in every process th
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest here
 if TYPE_CHECKING:
+    import sys
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from typing import Any, Literal
 
+    from edgewright.adaptive.budgets import Budget as Budget
     from edgewright.api.convert import analyze as analyze
     from edgewright.api.convert import compile as compile
     from edgewright.api.convert import distill as distill
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from edgewright.api.records import list_runs as list_runs
     from edgewright.api.records import load_run as load_run
     from edgewright.tasks.spec.task import Task as Task
+
+    if sys.platform == "linux":
+        from edgewright.adaptive.session import AdaptiveSession as AdaptiveSession
 
 __version__ = "0.1.0"
 # Modules of the public functions, which are imported on first use.
@@ -43,10 +48,14 @@ _EXPORTS = {
     "load_run": "edgewright.api.records",
     "prune": "edgewright.api.convert",
     "quantize": "edgewright.api.convert",
+    "AdaptiveSession": "edgewright.adaptive.session",
+    "Budget": "edgewright.adaptive.budgets",
     "Task": "edgewright.tasks.spec.task",
 }
 # The stable interface; all else may change without notice.
 __all__ = [
+    "AdaptiveSession",
+    "Budget",
     "Task",
     "analyze",
     "benchmark",

@@ -43,7 +43,7 @@ def wait_for(done: Callable[[], bool]) -> None:
 def open_pipeline(monitor: Monitor, results: list[float], pre: Callable[[float], Any] = lambda x: {"x": x}) -> Pipeline:
     settings = StreamSettings(deadline_s=LONG_S, keep="every", carried={"before": "sum"}, start={"before": 0.0})
     pipeline = Pipeline(Adder("full"), pre, lambda outputs: outputs["sum"], monitor, settings)
-    pipeline.on_result = lambda _, result: results.append(result)
+    pipeline.on_end = lambda frame, result: results.append(result) if "post" in frame.stages else None
     return pipeline
 
 

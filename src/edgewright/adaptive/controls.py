@@ -7,6 +7,7 @@ belongs to this process or thread ends with it, and is restored when the block e
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from edgewright.adaptive.guardian import Guardian
 from edgewright.devices.cpu import CPU_FOLDER, choose_cores, read_cpu_facts
 from edgewright.devices.sysfs import list_folder, list_numbered, parse_cpu_list, read_text
 from edgewright.errors import UsageError
+
+if sys.platform != "linux":
+    raise ImportError("edgewright.adaptive needs Linux for this")
 
 MOST_THREADS = 4
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # numbers of the system call

@@ -20,6 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+if sys.platform != "linux":
+    raise ImportError("edgewright.adaptive needs Linux for this")
+
 NOT_RESTORABLE = "the old value could not be restored"
 LARGEST_VALUE = 1 << 20  # of a setting's file
 SERVICE_GROUPS = [Path("/sys/fs/cgroup", one, "cgroup.procs") for one in ("", "systemd", "unified")]

@@ -26,7 +26,8 @@ class FrameRecord(Struct, kw_only=True):
     """One frame: when it was offered, and start and end of its stages, in seconds of a clock that does not jump.
 
     `late` frames have results after their deadline; `dropped` ones were replaced by newer frames or past their
-    deadline; `skipped` ones were left out by the policy; `failed` ones raised an error.
+    deadline; `skipped` ones were left out by the policy; `failed` ones raised an error. `token` is what the
+    caller gave with the frame.
     """
 
     number: int
@@ -35,6 +36,7 @@ class FrameRecord(Struct, kw_only=True):
     variant: str = ""
     outcome: Outcome = "dropped"
     stages: dict[str, tuple[float, float]] = {}
+    token: Any = None
 
 
 class MonitorEvent(Struct, frozen=True, kw_only=True):

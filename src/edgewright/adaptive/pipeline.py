@@ -99,14 +99,14 @@ class Pipeline:
 
     Attributes:
         duty: share of the offered frames that are run; the rest is skipped evenly.
-        on_result: called with the number of the frame and the result, in the thread of `post`.
+        on_end: called with each frame's record and result (None without one), in the thread in which it ended.
     """
 
     def __init__(
         self, variant: StreamVariant, pre: Stage, post: Stage, monitor: Monitor, settings: StreamSettings
     ) -> None:
         self.duty = 1.0
-        self.on_result: Callable[[int, Any], object] = _ignore
+        self.on_end: Callable[[FrameRecord, Any], object] = _ignore
         self._variant, self._next = variant, _Slot()
         self._monitor, self._settings = monitor, settings
         self._state = dict(settings.start)
@@ -127,19 +127,21 @@ class Pipeline:
         """Return the name of the variant that runs."""
         return self._variant.name
 
-    def offer(self, data: Any, offered_s: float | None = None) -> int:
+    def offer(self, data: Any, offered_s: float | None = None, token: Any = None) -> int:
         """Offer a frame, and return its number. With `every`, wait until there is room.
 
         Args:
             offered_s: when it was taken, on `time.monotonic`; default: now.
+            token: of the frame's record while `on_end` is called.
         """
         now = time.monotonic() if offered_s is None else offered_s
         self._offered += 1
-        frame = FrameRecord(number=self._offered, offered_s=now, deadline_s=now + self._settings.deadline_s)
+        deadline = now + self._settings.deadline_s
+        frame = FrameRecord(number=self._offered, offered_s=now, deadline_s=deadline, token=token)
         self._credit += min(max(self.duty, 0.0), 1.0)
         if self._credit < 1.0 - 1e-9:
             frame.outcome = "skipped"
-            self._monitor.add_frame(frame)
+            self._leave(frame)
             return frame.number
         self._credit -= 1.0
         self._pass_on(0, frame, data)
@@ -169,7 +171,7 @@ class Pipeline:
     def _pass_on(self, number: int, frame: FrameRecord, data: Any) -> None:
         replaced = self._queues[number].put((frame, data))
         if replaced is not None:
-            self._monitor.add_frame(replaced[0])  # its outcome is `dropped`
+            self._leave(replaced[0])  # its outcome is `dropped`
 
     def _serve(self, number: int, work: Stage) -> None:
         if self._settings.begin_thread is not None:
@@ -178,7 +180,7 @@ class Pipeline:
             frame, data = item
             start = time.monotonic()
             if self._settings.keep == "newest" and start > frame.deadline_s:
-                self._monitor.add_frame(frame)
+                self._leave(frame)
                 continue
             try:
                 result = work(data)
@@ -191,20 +193,21 @@ class Pipeline:
             if number + 1 < len(STAGES):
                 self._pass_on(number + 1, frame, result)
             else:
-                self._end(frame, result)
+                frame.outcome = "on_time" if frame.stages["post"][1] <= frame.deadline_s else "late"
+                self._failing = ""
+                self._leave(frame, result)
 
-    def _end(self, frame: FrameRecord, result: Any) -> None:
-        frame.outcome = "on_time" if frame.stages["post"][1] <= frame.deadline_s else "late"
-        self._failing = ""
+    def _leave(self, frame: FrameRecord, result: Any = None) -> None:
         self._monitor.add_frame(frame)
         try:
-            self.on_result(frame.number, result)
+            self.on_end(frame, result)
         except Exception as error:  # of foreign code: the stream goes on
             self._monitor.note("error", f"result: {type(error).__name__}: {error}")
+        frame.token = None  # the monitor keeps the record
 
     def _fail(self, frame: FrameRecord, number: int, error: Exception) -> None:
         frame.outcome = "failed"
-        self._monitor.add_frame(frame)
+        self._leave(frame)
         text = f"{STAGES[number]}: {type(error).__name__}: {error}"
         if text != self._failing:  # once, not for each frame
             self._failing = text
@@ -234,5 +237,5 @@ class _Slot:
             return before
 
 
-def _ignore(number: int, result: Any) -> None:
+def _ignore(frame: FrameRecord, result: Any) -> None:
     """Do nothing with a result."""
