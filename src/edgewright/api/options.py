@@ -73,6 +73,7 @@ class BenchmarkOptions(CallOptions, total=False):
     threshold: float
     power_w: float | None
     fail_on_fallback: float | None
+    phases: bool
     on: str
     tag: Pairs
     plan: AnyPath | None

@@ -29,6 +29,7 @@ from edgewright.flows.tasks.flow import make_model_metadata
 from edgewright.formats.files import read_model
 from edgewright.quantization.recipe import read_recipe, write_recipe
 from edgewright.runtimes.table import TABLE, find_runtime
+from edgewright.schema.phases import PhasePlan
 from edgewright.schema.plan import (
     BenchmarkPlan,
     Candidate,
@@ -68,7 +69,16 @@ def plan_benchmark(models: Sequence[str], given: Given) -> BenchmarkPlan:
     inputs, shapes = _find_inputs(given), convert("shape", given.get("shapes"), to_shapes) or {}
     if inputs is None:
         shapes = _fix_batches(candidates, shapes)
-    return make_plan(BenchmarkPlan, given, candidates=candidates, threads=threads[0], inputs=inputs, shapes=shapes)
+    phases = _plan_phases(given) if given.get("phases") else None
+    return make_plan(
+        BenchmarkPlan, given, candidates=candidates, threads=threads[0], inputs=inputs, shapes=shapes, phases=phases
+    )
+
+
+def _plan_phases(given: Given) -> PhasePlan:
+    why = "the phases are timed on real samples"
+    _check_present(given, {"task": "--task", "data": "--data"}, why, "--phases --task task.toml --data DATA")
+    return PhasePlan(task=msgspec.to_builtins(_load_task(given)), data=given["data"])
 
 
 def _fix_batches(candidates: Sequence[Candidate], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

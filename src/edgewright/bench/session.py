@@ -104,6 +104,7 @@ class CandidateProcesses:
     failure: EdgewrightError | None = None
     check: OutputCheck | None = None
     sustained: list[dict[str, float]] = field(default_factory=list)
+    phases: dict[str, list[float]] = field(default_factory=dict)
 
 
 def measure(

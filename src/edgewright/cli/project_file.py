@@ -20,7 +20,7 @@ SEE_DOCS = "docs/configuration.md lists what this file may set"
 SettingKind = Literal["value", "path", "data", "model", "options"]
 
 _VALUES = """
-    threads affinity cores sustain rate cool_below
+    threads affinity cores sustain rate cool_below phases
     runs seconds processes interleave shape fix seed warmup_seconds timeout layers layer_runs threshold
     power_w fail_on_fallback tag dry_run json runtime precision check samples bisect leave_out indices max_drop measure
     force integer_io qat control epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip

@@ -51,13 +51,16 @@ COMMAND_DESCRIPTIONS: dict[type[wire.Command], str] = {
     wire.TimeRuns: "timing inferences",
     wire.Calibrate: "timing empty inferences",
     wire.Invoke: "running the model",
+    wire.TimePhases: "timing the phases",
     wire.ProfileRuns: "profiling",
     wire.Compile: "compiling",
     wire.ReadMemory: "reading its memory",
     wire.Close: "shutting down",
 }
 
-ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.ClockCalibration, wire.Compiled, wire.CommandDone)
+ResultT = TypeVar(
+    "ResultT", wire.Opened, wire.Times, wire.PhaseTimes, wire.ClockCalibration, wire.Compiled, wire.CommandDone
+)
 
 
 class Connection:

@@ -91,6 +91,13 @@ class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     stacked: bool = False
 
 
+class TimePhases(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="phases"):
+    """Run each entry of the stacked arrays in `feeds` once with a time for each step, and write the outputs."""
+
+    feeds: str
+    outputs: str
+
+
 class ProfileRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="profile"):
     """Profile `runs` inferences and write the trace to `folder`."""
 
@@ -141,7 +148,7 @@ class Close(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     """Free the session and leave."""
 
 
-Command = Open | TimeRuns | Calibrate | Invoke | ProfileRuns | Compile | ReadMemory | Close
+Command = Open | TimeRuns | Calibrate | Invoke | TimePhases | ProfileRuns | Compile | ReadMemory | Close
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -167,6 +174,14 @@ class Times(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     cpu_ns: tuple[int, ...]
     error_ns: float = 0.0
     missed: int = 0
+
+
+class PhaseTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="phase-times"):
+    """Nanoseconds of each sample: inputs to the runtime, inference, outputs from the runtime."""
+
+    bind_ns: tuple[int, ...]
+    run_ns: tuple[int, ...]
+    fetch_ns: tuple[int, ...]
 
 
 class ClockCalibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibration"):
@@ -224,7 +239,7 @@ class CommandFailed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 Greeting = Hello | CommandFailed
-Result = Opened | Times | ClockCalibration | Compiled | CommandDone | CommandFailed
+Result = Opened | Times | PhaseTimes | ClockCalibration | Compiled | CommandDone | CommandFailed
 
 
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

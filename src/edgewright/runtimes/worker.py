@@ -119,6 +119,8 @@ class RequestHandler:
                 return calibrate(command.runs)
             case wire.Invoke():
                 return self.invoke(command)
+            case wire.TimePhases():
+                return self.time_phases(command)
             case wire.ProfileRuns():
                 return self.profile(command)
             case wire.Compile():
@@ -154,6 +156,12 @@ class RequestHandler:
         outputs = run_stacked(self.loaded(), feeds) if command.stacked else _run_once(self.loaded(), feeds)
         write_arrays(command.outputs, outputs)
         return wire.CommandDone(memory=read_resident_memory())
+
+    def time_phases(self, command: wire.TimePhases) -> wire.PhaseTimes:
+        clock = _PhaseClock()
+        write_arrays(command.outputs, run_stacked(self.loaded(), read_arrays(command.feeds), clock.run_once))
+        bind, run, fetch = zip(*clock.times, strict=True)
+        return wire.PhaseTimes(bind_ns=bind, run_ns=run, fetch_ns=fetch)
 
     def profile(self, command: wire.ProfileRuns) -> wire.CommandDone:
         feeds = read_arrays(command.feeds)
@@ -341,7 +349,28 @@ def _run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     return session.fetch()
 
 
-def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
+RunOnce = Callable[[Session, dict[str, Array]], dict[str, Array]]
+
+
+class _PhaseClock:
+    """Runs samples like `_run_once` and keeps the nanoseconds of their steps."""
+
+    def __init__(self) -> None:
+        self.times: list[tuple[int, int, int]] = []
+
+    def run_once(self, session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
+        begin = perf_counter_ns()
+        session.bind(feeds)
+        bound = perf_counter_ns()
+        with reject_model_errors():
+            session.run()
+            ran = perf_counter_ns()
+        outputs = session.fetch()
+        self.times.append((bound - begin, ran - bound, perf_counter_ns() - ran))
+        return outputs
+
+
+def run_stacked(session: Session, feeds: dict[str, Array], run_once: RunOnce = _run_once) -> dict[str, Array]:
     """Run once for each entry of the arrays' leading axis, which the outputs get too."""
     import numpy as np
 
@@ -349,7 +378,7 @@ def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     if len(counts) != 1 or 0 in counts:
         raise Mismatch(f"stacked inputs need one leading axis of the same length, at least 1; found {sorted(counts)}")
     count = counts.pop()
-    results = [_run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
+    results = [run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
     for name, first in results[0].items():
         if other := next((one[name].shape for one in results if one[name].shape != first.shape), None):
             raise VaryingOutput(f"output '{name}' has the shapes {list(first.shape)} and {list(other)} for two inputs")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
+from edgewright.schema.phases import PhasePlan
 from edgewright.schema.vocabulary import ImportanceCriterion, Precision, TransferLoss
 
 THRESHOLD = 0.02  # smallest relative difference of times that is reported as one
@@ -56,6 +57,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         sustain_seconds: duration of a sustained load after the measurement; 0 for none.
         rate: inferences per second of the sustained load; None for as many as possible.
         cool_below: temperature in °C below which the device must be before the measurement and the sustained load.
+        phases: real samples on which the phases of an inference are timed; None for none.
     """
 
     schema: str = "edgewright.plan/1"
@@ -82,6 +84,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sustain_seconds: float = 0.0
     rate: float | None = None
     cool_below: float | None = None
+    phases: PhasePlan | None = None
 
 
 def encode_plan(plan: Struct) -> bytes:

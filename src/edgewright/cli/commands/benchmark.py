@@ -33,8 +33,10 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     multiple=True,
     help="Precisions to which MODEL is compiled or quantized before, such as fp32,w8a8; default: as it is.",
 )
-@click.option("--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model, for --precision.")
-@click.option("--data", metavar="DATA", help="Calibration and test data, for --precision.")
+@click.option(
+    "--task", "task_file", type=PATH, metavar="FILE.toml", help="Task of the model, for --precision and --phases."
+)
+@click.option("--data", metavar="DATA", help="Data for --precision (calibration and test) and --phases.")
 @click.option("--allow-code", is_flag=True, help="Allow code that is named by data or task.")
 @click.option("--threads", type=THREADS, default=1, help="Threads per inference, or several as 1,2,4.")
 @click.option(
@@ -86,6 +88,7 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     metavar="PCT",
     help="Maximum share of layer time in fallbacks, in percent; above it, exit code 3.",
 )
+@click.option("--phases", is_flag=True, help="Also time decoding to post-processing of samples of --data, by --task.")
 @click.option("--on", "device", default="local", help="Devices: names, any:N, or conditions on their facts.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
 @click.option("--plan", "plan_file", type=PATH, metavar="FILE", help="Plan file that replaces the options.")

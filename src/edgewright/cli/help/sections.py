@@ -14,7 +14,7 @@ SECTIONS = {
     ),
     "Distillation": "distill temperature alpha views transfer transfer_weight",
     "Measurement": (
-        "measure on threads cores affinity sustain rate cool_below "
+        "measure on threads cores affinity sustain rate cool_below phases "
         "option runs seconds processes interleave warmup_seconds timeout layers layer_runs "
         "power_w"
     ),

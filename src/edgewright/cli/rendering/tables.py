@@ -22,6 +22,9 @@ def show_benchmark(result: BenchmarkResult) -> None:
     for row in result.rows:
         print_line(f"{row.run_id} {_describe_layers(row)}")
         _show_findings(row)
+        if row.phases:
+            times = ", ".join(f"{name} {show_us(one.p50)}" for name, one in row.phases.items())
+            print_line(f"    phases: {times}")
     if len(result.rows) == 1 and result.rows[0].layers:
         _show_layers(result.rows[0].layers, most=TOP_LAYERS)
 

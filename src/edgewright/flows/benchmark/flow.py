@@ -1,8 +1,6 @@
 """Benchmark: measure the candidates of a plan and record one run for each."""
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 from os import cpu_count
 from pathlib import Path
@@ -35,6 +33,8 @@ from edgewright.devices.cpu import choose_cores
 from edgewright.devices.local import check_affinity
 from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelUnreadable, RuntimeMissing, StoreError
+from edgewright.flows.benchmark.phases import check_phases, make_phase_metrics, make_phase_series, time_phases
+from edgewright.flows.benchmark.stored_files import save_files, save_log
 from edgewright.flows.candidates import (
     check_plan,
     check_reads,
@@ -47,7 +47,7 @@ from edgewright.flows.candidates import (
 )
 from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
 from edgewright.flows.workspace import Workspace
-from edgewright.formats.artifacts import find_record, record_path
+from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import hash_file, hash_files, read_graph
 from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import SessionRequest
@@ -57,8 +57,6 @@ from edgewright.schema.run import Comparison, Metric, OutputCheck, Run
 from edgewright.schema.vocabulary import RunState
 from edgewright.store.recording import Recording, RunStart
 from edgewright.system.temporary import TemporaryFolder
-
-LOG_BYTES = 64 * 1024
 
 
 class BenchmarkOutcome(Struct, frozen=True, kw_only=True):
@@ -86,6 +84,8 @@ def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
     plan = fill_hashes(plan, models)
     for model in models.values():
         make_model_feeds(model, plan)
+    if plan.phases is not None:
+        check_phases(plan.phases, plan.device, models)
     return plan, models
 
 
@@ -127,6 +127,8 @@ def benchmark(
             if plan.sustain_seconds or plan.rate:
                 cool_down(device, plan, progress)
                 sustain(device, all_measured, plan, folder, progress)
+            if plan.phases is not None:
+                time_phases(all_measured, plan, models, device, progress)
             if plan.layers:
                 _profile_all(device, all_measured, plan, folder, progress)
             _check_unchanged(all_measured, plan, models)
@@ -273,7 +275,7 @@ class BenchmarkSession:
             }
             run = self._workspace.recording("benchmark", own, **start)
             self._runs.append(run)
-            _save_files(run, plan.inputs)
+            save_files(run, plan.inputs)
 
     def finish(self, state: RunState, error: str = "") -> BenchmarkOutcome:
         """Write every run with its measurements, and return the verdicts against the first."""
@@ -308,6 +310,7 @@ class BenchmarkSession:
         metrics = (
             *make_metrics(measured.processes, run.run.model.bytes if run.run.model else 0, energy, measured.report),
             *_make_check_metric(measured.check),
+            *make_phase_metrics(measured.phases),
             *make_moment_metrics("before", self._before),
             *make_moment_metrics("after", system_state),
         )
@@ -318,6 +321,7 @@ class BenchmarkSession:
                 *make_series(measured.processes, self._power_w),
                 *make_inference_series(measured.report),
                 *make_sustained_series(measured.sustained),
+                *make_phase_series(measured.phases),
             ),
             layers=measured.report.layers if measured.report else (),
             warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
@@ -332,7 +336,7 @@ class BenchmarkSession:
             },
         )
         if measured.failure is not None:
-            _save_log(run, measured)
+            save_log(run, measured)
         run.finish("failed" if measured.failure is not None else state, str(measured.failure or error))
 
     def _make_warning_context(
@@ -372,27 +376,3 @@ def _make_check_metric(check: OutputCheck | None) -> tuple[Metric, ...]:
     if check is None or check.sqnr_db is None:
         return ()
     return (Metric(name="check.sqnr", unit="dB", value=check.sqnr_db, n=1),)
-
-
-def _save_files(run: Recording, inputs: str | None) -> None:
-    """Store the model, its weight files and the user's inputs, so that the run can be repeated."""
-    model = run.run.model
-    if model is None:
-        return
-    path = Path(model.path)
-    run.put_file(path, role="model", model_id=model.sha256)
-    for name in model.data_files:
-        run.put_file(path.parent / name, role=f"data:{name}")
-    if find_record(path) is not None:
-        run.put_file(record_path(path), role=f"data:{record_path(path).name}")
-    if inputs is not None:
-        run.put_file(Path(inputs), role="inputs")
-
-
-def _save_log(run: Recording, measured: CandidateProcesses) -> None:
-    """Store the failed worker's output and the traceback; if the log cannot be stored, the run still is."""
-    log = measured.processes[-1].log if measured.processes else None
-    worker_output = log.read_bytes()[-LOG_BYTES:] if log and log.is_file() else b""
-    trace = "".join(traceback.format_exception(measured.failure)).encode()
-    with suppress(StoreError):
-        run.put_bytes(worker_output + b"\n" + trace, role="log")

@@ -18,6 +18,7 @@ from edgewright.bench.sustained import (
 from edgewright.bench.trust import TrustLevel, judge_trust
 from edgewright.flows.benchmark.answer import make_answer
 from edgewright.schema.devices import FailedDevice
+from edgewright.schema.phases import PHASES, PhaseTime
 from edgewright.schema.run import Comparison, Layer, Metric, OutputCheck, Run, RunWarning
 
 SCHEMA = "edgewright.benchmark/1"
@@ -131,6 +132,7 @@ class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     check: OutputCheck | None = None
     sustained: SustainedLoad | None = None
     deadlines: FrameDeadlines | None = None
+    phases: dict[str, PhaseTime] | None = None
 
 
 class RelativeTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -252,7 +254,14 @@ def make_row(run: Run) -> BenchmarkRow:
         check=_read_check(run, metrics),
         sustained=summarize_load(windows),
         deadlines=summarize_frames(windows, rate if isinstance(rate, int | float) else None),
+        phases=_read_phases(metrics),
     )
+
+
+def _read_phases(metrics: Mapping[str, Metric]) -> dict[str, PhaseTime] | None:
+    """Return the phases in their order; None if they were not timed."""
+    found = {name: metrics[f"phase.{name}"] for name in PHASES if f"phase.{name}" in metrics}
+    return {name: PhaseTime(p50=one.value, low=one.low, high=one.high, n=one.n) for name, one in found.items()} or None
 
 
 def _read_threads(plan: Mapping[str, Any]) -> object:

@@ -86,9 +86,9 @@ def _fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
 
 
 def _relocate_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:
-    """Return the plan with the restored paths; StoreError if the inputs are not stored."""
+    """Return the plan with the restored paths, without samples, which are not stored; StoreError without the inputs."""
     if plan.inputs is not None and "inputs" not in files:
         raise StoreError("the run's inputs are not in the store", "the run was imported without its files")
     candidate = msgspec.structs.replace(plan.candidates[0], model=str(files["model"]))
     inputs = str(files["inputs"]) if "inputs" in files else None
-    return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs)
+    return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs, phases=None)

@@ -54,6 +54,7 @@ from edgewright.flows.workspace import Workspace
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.formats.memory_estimate import check_file_memory
+from edgewright.kernels.preprocessing import prepare_with_kernels
 from edgewright.limits import read_budget
 from edgewright.quantization.job import QuantizationForm, QuantizationJob
 from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
@@ -168,7 +169,7 @@ def _prepare_quantization(plan: QuantizePlan, work: Path, workspace: Workspace) 
             check_installed(info)
     task = msgspec.convert(plan.task, Task)
     progress(f"{Path(plan.source).name}: reading")
-    with open_dataset(plan.data, task, plan.code) as data:
+    with open_dataset(plan.data, task, plan.code, prepare_with_kernels) as data:
         indices = choose_calibration_samples(
             data, plan.samples, plan.seed, separate_evaluation=plan.eval_data is not None
         )
@@ -220,7 +221,7 @@ def _check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> Non
     if plan.eval_data is None:
         check_labels(data, task, signature, split(len(data), plan.samples, plan.seed)[1])
         return
-    with open_dataset(plan.eval_data, task, plan.code) as others:
+    with open_dataset(plan.eval_data, task, plan.code, prepare_with_kernels) as others:
         check_labels(others, task, signature, range(len(others)))
 
 

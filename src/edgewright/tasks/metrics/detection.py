@@ -38,16 +38,20 @@ def evaluate_detections(
     output: Boxes, outputs: Mapping[str, Array], labels: Sequence[Label], size: tuple[int, int]
 ) -> Iterator[ImageDetections]:
     """Evaluate each sample; labels are [k, 5]: class, left, top, right, bottom in pixels of the model's input."""
-    named = output.boxes or next(iter(outputs))
     for index, label in enumerate(labels):
         if not isinstance(label, np.ndarray) or label.ndim != 2 or label.shape[1] != 5:
             raise DataError("a label is not a list of boxes", repr(label)[:100], "file,label,left,top,right,bottom")
         single = {name: array[index] for name, array in outputs.items()}
-        corners, scores, classes = _decode_boxes(output, single, named, size)
-        kept = apply_nms(corners, scores, classes, output)
-        corners, scores, classes = corners[kept], scores[kept], classes[kept]
+        corners, scores, classes = detect_boxes(output, single, size)
         wanted = label[:, 0].astype(np.int64)
         yield ImageDetections(scores, classes, _match(corners, classes, label[:, 1:], wanted), wanted)
+
+
+def detect_boxes(output: Boxes, single: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Return corners [d, 4] in pixels, scores [d] and classes [d] of one image after non-maximum suppression."""
+    corners, scores, classes = _decode_boxes(output, single, output.boxes or next(iter(single)), size)
+    kept = apply_nms(corners, scores, classes, output)
+    return corners[kept], scores[kept], classes[kept]
 
 
 def _decode_boxes(
