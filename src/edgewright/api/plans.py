@@ -29,7 +29,6 @@ from edgewright.flows.tasks.flow import make_model_metadata
 from edgewright.formats.files import read_model
 from edgewright.quantization.recipe import read_recipe, write_recipe
 from edgewright.runtimes.table import TABLE, find_runtime
-from edgewright.schema.phases import PhasePlan
 from edgewright.schema.plan import (
     BenchmarkPlan,
     Candidate,
@@ -69,16 +68,14 @@ def plan_benchmark(models: Sequence[str], given: Given) -> BenchmarkPlan:
     inputs, shapes = _find_inputs(given), convert("shape", given.get("shapes"), to_shapes) or {}
     if inputs is None:
         shapes = _fix_batches(candidates, shapes)
-    phases = _plan_phases(given) if given.get("phases") else None
-    return make_plan(
-        BenchmarkPlan, given, candidates=candidates, threads=threads[0], inputs=inputs, shapes=shapes, phases=phases
-    )
+    fields = {"candidates": candidates, "threads": threads[0], "inputs": inputs, "shapes": shapes}
+    return make_plan(BenchmarkPlan, given, **fields, **(_plan_phases(given) if given.get("phases") else {}))
 
 
-def _plan_phases(given: Given) -> PhasePlan:
+def _plan_phases(given: Given) -> dict[str, Any]:
     why = "the phases are timed on real samples"
     _check_present(given, {"task": "--task", "data": "--data"}, why, "--phases --task task.toml --data DATA")
-    return PhasePlan(task=msgspec.to_builtins(_load_task(given)), data=given["data"])
+    return {"phase_task": msgspec.to_builtins(_load_task(given)), "phase_data": given["data"]}
 
 
 def _fix_batches(candidates: Sequence[Candidate], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

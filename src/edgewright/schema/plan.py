@@ -6,7 +6,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
-from edgewright.schema.phases import PhasePlan
 from edgewright.schema.vocabulary import ImportanceCriterion, Precision, TransferLoss
 
 THRESHOLD = 0.02  # smallest relative difference of times that is reported as one
@@ -57,7 +56,8 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         sustain_seconds: duration of a sustained load after the measurement; 0 for none.
         rate: inferences per second of the sustained load; None for as many as possible.
         cool_below: temperature in °C below which the device must be before the measurement and the sustained load.
-        phases: real samples on which the phases of an inference are timed; None for none.
+        phase_task: task of the samples on which the phases of an inference are timed; None for none.
+        phase_data: these samples: files, no function.
     """
 
     schema: str = "edgewright.plan/1"
@@ -84,7 +84,8 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sustain_seconds: float = 0.0
     rate: float | None = None
     cool_below: float | None = None
-    phases: PhasePlan | None = None
+    phase_task: dict[str, Any] | None = None
+    phase_data: str = ""
 
 
 def encode_plan(plan: Struct) -> bytes:

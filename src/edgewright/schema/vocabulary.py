@@ -27,3 +27,7 @@ def normalize_runtime_name(word: str) -> str:
     """Return the runtime for a name or alias: `tflite` and `TFLite` are `litert`."""
     word = normalize_word(word)
     return RUNTIME_ALIASES.get(word, word)
+
+
+# Of an application, from an encoded sample to its result.
+PHASES = ("decode", "convert", "copy-in", "inference", "copy-out", "post-processing")

@@ -9,7 +9,7 @@ import pytest
 import edgewright
 from edgewright.cli.app import run
 from edgewright.errors import ConfigError, UsageError
-from edgewright.schema.phases import PHASES
+from edgewright.schema.vocabulary import PHASES
 from tests.paths import ROOT
 
 DIGITS = ROOT / "src" / "edgewright" / "flows" / "digits"

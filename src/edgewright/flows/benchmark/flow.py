@@ -84,8 +84,7 @@ def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
     plan = fill_hashes(plan, models)
     for model in models.values():
         make_model_feeds(model, plan)
-    if plan.phases is not None:
-        check_phases(plan.phases, plan.device, models)
+    check_phases(plan, models)
     return plan, models
 
 
@@ -127,7 +126,7 @@ def benchmark(
             if plan.sustain_seconds or plan.rate:
                 cool_down(device, plan, progress)
                 sustain(device, all_measured, plan, folder, progress)
-            if plan.phases is not None:
+            if plan.phase_task is not None:
                 time_phases(all_measured, plan, models, device, progress)
             if plan.layers:
                 _profile_all(device, all_measured, plan, folder, progress)

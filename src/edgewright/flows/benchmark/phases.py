@@ -21,9 +21,9 @@ from edgewright.runtimes.wire import Open, Opened, PhaseTimes, TimePhases
 from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import IoMap
 from edgewright.schema.model import Model
-from edgewright.schema.phases import PHASES, PhasePlan
 from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import Metric, Series
+from edgewright.schema.vocabulary import PHASES
 from edgewright.store.runs.ids import new_run_id
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.data.dataset import open_dataset
@@ -46,20 +46,22 @@ class PreparedSamples(NamedTuple):
     convert_ns: Sequence[int]
 
 
-def check_phases(plan: PhasePlan, device: str, models: Mapping[str, Model]) -> None:
+def check_phases(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
     """Raise UsageError, ConfigError or DataError if the phases cannot be timed."""
-    if device != "local":
+    if plan.phase_task is None:
+        return
+    if plan.device != "local":
         why = "decoding and post-processing run on this machine"
-        raise UsageError(f"--phases cannot be used on {device}", why, "remove --phases or --on")
+        raise UsageError(f"--phases cannot be used on {plan.device}", why, "remove --phases or --on")
     task = _read_task(plan)
     for model in models.values():
         check_task(task, read_source_signature(model))
-    open_dataset(plan.data, task).close()
+    open_dataset(plan.phase_data, task).close()
 
 
-def _read_task(plan: PhasePlan) -> Task:
+def _read_task(plan: BenchmarkPlan) -> Task:
     try:
-        return msgspec.convert(plan.task, Task)
+        return msgspec.convert(plan.phase_task, Task)
     except msgspec.ValidationError as error:
         raise ConfigError("the plan's task cannot be used", str(error), "docs/task.md describes every key") from None
 
@@ -72,10 +74,8 @@ def time_phases(
     progress: Progress,
 ) -> None:
     """Add the times of the phases to each candidate that did not fail; a failure is the candidate's."""
-    if plan.phases is None:
-        return
-    task = _read_task(plan.phases)
-    samples = _prepare_samples(plan.phases, task)
+    task = _read_task(plan)
+    samples = _prepare_samples(plan.phase_data, task)
     for candidate, one in zip(plan.candidates, measured, strict=True):
         if one.failure is None:
             progress(f"{one.entry.title}: phases")
@@ -83,7 +83,7 @@ def time_phases(
                 one.phases = _time_candidate(one, samples, task, (models[candidate.model], plan), device)
 
 
-def _prepare_samples(plan: PhasePlan, task: Task) -> PreparedSamples:
+def _prepare_samples(given: str, task: Task) -> PreparedSamples:
     """Read, decode and convert the first samples, the first of them twice: caches are cold before."""
     images = [one for one in task.inputs if isinstance(one, ImageInput)]
     spent: list[int] = []
@@ -97,7 +97,7 @@ def _prepare_samples(plan: PhasePlan, task: Task) -> PreparedSamples:
 
     feeds: list[Mapping[str, Array]] = []
     decode, convert = list[int](), list[int]()
-    with open_dataset(plan.data, task, (), prepare) as data:
+    with open_dataset(given, task, (), prepare) as data:
         count = min(SAMPLES, len(data))
         indices = [*range(min(WARM_UP, count)), *range(count)]
         reader = data.read(indices)
@@ -115,7 +115,7 @@ def _prepare_samples(plan: PhasePlan, task: Task) -> PreparedSamples:
             held += sum(array.nbytes for array in sample.feeds.values())
     warm = min(WARM_UP, count, len(feeds) - 1)
     if warm < 0:
-        raise DataError(f"{plan.data} has no sample for --phases", "none could be read", "choose other data")
+        raise DataError(f"{given} has no sample for --phases", "none could be read", "choose other data")
     return PreparedSamples(feeds[warm:], decode[warm:] if images else (), convert[warm:])
 
 

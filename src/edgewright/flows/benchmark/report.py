@@ -18,8 +18,8 @@ from edgewright.bench.sustained import (
 from edgewright.bench.trust import TrustLevel, judge_trust
 from edgewright.flows.benchmark.answer import make_answer
 from edgewright.schema.devices import FailedDevice
-from edgewright.schema.phases import PHASES, PhaseTime
 from edgewright.schema.run import Comparison, Layer, Metric, OutputCheck, Run, RunWarning
+from edgewright.schema.vocabulary import PHASES
 
 SCHEMA = "edgewright.benchmark/1"
 MAX_INTEGER = 2**53
@@ -96,6 +96,15 @@ class EnergyRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     uj_per_inference: float
     evidence: str
     source: str
+
+
+class PhaseTime(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Median time of a phase over the samples in microseconds, with its 95 % interval."""
+
+    p50: Number
+    low: Number
+    high: Number
+    n: int
 
 
 class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from edgewright.schema.run import Run
 FILE_KEYS = frozenset(
     (
         *("model", "source", "weights", "module", "student", "teacher", "teacher_weights", "student_weights"),
-        *("data", "eval_data", "val", "inputs", "labels", "code", "metric"),
+        *("data", "phase_data", "custom_ops", "eval_data", "val", "inputs", "labels", "code", "metric"),
     )
 )
 # Outputs that are our text; all others are not changed.
