@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "edgewright"
 USERS = [ROOT / name for name in ("tests", "tests_slow", "benchmarks", "scripts")]
 CONTRACT = "edgewright.runtimes.contract"
+INTERFACES = {CONTRACT: "Runtime", "edgewright.packaging.targets": "TargetModule"}  # of packages found by name
 MIGRATIONS = "edgewright.store.migrations.versions."
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -119,7 +120,7 @@ def find_unused(modules: list[Module], users: Sequence[Module] = ()) -> list[str
     package, or if it has a decorator, which registers commands and handlers, or is what Alembic calls.
     """
     used = {pair for module in (*modules, *users) for pair in module.imported}
-    interface = _list_runtime_interface(modules)
+    interface = _list_interfaces(modules)
     return [
         f"{module.name}.{node.name}"
         for module in modules
@@ -132,14 +133,14 @@ def find_unused(modules: list[Module], users: Sequence[Module] = ()) -> list[str
     ]
 
 
-def _list_runtime_interface(modules: list[Module]) -> set[str]:
-    """Names of the functions that the package of a runtime has: the methods of the contract's `Runtime`."""
+def _list_interfaces(modules: list[Module]) -> set[str]:
+    """Names of the functions that the package of a runtime or of a target of `package` has."""
     return {
         function.name
         for module in modules
-        if module.name == CONTRACT
+        if module.name in INTERFACES
         for node in module.tree.body
-        if isinstance(node, ast.ClassDef) and node.name == "Runtime"
+        if isinstance(node, ast.ClassDef) and node.name == INTERFACES[module.name]
         for function in node.body
         if isinstance(function, Function)
     }

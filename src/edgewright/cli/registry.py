@@ -26,6 +26,7 @@ COMMANDS = {
     "route": "edgewright.cli.commands.field.route",
     "simulate": "edgewright.cli.commands.field.simulate",
     "bundle": "edgewright.cli.commands.field.bundle",
+    "package": "edgewright.cli.commands.field.package",
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",
     "runs": "edgewright.cli.commands.runs",

@@ -65,6 +65,7 @@ EXAMPLES = {
     "route": ("edgewright route --levels small.onnx,big.onnx --task task.toml --data fit.zip --eval-data held.zip",),
     "simulate": ("edgewright simulate tiers.toml", 'edgewright simulate tiers.toml --find edge --goal "p99<=200ms"'),
     "bundle": ("edgewright bundle full.tflite lite.tflite --task task.toml --data heldout.npz -o app.bundle",),
+    "package native": ("edgewright package native model.tflite --task task.toml -o app",),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),
     "policy replay": ("edgewright policy replay governor trace.csv",),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),

@@ -90,6 +90,10 @@ class Dataset:
     def name(self, index: int) -> str:
         return self._entries.names[index]
 
+    def fetch(self, index: int) -> Any:
+        """Return a raw sample: bytes of a file, an array, or arrays by input. Raises UnreadableSample."""
+        return self._entries.fetch(index)
+
     def label(self, index: int) -> Label:
         """Return the label as in the dataset: boxes in pixels of the original image. Raises DataError."""
         try:
