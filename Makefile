@@ -90,7 +90,7 @@ test-devices: $(VENV)/.ready-dev
 	@$(PYTEST) --dist loadfile tests/web/browsers $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
-	@$(PYTEST) --dist loadgroup -m slow tests tests_slow $(PYTEST_OPTIONS)
+	@$(PYTEST) --dist loadgroup -m slow tests tests_slow --ignore tests_slow/kernels $(PYTEST_OPTIONS)
 
 # Kernels on Arm under QEMU (71 MB into ~/.cache/edgewright-tests, needs apt) and with sanitizers; about 2 minutes.
 test-kernels: $(VENV)/.ready-dev

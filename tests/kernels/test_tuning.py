@@ -11,9 +11,11 @@ import pytest
 
 from edgewright.cli.app import run
 from edgewright.errors import KernelsDiffer
+from edgewright.kernels.build import find_compiler
 from edgewright.kernels.tuning import tuner
-from edgewright.kernels.tuning.conv2d import DEFAULT, ConvInputs, ConvVariant, list_variants, make_inputs
+from edgewright.kernels.tuning.conv2d import DEFAULT, SOURCE, ConvInputs, ConvVariant, list_variants, make_inputs
 from edgewright.kernels.tuning.device import DeviceFailure, OpenClDevice
+from edgewright.kernels.tuning.processor import Processor
 
 FEW = [one for one in list_variants() if one.tx == one.bx == one.by == 1]  # the search writes a file for each
 
@@ -29,8 +31,11 @@ class FakeKernel:
 class FakeDevice:
     """Wider vectors are faster, 16 maps are wrong, images fail."""
 
-    title, is_cpu, is_stand_in = "fake", True, False
+    title, source, is_cpu, is_stand_in = "fake", SOURCE, True, False
     built = 0
+
+    def supports(self, variant: ConvVariant) -> bool:
+        return True
 
     def load(self, variant: ConvVariant, inputs: ConvInputs) -> FakeKernel:
         if variant.image:
@@ -105,6 +110,28 @@ def test_without_opencl(
     monkeypatch.setitem(sys.modules, "pyopencl", module)
     assert run(["kernels", "tune", "conv2d", "--budget", "1s"]) == 5
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler is installed")
+def test_c_variants_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert run(["kernels", "tune", "conv2d", "--device", "cpu", "--budget", "1s", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["correct"] and found["clock"] == "cpu" and not found["stand_in"]
+    device, inputs = Processor(), make_inputs()
+    kept = [one for one in list_variants() if device.supports(one)]
+    assert found["of"] == len(kept) < len(list(list_variants()))
+    for variant in (ConvVariant(vw=8, tx=7, local=1), ConvVariant(vw=16, tk=16, tx=2)):
+        assert variant in kept
+        np.testing.assert_allclose(device.load(variant, inputs).compute(), inputs.want, atol=1e-3)
+
+
+def test_c_variants_need_a_compiler(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("edgewright.kernels.tuning.processor.find_compiler", lambda: None)
+    assert run(["kernels", "tune", "conv2d", "--device", "cpu"]) == 5
+    assert "no C compiler" in capsys.readouterr().err
 
 
 def test_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@
  * which each get the record itself. https://onnxruntime.ai/docs/reference/operators/add-custom-op.html
  */
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "edgewright_operator.h"
@@ -66,13 +67,11 @@ static int count;
 static _Thread_local char message[256];
 
 /* Sets the reason of the next failure. */
-EW_EXPORT void ewo_explain(const char *why) { strncpy(message, why, sizeof message - 1); }
+EW_EXPORT void ewo_explain(const char *why) { snprintf(message, sizeof message, "%s", why); }
 
 static ptr fail(const char *name, const char *why) {
-    char text[400] = "custom operator ";
-    strncat(text, name, 100);
-    strcat(text, ": ");
-    strncat(text, why, 255);
+    char text[400];
+    snprintf(text, sizeof text, "custom operator %.100s: %.255s", name, why);
     return ((ptr(*)(int, const char *))api[CREATE_STATUS])(1, text);
 }
 
@@ -177,7 +176,7 @@ static ptr compute(node *self, ptr context) {
         if (!status) status = ((ptr(*)(ptr, void **))api[TENSOR_DATA])(value, &outputs[i].data);
         if (status) return status;
     }
-    strcpy(message, "its kernel reports a failure");
+    ewo_explain("its kernel reports a failure");
     return own->kernel(&attributes, inputs, outputs) ? fail(own->name, message) : NULL;
 }
 

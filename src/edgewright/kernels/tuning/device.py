@@ -18,11 +18,14 @@ class OpenClDevice:
 
     Attributes:
         title: name of the device and its driver.
+        source: of the kernels.
         is_cpu: whether times are CPU times of this process, instead of the driver's events.
         is_stand_in: whether PoCL runs the kernels on the CPU: its times say nothing about a GPU.
 
     Raises RuntimeMissing without pyopencl, a driver or a device.
     """
+
+    source = SOURCE
 
     def __init__(self) -> None:
         self._cl = _import_opencl()
@@ -33,6 +36,11 @@ class OpenClDevice:
         self._context = self._cl.Context([device])
         profiling = self._cl.command_queue_properties.PROFILING_ENABLE
         self._queue = self._cl.CommandQueue(self._context, properties=profiling)
+
+    @staticmethod
+    def supports(variant: ConvVariant) -> bool:
+        """Return whether the device can have a variant: each is tried."""
+        return True
 
     def load(self, variant: ConvVariant, inputs: ConvInputs) -> "LoadedKernel":
         """Build a variant. Raises DeviceFailure."""

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -14,14 +15,14 @@ from edgewright.errors import KernelsDiffer
 from edgewright.kernels.build import find_cache
 from edgewright.kernels.tuning.conv2d import (
     DEFAULT,
-    SOURCE,
     TOLERANCE,
     ConvInputs,
     ConvVariant,
     list_variants,
     make_inputs,
 )
-from edgewright.kernels.tuning.device import DeviceFailure, LoadedKernel, OpenClDevice
+from edgewright.kernels.tuning.device import DeviceFailure, OpenClDevice
+from edgewright.kernels.tuning.processor import Processor
 from edgewright.system.files import read_regular, write_atomically
 
 SEARCH_ROUNDS, FINAL_ROUNDS = 3, 15
@@ -41,7 +42,7 @@ class TuneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Result of `edgewright kernels tune`.
 
     Attributes:
-        device: the OpenCL device and its driver.
+        device: the OpenCL device and its driver, or the processor and its compiler.
         stand_in: whether PoCL ran the kernels on the CPU, so that the times say nothing about a GPU.
         clock: `cpu` (CPU time of the process) or `events` (the driver's).
         correct: whether the best variant computes the convolution.
@@ -69,25 +70,50 @@ class TuneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: float
 
 
-def tune_conv2d(budget_s: float, seed: int, progress: Callable[[str], None] = lambda text: None) -> TuneReport:
-    """Search the variants of the convolution on the OpenCL device.
+class TunedDevice(Protocol):
+    """A device on which variants are tried; see `OpenClDevice`. Its kernels have `compute`."""
+
+    title: str
+    source: Path
+    is_cpu: bool
+    is_stand_in: bool
+
+    def supports(self, variant: ConvVariant) -> bool:
+        """Return whether the variant is one of its own."""
+
+    def load(self, variant: ConvVariant, inputs: ConvInputs) -> Any:
+        """Return the built variant. Raises DeviceFailure."""
+
+    def time_us(self, kernel: Any, rounds: int) -> float:
+        """Return the median time of a run in microseconds."""
+
+
+def open_device(name: str) -> TunedDevice:
+    """Return the OpenCL device, or for `cpu` this processor. Raises RuntimeMissing."""
+    return Processor() if name == "cpu" else OpenClDevice()
+
+
+def tune_conv2d(
+    budget_s: float, seed: int, progress: Callable[[str], None] = lambda text: None, name: str = "opencl"
+) -> TuneReport:
+    """Search the variants of the convolution on a device of `open_device`.
 
     Each measured variant is kept in the user's cache folder, for this device, driver and source: an interrupted search
     goes on where it ended.
 
     Raises:
-        RuntimeMissing: there is no OpenCL device.
-        KernelsDiffer: the driver computes the untuned variant wrongly.
+        RuntimeMissing: there is no such device.
+        KernelsDiffer: the driver or compiler computes the untuned variant wrongly.
     """
     began = time.monotonic()
-    device, inputs = OpenClDevice(), make_inputs()
+    device, inputs = open_device(name), make_inputs()
     if why := _find_fault(device, DEFAULT, inputs)[1]:
         raise KernelsDiffer(
-            f"the OpenCL driver of {device.title} is not usable", f"conv2d: {why}", "use another driver or device"
+            f"{device.title} cannot be used", f"the untuned conv2d is wrong: {why}", "use another driver or compiler"
         )
     cache = _get_cache_path(device)
     known = _read_cache(cache)
-    variants = list(list_variants())
+    variants = [one for one in list_variants() if device.supports(one)]
     random.Random(seed).shuffle(variants)  # noqa: S311 - the order of a search
     while time.monotonic() - began < budget_s and (variant := _propose(known, variants)) is not None:
         known[variant] = _try(device, variant, inputs, known)
@@ -114,7 +140,7 @@ def _rank(known: Mapping[ConvVariant, Tried]) -> list[Tried]:
     return sorted((one for one in known.values() if one.us is not None), key=lambda one: one.us or 0.0)
 
 
-def _try(device: OpenClDevice, variant: ConvVariant, inputs: ConvInputs, known: Mapping[ConvVariant, Tried]) -> Tried:
+def _try(device: TunedDevice, variant: ConvVariant, inputs: ConvInputs, known: Mapping[ConvVariant, Tried]) -> Tried:
     kernel, why = _find_fault(device, variant, inputs)
     if kernel is None or why:
         return Tried(params=variant, us=None, why=why)
@@ -123,7 +149,7 @@ def _try(device: OpenClDevice, variant: ConvVariant, inputs: ConvInputs, known: 
     return Tried(params=variant, us=first if first > SLOW * best else device.time_us(kernel, SEARCH_ROUNDS))
 
 
-def _find_fault(device: OpenClDevice, variant: ConvVariant, inputs: ConvInputs) -> tuple[LoadedKernel | None, str]:
+def _find_fault(device: TunedDevice, variant: ConvVariant, inputs: ConvInputs) -> tuple[Any, str]:
     """Return the built variant and why it is wrong; empty if it computes the convolution."""
     try:
         kernel = device.load(variant, inputs)
@@ -133,7 +159,7 @@ def _find_fault(device: OpenClDevice, variant: ConvVariant, inputs: ConvInputs) 
     return kernel, "" if worst <= TOLERANCE else f"the largest error is {worst:.3g}"
 
 
-def _report(device: OpenClDevice, inputs: ConvInputs, known: Mapping[ConvVariant, Tried], seconds: float) -> TuneReport:
+def _report(device: TunedDevice, inputs: ConvInputs, known: Mapping[ConvVariant, Tried], seconds: float) -> TuneReport:
     """Measure the untuned and the best variants again, alternately, and return the result."""
     finalists = dict.fromkeys([DEFAULT, *(one.params for one in _rank(known)[:FINALISTS])])
     kernels = {one: kernel for one in finalists if (kernel := _find_fault(device, one, inputs)[0]) is not None}
@@ -155,13 +181,13 @@ def _report(device: OpenClDevice, inputs: ConvInputs, known: Mapping[ConvVariant
         params=best,
         tried=len(known),
         rejected=sum(one.us is None for one in known.values()),
-        of=len(list(list_variants())),
+        of=sum(map(device.supports, list_variants())),
         seconds=seconds,
     )
 
 
-def _get_cache_path(device: OpenClDevice) -> Path:
-    key = hashlib.sha256(f"{device.title}\0{SOURCE.read_text(encoding='utf-8')}".encode()).hexdigest()[:20]
+def _get_cache_path(device: TunedDevice) -> Path:
+    key = hashlib.sha256(f"{device.title}\0{device.source.read_text(encoding='utf-8')}".encode()).hexdigest()[:20]
     folder = find_cache() / "tuned"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"conv2d-{key}.json"

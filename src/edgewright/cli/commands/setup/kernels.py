@@ -62,7 +62,7 @@ def check(seed: int, shapes: int, as_json: bool) -> None:
 
 @kernels.command()
 @click.argument("kernel", type=click.Choice(["conv2d"]), metavar="conv2d")
-@click.option("--device", type=click.Choice(["opencl"]), default="opencl", help="Where the kernel runs.")
+@click.option("--device", type=click.Choice(["opencl", "cpu"]), default="opencl", help="opencl, or cpu: C variants.")
 @click.option("--budget", type=DURATION, default="60s", metavar="TIME", help="Time for the search, as 60s or 5m.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Seed of the order of variants.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.kernels-tune/1).")
@@ -70,13 +70,13 @@ def tune(kernel: str, device: str, budget: float, seed: int, as_json: bool) -> N
     """Find the fastest variant of a kernel on this device; wrong ones are rejected.
 
     Measured variants are kept for the device: an interrupted or repeated search goes on. The exit code is 5 without an
-    OpenCL device.
+    OpenCL device, or without a C compiler for cpu.
     """
     from edgewright.cli.rendering.output import show_progress
     from edgewright.kernels.tuning.tuner import tune_conv2d
 
     with show_progress() as progress:
-        found = tune_conv2d(budget, seed, progress)
+        found = tune_conv2d(budget, seed, progress, device)
     if as_json:
         print_json(found)
         return
