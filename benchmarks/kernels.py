@@ -22,7 +22,7 @@ from benchmarks.measuring import describe_machine
 from edgewright.bench.statistics import paired_interval
 
 ENVIRONMENT = Path("~/.cache/edgewright-tests/kernel-peers").expanduser()
-PACKAGES = ("numpy", "pillow", "msgspec", "platformdirs", "opencv-python-headless", "pyopencl")
+PACKAGES = ("numpy", "pillow", "msgspec", "platformdirs", "opencv-python-headless", "pyopencl", "ai-edge-litert")
 ROOT = Path(__file__).parents[1]
 KEPT_BYTES = 1 << 25  # the largest that glibc accepts
 
@@ -70,7 +70,7 @@ def measure(rounds: int) -> list[dict[str, Any]]:
 def make_row(measured: dict[str, Any]) -> dict[str, Any]:
     """Return the row with medians, the ratio and its interval."""
     ours, peer = measured.pop("ours", []), measured.pop("peers", [])
-    exact = measured.pop("exact", [])
+    exact, rivals = measured.pop("exact", []), measured.pop("rivals", {})
     if not ours:
         return {**measured, "ours_us": None, "peer_us": None, "ratio": None, "low": None, "high": None}
     found = paired_interval([log(b / a) for a, b in zip(ours, peer, strict=True)])
@@ -85,6 +85,12 @@ def make_row(measured: dict[str, Any]) -> dict[str, Any]:
     }
     if exact:
         row |= {"exact_us": median(exact), "exact_ratio": median([b / a for a, b in zip(exact, peer, strict=True)])}
+    if "xnnpack" in rivals:  # on the same CPU; above 1 ours is faster
+        row["xnnpack_us"] = median(rivals["xnnpack"])
+        for name in ("opencl", "c"):
+            pairs = zip(rivals.get(name, []), rivals["xnnpack"], strict=False)
+            row[f"xnnpack_ratio_{name}"] = median([other / own for own, other in pairs]) if name in rivals else None
+        row["c_us"] = median(rivals["c"]) if "c" in rivals else None
     return row
 
 
@@ -96,6 +102,9 @@ def describe_row(row: dict[str, Any]) -> str:
     if row["ratio"] is None:
         return f"{row['name']}: no ratio: {row['reason']}"
     exact = f"; exact {row['exact_us']:.0f} µs, ratio {row['exact_ratio']:.2f}" if "exact_us" in row else ""
+    if row.get("xnnpack_us"):
+        exact += f"; XNNPACK {row['xnnpack_us']:.0f} µs, ratio {row['xnnpack_ratio_opencl']:.2f}"
+        exact += f", of C variants ({row['c_us']:.0f} µs) {row['xnnpack_ratio_c']:.2f}" if row["c_us"] else ""
     interval = f"{row['ratio']:.2f} ({row['low']:.2f}–{row['high']:.2f})"
     return f"{row['name']}: {row['ours_us']:.0f} µs, {row['peer']} {row['peer_us']:.0f} µs, ratio {interval}{exact}"
 

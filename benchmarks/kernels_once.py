@@ -15,8 +15,9 @@ from edgewright.errors import RuntimeMissing
 from edgewright.kernels import numpy_kernels, preprocess
 from edgewright.kernels.frames import YuvFrame
 from edgewright.kernels.operations import nms
-from edgewright.kernels.tuning.conv2d import DEFAULT, make_inputs
+from edgewright.kernels.tuning.conv2d import DEFAULT, ConvInputs, make_inputs
 from edgewright.kernels.tuning.device import OpenClDevice
+from edgewright.kernels.tuning.processor import Processor
 from edgewright.kernels.tuning.tuner import tune_conv2d
 from edgewright.schema.arrays import Array
 from edgewright.tasks.spec.task import Classification, ImageInput, Task
@@ -167,12 +168,74 @@ def measure_opencl(rounds: int) -> Iterator[dict[str, Any]]:
     device, inputs = OpenClDevice(), make_inputs()
     best, default = device.load(found.params, inputs), device.load(DEFAULT, inputs)
     row |= {"device": found.device, "stand_in": found.stand_in, "params": msgspec.to_builtins(found.params)}
-    yield {**row, **alternate(rounds, best.run, default.run)}
+    rivals = {"opencl": best.run, "c": load_tuned_c(), "xnnpack": load_xnnpack(inputs)}
+    others = alternate_all(rounds, {name: action for name, action in rivals.items() if action})
+    yield {**row, **alternate(rounds, best.run, default.run), "rivals": others}
+
+
+def load_tuned_c() -> Action | None:
+    """Return the tuned C variant for this processor; None without a compiler."""
+    try:
+        found = tune_conv2d(TUNE_S, 0, name="cpu")
+    except RuntimeMissing:
+        return None
+    return Processor().load(found.params, make_inputs()).run
+
+
+def load_xnnpack(inputs: ConvInputs) -> Action | None:
+    """Return one inference of a LiteRT model with the same convolution, on one thread; None without LiteRT."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        return None
+    filters = inputs.weights.shape[2]
+    weights = np.ascontiguousarray(inputs.weights.reshape(-1, 3, 3, filters).transpose(3, 1, 2, 0))
+    interpreter = Interpreter(model_content=write_conv_model(weights), num_threads=1)
+    interpreter.allocate_tensors()
+    image = np.ascontiguousarray(inputs.padded[:, 1:-1, 1:-1].transpose(1, 2, 0)[np.newaxis])
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    done = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].transpose(2, 0, 1)
+    np.testing.assert_allclose(done, inputs.want, atol=1e-3)
+    invoke: Action = interpreter.invoke
+    return invoke
+
+
+def write_conv_model(weights: Array) -> bytes:
+    """Return a TFLite model with one 3 × 3 convolution, padding SAME; weights are [filters, 3, 3, channels]."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    filters, channels, size = weights.shape[0], weights.shape[3], [1, 56, 56]
+    shapes = {"x": [*size, channels], "w": list(weights.shape), "b": [filters], "y": [*size, filters]}
+    model, graph, operator = schema.ModelT(), schema.SubGraphT(), schema.OperatorT()
+    model.version, model.buffers = 3, [schema.BufferT() for _ in range(3)]
+    model.buffers[1].data = list(weights.tobytes())
+    model.buffers[2].data = list(np.zeros(filters, np.float32).tobytes())
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CONV_2D
+    code.version, model.operatorCodes, graph.tensors = 1, [code], []
+    for (name, shape), buffer in zip(shapes.items(), (0, 1, 2, 0), strict=True):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.buffer, tensor.type = name, shape, buffer, schema.TensorType.FLOAT32
+        graph.tensors.append(tensor)
+    operator.inputs, operator.outputs = [0, 1, 2], [3]
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.Conv2DOptions, schema.Conv2DOptionsT()
+    options = operator.builtinOptions
+    options.strideW = options.strideH = options.dilationWFactor = options.dilationHFactor = 1
+    graph.inputs, graph.outputs, graph.operators, model.subgraphs = [0], [3], [operator], [graph]
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def alternate(rounds: int, ours: Action, peer: Action, exact: Action | None = None) -> dict[str, list[float]]:
+    """Return the times of our kernel, the peer, and our exact kernel."""
+    return alternate_all(rounds, {"ours": ours, "peers": peer} | ({"exact": exact} if exact else {}))
+
+
+def alternate_all(rounds: int, actions: dict[str, Action]) -> dict[str, list[float]]:
     """Return the CPU times of each in microseconds; the order changes from round to round."""
-    actions = {"ours": ours, "peers": peer} | ({"exact": exact} if exact else {})
     counts = {name: count_repeats(action) for name, action in actions.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
     for round_ in range(rounds):

@@ -2,6 +2,7 @@
  *
  * harness CASES: checks the core against a file of cases: ewp_params, frame height and width (int32), RGB bytes, and the
  * bytes of the right model input. Exit code 1 at the first difference. */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,8 @@ void ewk_topk(int isa, const float *from, size_t n, size_t k, int64_t *indices);
 void ewk_matvec_int8(int isa, const int8_t *matrix, const int8_t *vector, int32_t *to, size_t rows, size_t n);
 void ewk_unpack_int4(int isa, const uint8_t *from, int8_t *to, size_t n);
 void ewk_quantize(int isa, const float *from, int8_t *to, size_t n, float scale, int32_t zero);
+void ewk_relu6(int isa, const float *from, float *to, size_t n);
+void ewk_hardswish(int isa, const float *from, float *to, size_t n);
 void ewk_gelu(int isa, const float *from, float *to, size_t n);
 void ewk_softmax(int isa, const float *from, float *to, size_t rows, size_t n);
 
@@ -105,6 +108,10 @@ static void hash_operations(int level) {
     float *tight = copy(values, sizeof values);
     ewk_gelu(level, tight, done, N), report(level, "gelu", done, sizeof done);
     ewk_softmax(level, tight, done, 1, N), report(level, "softmax", done, sizeof done);
+    ewk_hardswish(level, tight, done, N), report(level, "hardswish", done, sizeof done);
+    tight[0] = -0.0f, tight[1] = NAN, tight[2] = INFINITY, tight[3] = -INFINITY;
+    ewk_relu6(level, tight, done, N), report(level, "relu6", done, sizeof done);
+    memcpy(tight, values, sizeof values);
     ewk_quantize(level, tight, bytes, N, 0.1f, 3), report(level, "quantize", bytes, N);
     ewk_topk(level, tight, N, 20, best), report(level, "topk", best, sizeof best);
     int8_t *rows = copy(matrix, sizeof matrix), *column = copy(vector, sizeof vector);

@@ -88,7 +88,7 @@ class TunedDevice(Protocol):
         """Return the median time of a run in microseconds."""
 
 
-def open_device(name: str) -> TunedDevice:
+def _open_device(name: str) -> TunedDevice:
     """Return the OpenCL device, or for `cpu` this processor. Raises RuntimeMissing."""
     return Processor() if name == "cpu" else OpenClDevice()
 
@@ -96,7 +96,7 @@ def open_device(name: str) -> TunedDevice:
 def tune_conv2d(
     budget_s: float, seed: int, progress: Callable[[str], None] = lambda text: None, name: str = "opencl"
 ) -> TuneReport:
-    """Search the variants of the convolution on a device of `open_device`.
+    """Search the variants of the convolution on a device, `opencl` or `cpu`.
 
     Each measured variant is kept in the user's cache folder, for this device, driver and source: an interrupted search
     goes on where it ended.
@@ -106,7 +106,7 @@ def tune_conv2d(
         KernelsDiffer: the driver or compiler computes the untuned variant wrongly.
     """
     began = time.monotonic()
-    device, inputs = open_device(name), make_inputs()
+    device, inputs = _open_device(name), make_inputs()
     if why := _find_fault(device, DEFAULT, inputs)[1]:
         raise KernelsDiffer(
             f"{device.title} cannot be used", f"the untuned conv2d is wrong: {why}", "use another driver or compiler"
