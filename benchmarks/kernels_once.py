@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -203,7 +204,6 @@ def load_xnnpack(inputs: ConvInputs) -> Action | None:
 
 def write_conv_model(weights: Array) -> bytes:
     """Return a TFLite model with one 3 × 3 convolution, padding SAME; weights are [filters, 3, 3, channels]."""
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     filters, channels, size = weights.shape[0], weights.shape[3], [1, 56, 56]
@@ -224,7 +224,7 @@ def write_conv_model(weights: Array) -> bytes:
     options = operator.builtinOptions
     options.strideW = options.strideH = options.dilationWFactor = options.dilationHFactor = 1
     graph.inputs, graph.outputs, graph.operators, model.subgraphs = [0], [3], [operator], [graph]
-    builder = flatbuffers.Builder(1 << 20)
+    builder = import_module("flatbuffers").Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
