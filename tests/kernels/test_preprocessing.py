@@ -48,6 +48,7 @@ def test_equals_the_reference(choice: str, tmp_path: Path, monkeypatch: pytest.M
         (np.zeros((4, 4, 3), np.float32), TASK, r"float32 \[4, 4, 3\]"),
         (np.zeros((4, 4), np.uint8), TASK, r"uint8 \[4, 4\]"),
         (np.zeros((0, 4, 3), np.uint8), TASK, "no pixels"),
+        (np.broadcast_to(np.zeros(3, np.uint8), (20_000, 20_000, 3)), TASK, "20000 × 20000 pixels"),
         ([[1]], TASK, "it is list"),
         (make_frame(), Task(inputs=(TensorInput(name="x"),), output=Classification()), "no image input"),
         (

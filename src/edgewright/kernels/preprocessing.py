@@ -142,6 +142,10 @@ def preprocess(
         planes, kind = frame.planes, str(frame.format)
     else:
         planes, kind = (_check_rgb(frame),), "rgb"
+    height, width = planes[0].shape[:2]
+    if height * width > MAX_PIXELS:
+        why = f"it has {width} × {height} pixels, the limit is {MAX_PIXELS:,}"
+        raise DataError("the frame cannot be preprocessed", why, "give a smaller frame")
     _check_out(out, spec, planes)
     try:
         if (prepared := run_core(planes, kind, spec, choose_isa(), exact=exact, out=out)) is not None:

@@ -181,7 +181,10 @@ def check_compile(table: SupportTable, operator: CheckedOperator) -> Unsupported
     if operator.domain not in OWN_DOMAINS and f"{operator.domain}::{operator.op}" not in table.operators:
         what = f"operator {operator.op} of domain '{operator.domain}' is not in the runtime's table"
         return UnsupportedReason(
-            kind="operator", reason=what, remedy="replace it with standard ONNX operators", source=table.source
+            kind="operator",
+            reason=what,
+            remedy="replace it with standard ONNX operators, or compile with --custom-ops",
+            source=table.source,
         )
     name = operator.op if operator.domain in OWN_DOMAINS else f"{operator.domain}::{operator.op}"
     if name in table.refused:

@@ -162,6 +162,19 @@ def test_an_operator_without_a_folder_or_of_another_name_is_named(
     assert "example:SoftShrink" in error and "example:Other" in error
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [({"lambd": 1}, "'lambd' is int"), ({"lambda": 0.5}, "'lambda' is not described"), ({"lambd": "a"}, "is str")],
+)
+def test_an_attribute_that_the_kernel_would_not_get_is_an_error(
+    tmp_path: Path, given: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = pytest.importorskip("onnx").helper.make_node("SoftShrink", ["x"], ["y"], domain="example", **given)
+    model = make_model(tmp_path / "m.onnx", [node])
+    assert run(["compile", str(model), "--custom-ops", str(EXAMPLE), "--runtime", "onnxruntime"]) == 2
+    assert why in capsys.readouterr().err
+
+
 def test_without_a_compiler_the_exit_code_is_5(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +196,7 @@ def test_without_a_compiler_the_exit_code_is_5(
         ('shape = "x"', 'shape = "z"', "'z' is not an input"),
         ('shape = "x"', 'shape = ["x[0] ** 9"]', "is no size"),
         ("lambd =", "x =", "is an input and an attribute"),
+        ("lambd = 0.5", "lambd = nan", "not finite"),
         ('function = "soft_shrink"', 'function = "a;b"', "not allowed"),
     ],
 )

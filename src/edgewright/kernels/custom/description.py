@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,8 @@ def _find_operator_fault(one: CustomOperator, folder: Path) -> str:
         return f"1 to {MAX_PORTS} inputs and outputs are possible"
     if wrong := next((name for name in (*one.inputs, *one.attributes) if not _C_NAME.fullmatch(name)), None):
         return f"'{wrong[:60]}' is not a name of an input or attribute"
+    if not all(isfinite(value) for value in one.attributes.values()):
+        return "the default of an attribute is not finite"
     if same := set(one.inputs) & set(one.attributes):
         return f"'{min(same)}' is an input and an attribute"
     python = one.reference.rpartition(":")[0]

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from edgewright.kernels.custom.place import SUFFIX, VARIABLE
 from edgewright.kernels.sources import FLAGS, NATIVE
 from edgewright.system.files import read_regular
 
+HEADER = "edgewright_operator.h"
 HASHED = (".toml", ".c", ".h", ".py")
 SCHEMA = "edgewright.operators/1"
 _LIBRARY = re.compile(r"[\w-]{1,200}\.(so|dll|dylib)")
@@ -80,7 +81,8 @@ def build_operators(folder: Path) -> OperatorsFile:
             "install one, or pip install ziglang",
         )
     sources = [folder / name for name in dict.fromkeys(one.source for one in operators)]
-    path, why = build_library(compiler, sources, (*FLAGS, f"-I{NATIVE}"))
+    header = sha256((NATIVE / HEADER).read_bytes()).hexdigest()[:16]  # another header is another library
+    path, why = build_library(compiler, sources, (*FLAGS, f"-I{NATIVE}", f"-DEW_HEADER=0x{header}"))
     if path is None:
         raise ConfigError(f"the operators of {folder.name} cannot be built", why, f"correct the sources in {folder}")
     return OperatorsFile(
@@ -101,10 +103,9 @@ def read_operators_file(path: Path) -> OperatorsFile:
     return msgspec.structs.replace(found, reference="")  # a file beside a model runs no code of its own
 
 
-def write_operators(given: OperatorsFile, keys: Collection[str], layers: Mapping[str, LayerShapes], main: Path) -> None:
-    """Write the file beside an artifact, with the operators that its nodes have."""
-    own = tuple(one for one in given.operators if one.key in keys)
-    made = msgspec.structs.replace(given, operators=own, layers=dict(layers), reference="")
+def write_operators(given: OperatorsFile, layers: Mapping[str, LayerShapes], main: Path) -> None:
+    """Write the file beside an artifact."""
+    made = msgspec.structs.replace(given, layers=dict(layers), reference="")
     main.with_suffix(SUFFIX).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
 
 

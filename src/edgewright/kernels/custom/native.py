@@ -146,7 +146,7 @@ def _as_array(tensor: Any) -> Array:
     dtype = _NUMPY[tensor.type]
     shape = tuple(tensor.shape[: tensor.rank])
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    buffer: Any = (ctypes.c_char * size).from_address(tensor.data) if size else b""
+    buffer: Any = (ctypes.c_char * size).from_address(tensor.data) if size else bytearray()
     return np.frombuffer(buffer, dtype).reshape(shape)
 
 

@@ -193,11 +193,12 @@ def _write_artifact(
     notes: tuple[str, ...] = ()
     if custom.nodes and given.operators:
         shapes = {name: conversion.feeds[blob].shape for name, blob in conversion.inputs.items() if name not in sources}
+        named = {name: blob_names[blob] for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
         outputs = [value.name for value in given.model.graph.output]
-        closed = close_rows(rows, custom, conversion.values, shapes, outputs)
+        closed = close_rows(rows, custom._replace(names=named), conversion.values, shapes, outputs)
         rows = closed.rows
         origins |= {make_plain_name(node.name): (node.name,) for node in custom.nodes}
-        write_operators(given.operators, {one.key for one in custom.operators.values()}, closed.layers, main)
+        write_operators(given.operators, closed.layers, main)
         main.with_suffix(".bin").write_bytes(closed.weights + files.weights.read_bytes())
     elif given.extracted is None:
         shutil.copyfile(files.weights, main.with_suffix(".bin"))

@@ -40,8 +40,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     remove_exporter_metadata(model)
     save_model(model, Path(request.folder) / main)
     if (path := find_operators_path(Path())) is not None:
-        keys = {f"{node.domain}:{node.op_type}" for node in model.graph.node}
-        write_operators(read_operators_file(path), keys, {}, Path(request.folder) / main)
+        write_operators(read_operators_file(path), {}, Path(request.folder) / main)
     return Compiled(
         main=main,
         io_map=_map_io(SessionRequest(model=str(Path(request.folder) / main)), request, integer_ports),

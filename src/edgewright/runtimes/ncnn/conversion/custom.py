@@ -6,6 +6,7 @@ computes an input; the rows of the layers are put between them in pnnx's result.
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,11 +29,17 @@ class CustomNodes(NamedTuple):
         nodes: in execution order.
         operators: by the names of the nodes.
         constants: what they read that does not depend on the model's inputs.
+        names: of blobs in ncnn, by tensor; others have the plain name of their tensor.
     """
 
     nodes: Sequence[Any]
     operators: Mapping[str, CustomOperator]
     constants: Mapping[str, Array]
+    names: Mapping[str, str] = MappingProxyType({})
+
+    def name_blob(self, tensor: str) -> str:
+        """Return the name of a tensor's blob."""
+        return self.names.get(tensor) or make_plain_name(tensor)
 
 
 class ClosedRows(NamedTuple):
@@ -129,7 +136,7 @@ def close_rows(
         outputs: of the model.
     """
     made = {name for node in custom.nodes for name in node.output}
-    plain = {make_plain_name(name) for name in made}
+    plain = {custom.name_blob(name) for name in made}
     layers, added = {}, []
     for node in custom.nodes:
         operator = custom.operators[node.name]
@@ -143,11 +150,12 @@ def close_rows(
             blobs=tuple(shapes),
             attributes={key: float(value) for key, value in (operator.attributes | given).items()},
         )
-        bottoms, tops = (tuple(map(make_plain_name, names)) for names in (node.input, node.output))
+        bottoms, tops = (tuple(map(custom.name_blob, names)) for names in (node.input, node.output))
         added.append(ParamRow(make_layer_type(operator), name, bottoms, tops, make_shape_hint(shapes)))
-    memory = [_make_memory(name, array) for name, array in custom.constants.items()]
+    memory = [_make_memory(custom.name_blob(name), array) for name, array in custom.constants.items()]
     kept = [row for row in rows if not (row.op == "Input" and row.tops[0] in plain)]
-    every = _split_read_twice([*memory, *_order(kept, added, set(map(make_plain_name, custom.constants)))], outputs)
+    known = {row.tops[0] for row in memory}
+    every = _split_read_twice([*memory, *_order(kept, added, known)], {custom.name_blob(name) for name in outputs})
     weights = b"".join(np.ascontiguousarray(array, "<f4").tobytes() for array in custom.constants.values())
     return ClosedRows(every, layers, weights)
 
@@ -164,8 +172,7 @@ def _find_value(name: str, custom: CustomNodes, values: Mapping[str, Array]) -> 
 def _make_memory(name: str, array: Array) -> ParamRow:
     if array.ndim > LARGEST_RANK:
         raise NotConvertible(f"constant '{name}' has {array.ndim} axes, but ncnn supports at most {LARGEST_RANK}")
-    plain = make_plain_name(name)
-    return ParamRow("MemoryData", f"constant_{plain}", (), (plain,), make_input_params(np.atleast_1d(array).shape))
+    return ParamRow("MemoryData", f"constant_{name}", (), (name,), make_input_params(np.atleast_1d(array).shape))
 
 
 def _order(kept: Sequence[ParamRow], added: Sequence[ParamRow], known: set[str]) -> list[ParamRow]:
@@ -190,8 +197,7 @@ def _split_read_twice(rows: Sequence[ParamRow], outputs: Collection[str]) -> lis
     for row in rows:
         for blob in row.bottoms:
             readers[blob] = readers.get(blob, 0) + 1
-    named = {make_plain_name(name) for name in outputs}
-    if both := next((blob for blob in readers if blob in named), None):
+    if both := next((blob for blob in readers if blob in outputs), None):
         raise NotConvertible(f"'{both}' is an output of the model that a layer reads too; add an Identity in between")
     copies = {blob: [f"{blob}_copy{i}" for i in range(count)] for blob, count in readers.items() if count > 1}
     split: list[ParamRow] = []
