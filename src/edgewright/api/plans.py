@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from edgewright.api.options import convert, make_plan
 from edgewright.api.values import TRAINING_SETTINGS, parse_threads, to_shape_choices, to_shapes, to_words
@@ -24,6 +25,7 @@ from edgewright.flows.candidates import (
 from edgewright.flows.compile.cells import plan_cells, read_source_precision
 from edgewright.flows.compile.sizes import expand_sizes
 from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
+from edgewright.flows.personalize.plan import PersonalizePlan
 from edgewright.flows.quantize.finetuning import QAT_DEFAULTS
 from edgewright.flows.tasks.flow import make_model_metadata
 from edgewright.formats.files import read_model
@@ -45,6 +47,7 @@ from edgewright.tasks.spec.functions import is_function, make_code_rejection
 from edgewright.tasks.spec.task import Task
 
 Given = Mapping[str, Any]
+PlanT = TypeVar("PlanT", bound=Struct)
 SETTING_NAMES = {"train_precision": "precision", "train_threads": "threads"}
 UNSTRUCTURED_OPTIONS = ("sparsity", "scope", "pattern")
 STRUCTURED_OPTIONS = ("importance", "multiple", "rounds", "round_epochs")
@@ -152,7 +155,7 @@ def _read_task(given: Given) -> dict[str, Any]:
     Raises ConfigError if the task is not valid, or its metric is code that the user did not allow.
     """
     task = _load_task(given)
-    values = [str(given.get(name, "")) for name in ("data", "eval_data", "val")]
+    values = [str(given[name]) for name in ("data", "eval_data", "val", "public", "replay") if given.get(name)]
     code = [value for value in values if is_function(value) and not Path(value).exists()]
     if ":" in task.metric:
         if not given.get("allow_code"):
@@ -244,6 +247,24 @@ def plan_distillation(given: Given) -> DistillPlan:
     needed = {"teacher": "--teacher", "student": "--student", "task": "--task", "data": "--data", "val": "--val"}
     _check_present(given, needed, "distillation requires it", "see docs/distill.md")
     return make_plan(DistillPlan, given, **_read_experiment(given))
+
+
+def plan_personalization(given: Given) -> PersonalizePlan:
+    needed = {"task": "--task", "data": "--data", "val": "--val", "public": "--public"}
+    given = {**given, "task": given.get("task", given.get("task_file"))}
+    _check_present(given, needed, "the training for a user requires it", "see docs/personalize.md")
+    named = {name: given[name] for name in PersonalizePlan.__struct_fields__ if given.get(name) is not None}
+    return _check_bounds(make_plan(PersonalizePlan, {}, **(named | _read_task(given))))
+
+
+def _check_bounds(plan: PlanT) -> PlanT:
+    """Return the plan. Raises UsageError for a number that is too small or too large."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(plan), type(plan))
+    except msgspec.ValidationError as error:
+        what, _, name = str(error).partition(" - at `$.")
+        flag = name.rstrip("`").replace("_", "-")
+        raise UsageError(f"--{flag} cannot be used", what, "edgewright help shows the default") from None
 
 
 def _read_experiment(given: Given) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _VALUES = """
     force integer_io qat control epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip
     train_precision patience checkpoint_s train_threads held_out report distill views method importance target_speedup
     target_bytes target_macs sparsity scope pattern multiple rounds round_epochs seeds temperature alpha transfer
+    rank replay_ratio replay_weight
     transfer_weight goal undecided units prove find tiers model device_class minutes load ambient_c limit_c battery_wh
 """
 MAY_SET: dict[str, SettingKind] = {
@@ -33,11 +34,11 @@ MAY_SET: dict[str, SettingKind] = {
     **dict.fromkeys(
         (
             *("inputs", "task", "recipe", "weights", "teacher_weights", "student_weights", "output", "html"),
-            *("work_folder", "baseline", "junit", "summary", "profile"),
+            *("work_folder", "baseline", "apply", "junit", "summary", "profile"),
         ),
         "path",
     ),
-    **dict.fromkeys(("data", "eval_data", "val"), "data"),
+    **dict.fromkeys(("data", "eval_data", "val", "public", "replay"), "data"),
     **dict.fromkeys(("teacher", "student"), "model"),
     "option": "options",
 }

@@ -29,6 +29,7 @@ COMMANDS = {
     "package": "edgewright.cli.commands.field.package",
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",
+    "personalize": "edgewright.cli.commands.field.personalize",
     "runs": "edgewright.cli.commands.runs",
     "devices": "edgewright.cli.commands.setup.devices",
     "runtimes": "edgewright.cli.commands.setup.runtimes",

@@ -8,6 +8,7 @@ QUANTIZED_PRECISIONS = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4
 ImportanceCriterion = Literal["l1", "l2", "bn-gamma", "taylor", "latency"]
 GRADIENT_CRITERIA: tuple[ImportanceCriterion, ...] = ("taylor",)  # those that require training data
 TransferLoss = Literal["none", "features", "attention"]
+AdapterMethod = Literal["lora", "head", "bias", "full"]
 Unit = Literal["CPU", "GPU", "NPU", "UNKNOWN"]
 Evidence = Literal["measured", "assigned", "requested", "none"]
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from edgewright.quantization.job import JobError, JobFinished, StageProgress
-from edgewright.schema.vocabulary import TransferLoss
+from edgewright.schema.vocabulary import AdapterMethod, TransferLoss
 
 
 class ModuleSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,7 +200,59 @@ class TeacherJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     out: str
 
 
-WorkerJob = TrainJob | InspectJob | TeacherJob
+class AdapterSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an adaptation trains (see `adapters/layers.py`), and how it keeps to the original module.
+
+    Attributes:
+        rank: of low-rank updates.
+        replay: replayed samples for each sample of the user's.
+        weight: weight of the loss of replayed samples, the divergence from the original module's outputs.
+        temperature: divisor of both logits in it.
+    """
+
+    method: AdapterMethod = "lora"
+    rank: Annotated[int, Meta(ge=1, le=4096)] = 4
+    replay: Annotated[int, Meta(ge=0, le=1000)] = 3
+    weight: Annotated[float, Meta(ge=0, le=1e6)] = 6.0
+    temperature: Annotated[float, Meta(gt=0, le=1e3)] = 2.0
+
+
+class PersonalJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="personalize"):
+    """A training for one user.
+
+    Attributes:
+        title, module, shapes, task, code, settings: as in `TrainJob`.
+        data: of the user; `fit` is trained on.
+        val: other samples of the user; `fit` is evaluated.
+        replay: `fit` is replayed without its labels.
+        public: `held_out` is evaluated.
+        out: folder for `adapter.safetensors`, `weights.safetensors` and `model.onnx` of the module with the adapter
+            merged into its weights, and `report.json`.
+    """
+
+    title: str = "personal model"
+    module: ModuleSource
+    shapes: dict[str, tuple[int, ...]]
+    task: str
+    code: tuple[str, ...] = ()
+    data: CachedDataset
+    val: CachedDataset
+    replay: CachedDataset
+    public: CachedDataset
+    adapter: AdapterSettings
+    settings: Settings
+    out: str
+
+
+class ApplyJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="apply"):
+    """A module with an adapter merged into its weights, as in `PersonalJob.out`."""
+
+    module: ModuleSource
+    adapter: str
+    out: str
+
+
+WorkerJob = TrainJob | InspectJob | TeacherJob | PersonalJob | ApplyJob
 
 
 class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,6 +292,30 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     threads: int = 0
     curves: tuple[Curve, ...]
     notes: tuple[str, ...] = ()
+
+
+class PersonalReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The result of a training for one user: the task's metric before and after, and the cost of a step.
+
+    Attributes:
+        trained: number of trained parameters.
+        replayed: number of samples that were replayed from.
+        step_ms: mean time of a step.
+        peak_memory_bytes: of the whole process.
+    """
+
+    user_before: float
+    user_after: float
+    public_before: float
+    public_after: float
+    parameters: int
+    trained: int
+    replayed: int
+    steps: int
+    step_ms: float
+    peak_memory_bytes: int
+    threads: int
+    curves: tuple[Curve, ...]
 
 
 JobMessage = StageProgress | JobError | JobFinished

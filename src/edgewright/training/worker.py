@@ -14,7 +14,7 @@ import msgspec
 from edgewright.errors import EdgewrightError, OutputError, RuntimeMissing, find_full_disk_error
 from edgewright.quantization.job import JobError, JobFinished
 from edgewright.system.parent import die_with_parent
-from edgewright.training.job import InspectJob, JobMessage, TeacherJob, TrainJob, WorkerJob
+from edgewright.training.job import ApplyJob, InspectJob, JobMessage, PersonalJob, TeacherJob, TrainJob, WorkerJob
 
 
 def main(path: str) -> None:
@@ -64,6 +64,14 @@ def _run(job: WorkerJob, send: Callable[[JobMessage], None]) -> None:
             from edgewright.training.distillation.teacher import run_teacher_job
 
             run_teacher_job(job, send)
+        case PersonalJob():
+            from edgewright.training.adapters.personal import run_personal
+
+            run_personal(job, send)
+        case ApplyJob():
+            from edgewright.training.adapters.personal import run_apply
+
+            run_apply(job)
         case InspectJob():
             from edgewright.training.inspection import run_inspect
 

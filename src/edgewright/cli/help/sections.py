@@ -3,14 +3,14 @@
 SECTIONS = {
     "Input": (
         "task data eval_data val samples held_out leave_out indices inputs shape fix seed shapes weights teacher "
-        "teacher_weights student student_weights baseline plan allow_code"
+        "teacher_weights student student_weights public replay apply baseline plan allow_code"
     ),
     "Pruning": (
         "method importance target_speedup target_bytes target_macs sparsity scope pattern multiple rounds round_epochs"
     ),
     "Training": (
         "qat epochs batch lr schedule warmup optimizer momentum weight_decay label_smoothing clip train_precision "
-        "patience checkpoint_s train_threads control seeds"
+        "patience checkpoint_s train_threads control seeds rank replay_ratio replay_weight"
     ),
     "Distillation": "distill temperature alpha views transfer transfer_weight",
     "Measurement": (
@@ -64,6 +64,11 @@ EXAMPLES = {
     ),
     "route": ("edgewright route --levels small.onnx,big.onnx --task task.toml --data fit.zip --eval-data held.zip",),
     "simulate": ("edgewright simulate tiers.toml", 'edgewright simulate tiers.toml --find edge --goal "p99<=200ms"'),
+    "personalize": (
+        "edgewright personalize net.py:build --weights net.pt --task task.toml --data user.zip --val user-val.zip "
+        "--public public.zip -o out",
+        "edgewright personalize net.py:build --weights net.pt --apply net.adapter.safetensors -o out",
+    ),
     "bundle": ("edgewright bundle full.tflite lite.tflite --task task.toml --data heldout.npz -o app.bundle",),
     "package native": ("edgewright package native model.tflite --task task.toml -o app",),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),

@@ -215,23 +215,10 @@ class TrainingLoop:
     def evaluate(self, places: Array, *, exact: bool = False) -> float | None:
         """Return the task's metric of these samples, computed as the training computes, or `exact`: in float32. None
         where there are none with labels."""
-        samples, task = self._samples, self._plan.task
-        if not samples.labeled or not len(places):
-            return None
-        import torch
-
-        self._module.eval()
-        parts = []
-        with torch.no_grad(), nullcontext() if exact else self._fabric.autocast():
-            for batch in prefetch_batches(samples.read, split_into_chunks(places, self._plan.settings.batch)):
-                outputs = map_outputs(self._module(**_move_to_device(batch, self._fabric.device).inputs))
-                arrays = {name: tensor.float().cpu().numpy()[:, None] for name, tensor in outputs.items()}
-                parts.append(
-                    evaluate_samples(task, arrays, _list_labels(task, samples.labels_of(batch.places)), self._plan.code)
-                )
+        with nullcontext() if exact else self._fabric.autocast():
+            metric = evaluate_module(self._module, self._samples, places, self._plan)
         self._wrapped.train()
-        whole = finalize_results(task, join(parts))
-        return float(make_metric(task, whole)(np.arange(len(whole.values))))
+        return metric
 
     def _report_progress(self) -> None:
         now = monotonic()
@@ -285,6 +272,25 @@ class TrainingLoop:
         torch.set_rng_state(state["random"])
         if state["random_gpu"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_gpu"])
+
+
+def evaluate_module(module: Any, samples: TrainingSamples, places: Array, plan: TrainingPlan) -> float | None:
+    """Return the metric of the plan's task on these samples, and leave the module in evaluation mode. None where there
+    are none with labels."""
+    if not samples.labeled or not len(places):
+        return None
+    import torch
+
+    task, device = plan.task, next(module.parameters()).device
+    module.eval()
+    parts = []
+    with torch.no_grad():
+        for batch in prefetch_batches(samples.read, split_into_chunks(places, plan.settings.batch)):
+            outputs = map_outputs(module(**_move_to_device(batch, device).inputs))
+            arrays = {name: tensor.float().cpu().numpy()[:, None] for name, tensor in outputs.items()}
+            parts.append(evaluate_samples(task, arrays, _list_labels(task, samples.labels_of(batch.places)), plan.code))
+    whole = finalize_results(task, join(parts))
+    return float(make_metric(task, whole)(np.arange(len(whole.values))))
 
 
 def _move_to_device(batch: Batch, device: Any) -> Batch:

@@ -106,13 +106,13 @@ def _open_trainable(job: TrainJob) -> Trainable:
     module = load_module(job.module, job.settings.seed).train()
 
     def write(folder: Path) -> None:
-        write_atomically(folder / "weights.safetensors", lambda file: file.write(_pack_weights(module)))
+        write_atomically(folder / "weights.safetensors", lambda file: file.write(pack_weights(module)))
         export_module(module, job.shapes, folder / "model.onnx", job.outputs)
 
     return Trainable(module, write)
 
 
-def _pack_weights(module: Any) -> bytes:
+def pack_weights(module: Any) -> bytes:
     """Return the module's state as safetensors; tied tensors are stored twice."""
     from safetensors.torch import save
 

@@ -1,0 +1,1 @@
+"""A model adapted to one user, whose data stays on this machine."""
