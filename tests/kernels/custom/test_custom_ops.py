@@ -105,7 +105,7 @@ def test_operators_run_in_both_runtimes_and_their_library_is_named(
 ) -> None:
     pytest.importorskip("onnxruntime")
     runtimes = ["onnxruntime", *(["ncnn"] if has_ncnn() else [])]
-    model = make_model(tmp_path / "model.onnx", make_nodes(), ("y", "z"))
+    model = make_model(tmp_path / "model.onnx", make_nodes(), ("y", "z", "d"))  # a layer reads d too
     folder = make_folder(tmp_path / "ops")
     result = edgewright.compile(
         str(model), custom_ops=folder, runtime=runtimes, output=tmp_path / "out", progress=False
@@ -124,7 +124,7 @@ def test_operators_run_in_both_runtimes_and_their_library_is_named(
         outputs.append(edgewright.invoke(path, inputs={"x": x}, progress=False).outputs)
     for made in outputs[1:]:
         assert made["z"].shape == (1, 4, 64, 1)
-        assert all(np.allclose(made[name], outputs[0][name], atol=1e-4) for name in ("y", "z"))
+        assert all(np.allclose(made[name], outputs[0][name], atol=1e-4) for name in ("y", "z", "d"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))  # as on another machine
     for one in result.rows:
         with pytest.raises(ModelRejected, match=r"library of its custom operators.*example:SoftShrink"):

@@ -12,6 +12,7 @@ from edgewright.runtimes.contract import Rejected
 from edgewright.runtimes.ncnn.conversion.custom import make_layer_type
 
 FAILED, OUT_OF_MEMORY = -1, -100  # ncnn's results of a layer
+failures: list[str] = []  # of kernels in this process, for the error of a session
 
 
 def register_layers(ncnn: Any, net: Any, given: OperatorsFile) -> None:
@@ -72,6 +73,7 @@ def _make_creator(ncnn: Any, operator: CustomOperator, function: Any, layers: di
         ]
         outputs = [np.empty(shape, np.float32) for shape in shapes.outputs]
         if calls[layer.name].run(inputs, outputs):
+            failures.append(f"custom operator {operator.key} '{layer.name}': its kernel reports a failure")
             return FAILED
         for top, output, shape in zip(tops, outputs, shapes.blobs, strict=True):
             top.clone_from(ncnn.Mat(output.reshape(shape)), options.blob_allocator)

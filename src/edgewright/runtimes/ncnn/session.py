@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
-from edgewright.runtimes.ncnn.custom_layers import read_layers, register_layers
+from edgewright.runtimes.ncnn.custom_layers import failures, read_layers, register_layers
 from edgewright.runtimes.ncnn.param import (
     ParamRow,
     find_index_inputs,
@@ -187,7 +187,7 @@ class NcnnSession:
             extractor.input(name, mat)
         self._results = [extractor.extract(name) for name in self._outputs]
         if any(code for code, _ in self._results):
-            raise Rejected("ncnn fails while running the model, often because of a lack of memory")
+            raise Rejected(failures[-1] if failures else "ncnn fails while running the model, often for lack of memory")
 
     def fetch(self) -> dict[str, Array]:
         arrays = [array.copy() for array in self._read_results()]

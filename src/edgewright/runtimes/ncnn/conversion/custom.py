@@ -4,6 +4,7 @@ pnnx cannot load a graph with an unknown operator. What such a node reads become
 computes an input; the rows of the layers are put between them in pnnx's result.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from types import MappingProxyType
@@ -192,19 +193,24 @@ def _order(kept: Sequence[ParamRow], added: Sequence[ParamRow], known: set[str])
 
 
 def _split_read_twice(rows: Sequence[ParamRow], outputs: Collection[str]) -> list[ParamRow]:
-    """Return the rows with a Split for each blob that several layers read, which ncnn requires."""
-    readers: dict[str, int] = {}
-    for row in rows:
-        for blob in row.bottoms:
-            readers[blob] = readers.get(blob, 0) + 1
-    if both := next((blob for blob in readers if blob in outputs), None):
-        raise NotConvertible(f"'{both}' is an output of the model that a layer reads too; add an Identity in between")
-    copies = {blob: [f"{blob}_copy{i}" for i in range(count)] for blob, count in readers.items() if count > 1}
+    """Return the rows with a Split, which ncnn requires, for each blob that several layers read.
+
+    An output of the model that a layer reads is a blob of the Split that none reads.
+    """
+    readers = Counter(blob for row in rows for blob in row.bottoms)
+    copies = {
+        blob: [f"{blob}_copy{i}" for i in range(count)]
+        for blob, count in readers.items()
+        if count + (blob in outputs) > 1
+    }
+    made = {blob: f"{blob}_made" if blob in outputs else blob for blob in copies}
     split: list[ParamRow] = []
     for row in rows:
         bottoms = tuple(copies[blob].pop(0) if blob in copies else blob for blob in row.bottoms)
-        split.append(row._replace(bottoms=bottoms))
-        split += [
-            ParamRow("Split", f"split_{top}", (top,), tuple(copies[top]), {}) for top in row.tops if top in copies
+        splits = [
+            ParamRow("Split", f"split_{top}", (made[top],), (*copies[top], *([top] if top in outputs else [])), {})
+            for top in row.tops
+            if top in copies
         ]
+        split += [row._replace(bottoms=bottoms, tops=tuple(made.get(top, top) for top in row.tops)), *splits]
     return split
