@@ -14,7 +14,7 @@ import pytest
 
 from edgewright.kernels.checks import preprocessing
 from edgewright.kernels.library import get_levels, list_usable
-from edgewright.kernels.preprocessing import _make_parameters
+from edgewright.kernels.preprocessing import make_parameters
 from edgewright.kernels.sources import NATIVE, SOURCES
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernels")]
@@ -49,7 +49,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
             want = preprocessing.compute_reference(case, spec)
             if want is None:
                 continue
-            file.write(bytes(_make_parameters(spec)) + np.array(case.rgb.shape[:2], np.int32).tobytes())
+            file.write(bytes(make_parameters(spec)) + np.array(case.rgb.shape[:2], np.int32).tobytes())
             file.write(np.ascontiguousarray(case.rgb).tobytes() + want.tobytes())
             written += 1
     return path

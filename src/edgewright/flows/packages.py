@@ -1,6 +1,6 @@
 """`package`: a project that runs an artifact in an app, with golden vectors that it must reproduce."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -10,10 +10,9 @@ import numpy as np
 from msgspec import Struct
 
 from edgewright.bench.feeds import make_feeds, resolve_shapes
-from edgewright.bench.session import Progress
+from edgewright.devices.local import LocalDevice
 from edgewright.errors import DataError, ModelNotConvertible, UsageError
 from edgewright.flows.candidates import check_number, check_runs_here, choose_runtime, split_options
-from edgewright.flows.devices.names import open_device
 from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.artifacts import artifact_signature, find_record, make_same_port, record_path
 from edgewright.formats.files import hash_file, read_model
@@ -37,10 +36,12 @@ from edgewright.packaging.golden import (
 from edgewright.packaging.pictures import GoldenPicture, decode_picture, make_pictures, prepare_picture
 from edgewright.packaging.project import check_folder, write_project
 from edgewright.packaging.targets import TARGETS, load_target
+from edgewright.runtimes.environments import FOLDER
 from edgewright.runtimes.table import RuntimeInfo
 from edgewright.schema.arrays import Array
 from edgewright.schema.artifact import Artifact, Port
 from edgewright.schema.model import Model, Signature
+from edgewright.store.location import find_home
 from edgewright.tasks.data.dataset import Dataset, Sample, open_dataset, split
 from edgewright.tasks.data.images import UnreadableSample
 from edgewright.tasks.data.ports import feed_artifact
@@ -101,8 +102,14 @@ class PackageReport(Struct, frozen=True, kw_only=True):
     answer: str
 
 
-def generate_project(request: PackageRequest, progress: Progress) -> PackageReport:
+def generate_project(
+    request: PackageRequest, progress: Callable[[str], None], find_measured: Callable[[str], AppEngine | None]
+) -> PackageReport:
     """Generate a project into a folder.
+
+    Args:
+        progress: called with one line of text at each step.
+        find_measured: returns the settings of the newest measured run of the artifact with this hash.
 
     Raises:
         OutputError: the folder has other files, or cannot be written.
@@ -122,7 +129,8 @@ def generate_project(request: PackageRequest, progress: Progress) -> PackageRepo
     info = _choose_engine(request, path, model)
     check_task(task, record.source.signature if record else model.signature)
     progress(f"{path.name}: golden vectors in {info.title}")
-    contract, golden = _compute_golden(request, task, model, record, info)
+    engine = _choose_settings(request, info, find_measured(model.sha256))
+    contract, golden = _compute_golden(request, task, model, engine)
     target = load_target(request.target)
     target.check(contract)
     project = target.generate(contract, golden)
@@ -173,18 +181,27 @@ def _choose_engine(request: PackageRequest, path: Path, model: Model) -> Runtime
     return info
 
 
+def _choose_settings(request: PackageRequest, info: RuntimeInfo, measured: AppEngine | None) -> AppEngine:
+    """Return the settings of the runtime: those that were given, else those of the measured run."""
+    known = measured or AppEngine()
+    given = split_options(request.options, [info])[info.name]
+    threads = known.threads if request.threads is None else request.threads
+    changed = msgspec.structs.replace(known, threads=threads, options=dict(given) or known.options)
+    return changed if changed == known else msgspec.structs.replace(changed, measured="")
+
+
 def _compute_golden(
-    request: PackageRequest, task: Task, model: Model, record: Artifact | None, info: RuntimeInfo
+    request: PackageRequest, task: Task, model: Model, engine: AppEngine
 ) -> tuple[AppContract, GoldenVectors]:
     """Run the artifact on the samples, and return the contract and the golden vectors."""
+    record, info = find_record(Path(model.path)), choose_runtime(Path(model.path), "")
     source = record.source.signature if record else model.signature
     pictures, feeds = _make_samples(request, task, source)
     stack = {spec.name: np.stack([one[spec.name] for one in feeds]) for spec in source.inputs}
     own = feed_artifact(stack, record.io_map, stacked=True) if record else stack
-    options = split_options(request.options, [info])[info.name]
-    device = open_device("local")
+    device = LocalDevice(environments=find_home() / FOLDER)
     try:
-        outputs, _ = infer(model, None, info.name, own, device, options=options, threads=request.threads or 1)
+        outputs, _ = infer(model, None, info.name, own, device, options=engine.options, threads=engine.threads)
     finally:
         device.close()
     ports = _list_ports(model, record, own, outputs)
@@ -197,7 +214,6 @@ def _compute_golden(
         format=model.format,
         precision=model.precision,
     )
-    engine = AppEngine(threads=request.threads or 1, options=dict(options))
     contract = make_contract(task, app_model, ports, engine, AppNames(name=request.name, app_id=request.app_id))
     about = {
         "artifact": model.name,

@@ -57,7 +57,7 @@ class Frame(ctypes.Structure):
     )
 
 
-def _make_parameters(spec: ImageInput) -> Parameters:
+def make_parameters(spec: ImageInput) -> Parameters:
     """Return the parameter block of the core."""
     to = spec.resize_to
     high, wide = (to, to) if isinstance(to, int) else to or (0, 0)
@@ -92,7 +92,7 @@ class _Plan:
         self._plan, self._fast = ctypes.c_void_p(), ctypes.c_void_p()
         library.ewk_fast_new.restype = ctypes.c_void_p
         height, width = size
-        status = library.ewp_new(ctypes.byref(_make_parameters(spec)), width, height, ctypes.byref(self._plan))
+        status = library.ewp_new(ctypes.byref(make_parameters(spec)), width, height, ctypes.byref(self._plan))
         if status:
             raise MemoryError(f"the preprocessing core returned {status}")
         if not exact:  # null if the task has no fast path

@@ -1,5 +1,6 @@
 """A project's folder: writes generated files, and leaves alone what the user changed."""
 
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -12,7 +13,8 @@ from msgspec import Struct
 from edgewright.errors import OutputError
 from edgewright.formats.artifacts import is_inside
 from edgewright.formats.files import hash_file
-from edgewright.system.files import make_output_error, read_regular, replace_atomically, write_atomically
+from edgewright.system.files import make_output_error, read_regular, write_atomically
+from edgewright.system.temporary import create_sibling
 
 FILES_FILE = "edgewright-files.json"
 MOST_FILES_BYTES = 16 << 20
@@ -119,11 +121,12 @@ def _write(path: Path, content: bytes | Path, digest: str) -> bool:
     if _hash_existing(path) == digest:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, Path):
-        with replace_atomically(path) as part:
-            part.write_bytes(content.read_bytes())
-    else:
-        write_atomically(path, content)
+    with create_sibling(path) as part:  # no fsync for each of a hundred files: after a power failure, generate again
+        if isinstance(content, Path):
+            shutil.copyfile(content, part)
+        else:
+            part.write_bytes(content)
+        part.replace(path)
     return True
 
 
