@@ -61,14 +61,16 @@ def list_specs() -> list[ImageInput]:
     sizes: list[dict[str, Any]] = [
         {"resize": "shorter"}, {"resize": "shorter", "resize_to": 37}, {"resize": "exact"},
         {"resize": "exact", "resize_to": (31, 40)}, {"resize": "exact", "resize_to": (19, 9)},
-        {"resize": "pad", "pad_value": 114}, {"resize": "pad", "pad_align": "corner"}, {"resize": "none"}, {"resize": "none", "crop": "none"},
+        {"resize": "pad", "pad_value": 114}, {"resize": "pad", "pad_align": "corner"}, {"resize": "none"},
+        {"resize": "none", "crop": "none"},
     ]  # fmt: skip
     filters = [*itertools.product(("nearest", "bilinear", "bicubic"), (True, False))]
     filters += [(name, True) for name in ("lanczos", "box", "hamming")]
     values: list[dict[str, Any]] = [
         {}, {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}, {"scale": 1 / 255, "color": "BGR"},
         {"color": "gray", "std": 16.0, "layout": "NHWC"}, {"dtype": "uint8", "layout": "NHWC"},
-        {"dtype": "int8", "mean": 128.0}, {"dtype": "float16", "scale": 1 / 127.5, "mean": 1.0}, {"dtype": "int32", "scale": (1.5, -1.0, 0.3)},
+        {"dtype": "int8", "mean": 128.0}, {"dtype": "float16", "scale": 1 / 127.5, "mean": 1.0},
+        {"dtype": "int32", "scale": (1.5, -1.0, 0.3)},
     ]  # fmt: skip
     found = []
     for number, size in enumerate(sizes):

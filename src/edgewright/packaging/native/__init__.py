@@ -46,7 +46,7 @@ def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
     """Return the project's files."""
     runtime = contract.model.runtime
     title, header, _, library = _RUNTIMES[runtime]
-    found = find_library(runtime)
+    found = _find_library(runtime)
     words = {
         "TITLE": contract.name.replace("\n", " "),
         "NAME": contract.identifier,
@@ -74,7 +74,7 @@ def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
     return TargetFiles(files, local, tuple(notes))
 
 
-def find_library(runtime: str) -> Path | None:
+def _find_library(runtime: str) -> Path | None:
     """Return the runtime's library with a C interface in this Python environment; None without one."""
     _, _, module, pattern = _RUNTIMES[runtime]
     spec = find_spec(module) if module else None
