@@ -26,7 +26,7 @@ class _Case(NamedTuple):
 
 def check_preprocess(rng: Rng, isa: str) -> str:
     """Return how one random frame and task differ from the reference; empty if not."""
-    spec = _make_spec(rng)
+    spec = make_image_input(rng)
     case = _make_case(rng, spec)
     want, got = compute_reference(case, spec), run_core(case.planes, case.kind, spec, isa)
     if want is None:
@@ -37,7 +37,7 @@ def check_preprocess(rng: Rng, isa: str) -> str:
 
 def check_preprocess_fast(rng: Rng, isa: str) -> str:
     """Return whether one random frame and task differ from the reference by over one gray level."""
-    spec = replace(_make_spec(rng), interpolation="bilinear")
+    spec = replace(make_image_input(rng), interpolation="bilinear")
     case = _make_case(rng, spec)
     want, got = compute_reference(case, spec), run_core(case.planes, case.kind, spec, isa, exact=False)
     if want is None or got is None:
@@ -69,15 +69,15 @@ def compute_reference(case: _Case, spec: ImageInput) -> Array | None:
         return None
 
 
-def _make_spec(rng: Rng) -> ImageInput:
+def make_image_input(rng: Rng) -> ImageInput:
     """Return a random image input of any rule."""
-    resize: Any = rng.choice(RESIZE_RULES)
+    resize: Any = str(rng.choice(RESIZE_RULES))
     antialias = bool(rng.random() < 0.6)
-    color: Any = rng.choice(COLORS)
+    color: Any = str(rng.choice(COLORS))
     size = (pick_side(rng, MOST_PIXELS // 2), pick_side(rng, MOST_PIXELS // 2))
-    interpolation: Any = rng.choice(INTERPOLATIONS[: 6 if antialias else 3])
-    layout: Any = rng.choice(LAYOUTS)
-    dtype: Any = rng.choice(TYPES)
+    interpolation: Any = str(rng.choice(INTERPOLATIONS[: 6 if antialias else 3]))
+    layout: Any = str(rng.choice(LAYOUTS))
+    dtype: Any = str(rng.choice(TYPES))
     channels = 1 if color == "gray" else 3
     return ImageInput(
         name="image",
