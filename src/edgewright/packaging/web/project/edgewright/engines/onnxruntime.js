@@ -1,5 +1,10 @@
 // The model in onnxruntime-web.
 
+// ONNX Runtime prints its trace; its module keeps the console's function that it finds when it is loaded.
+const print = console.log.bind(console);
+let printed = null;
+console.log = (...words) => (printed ? printed.push(words.join(" ")) : print(...words));
+
 const LEVELS = { all: "all", extended: "extended", basic: "basic", disable: "disabled" };
 /** Open a model. `model` and the files `beside` it are {name, data}. Raises an Error if the unit does not run any node. */
 export async function openModel({ base, unit, threads, options, model, beside }) {
@@ -22,25 +27,31 @@ export async function openModel({ base, unit, threads, options, model, beside })
         return [name, { dtype: type, shape: dims, data }];
       }));
     },
-    // Return which unit runs how many nodes: a second session prints its trace to the console.
+    // Return how many nodes each unit runs: a second session prints its trace.
     async readPlacement(inputs) {
       const traced = await ort.InferenceSession.create(model.data, { ...settings, enableProfiling: true });
-      const printed = [], print = console.log;
       try {
         await traced.run(makeFeeds(inputs));
-        console.log = (...words) => printed.push(words.join(" "));
+        printed = [];
         traced.endProfiling();
+        const nodes = countNodes(printed.join("\n"));
+        if (Object.keys(nodes).length && !Object.keys(nodes).some((name) => name.startsWith(unit))) throw new Error(`${unit} runs none of the nodes`);
+        return nodes;
       } finally {
-        console.log = print;
+        printed = null;
         await traced.release();
       }
-      const text = printed.join("\n"), events = JSON.parse(text.slice(text.indexOf("["), text.lastIndexOf("]") + 1) || "[]");
-      const nodes = {};
-      for (const { cat, name, args } of events) {
-        if (cat === "Node" && name.endsWith("_kernel_time")) nodes[args.provider] = (nodes[args.provider] ?? 0) + 1;
-      }
-      return nodes;
     },
     close: () => session.release(),
   };
+}
+
+function countNodes(text) {
+  const nodes = {}, events = JSON.parse(text.slice(text.indexOf("["), text.lastIndexOf("]") + 1) || "[]");
+  for (const { cat, name, args } of events) {
+    if (cat !== "Node" || !name.endsWith("_kernel_time")) continue;
+    const unit = args.provider.replace("ExecutionProvider", "").toLowerCase().replace("cpu", "wasm");
+    nodes[unit] = (nodes[unit] ?? 0) + 1;
+  }
+  return nodes;
 }
