@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgewright.packaging.contract import AppContract
 from edgewright.packaging.golden import GoldenVectors
-from edgewright.packaging.targets import Project
+from edgewright.packaging.targets import TargetFiles
 from edgewright.packaging.web.readme import write_readme
 from edgewright.runtimes.web import WEB_PACKAGES, find_folder
 from edgewright.store.location import find_home
@@ -22,7 +22,7 @@ def check(contract: AppContract) -> None:
     """Accept every contract: the library has all kinds of inputs and outputs that a task has."""
 
 
-def generate(contract: AppContract, golden: GoldenVectors) -> Project:
+def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
     """Return the project's files: without those of the runtime if they are not set up, which a note says."""
     files: dict[str, bytes | Path] = {
         path.relative_to(_PROJECT).as_posix(): path for path in sorted(_PROJECT.rglob("*")) if path.is_file()
@@ -32,7 +32,7 @@ def generate(contract: AppContract, golden: GoldenVectors) -> Project:
     runtime = list_runtime_files(contract.model.runtime)
     files["README.md"] = write_readme(contract, golden, complete=bool(runtime)).encode()
     note = "The runtime for browsers is not set up, so its files are missing: edgewright runtimes setup web, then again"
-    return Project({**files, **runtime}, notes=() if runtime else (note,))
+    return TargetFiles({**files, **runtime}, notes=() if runtime else (note,))
 
 
 def list_runtime_files(runtime: str) -> dict[str, Path]:

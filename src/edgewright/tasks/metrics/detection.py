@@ -54,6 +54,13 @@ def detect_boxes(output: Boxes, single: Mapping[str, Array], size: tuple[int, in
     return corners[kept], scores[kept], classes[kept]
 
 
+def detect_objects(output: Boxes, single: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """Return corners [d, 4] in pixels, scores [d] and classes [d] of one image, highest score first."""
+    corners, scores, classes = _decode_boxes(output, single, output.boxes or next(iter(single)), size)
+    kept = apply_nms(corners, scores, classes, output)
+    return corners[kept], scores[kept], classes[kept]
+
+
 def _decode_boxes(
     output: Boxes, single: Mapping[str, Array], named: str, size: tuple[int, int]
 ) -> tuple[Array, Array, Array]:
