@@ -44,7 +44,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with path.open("wb") as file:
         while written < CASES:
             rng = np.random.default_rng((27, seed := seed + 1))
-            spec = preprocessing._make_spec(rng)
+            spec = preprocessing.make_image_input(rng)
             case = preprocessing._make_case(rng, spec)
             want = preprocessing.compute_reference(case, spec)
             if want is None:

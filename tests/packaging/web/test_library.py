@@ -65,8 +65,8 @@ def test_inputs_are_equal_bit_for_bit(run: Run) -> None:
 
 def make_port(name: str, source: tuple[str, tuple[int, ...]], own: tuple[str, tuple[int, ...]], **more: Any) -> Port:
     axes = more.pop("axes", tuple(range(len(source[1]))))
-    dtypes = {"source_dtype": source[0], "dtype": own[0]}
-    return Port(source=name, name=f"own {name}", source_shape=source[1], shape=own[1], axes=axes, **dtypes, **more)
+    more |= {"source_dtype": source[0], "dtype": own[0], "axes": axes}
+    return Port(source=name, name=f"own {name}", source_shape=source[1], shape=own[1], **more)
 
 
 def describe_contract(pairs: list[tuple[Port, Input | None]]) -> dict[str, Any]:
@@ -114,7 +114,10 @@ def test_outputs_become_those_of_the_source_model(run: Run) -> None:
         make_port("y", ("float32", (1, 3, 4, 5)), ("float32", (1, 4, 5, 3)), axes=(0, 2, 3, 1)),
         make_port("y", ("float32", (1, 60)), ("int8", (60,)), quantization=INT8),
     ]
-    arrays = [rng.normal(size=(1, 4, 5, 3)).astype(np.float32), rng.integers(-128, 128, 60).astype(np.int8)]
+    arrays: list[Array] = [
+        rng.normal(size=(1, 4, 5, 3)).astype(np.float32),
+        rng.integers(-128, 128, 60).astype(np.int8),
+    ]
     tensors = [AppTensor(**{name: getattr(port, name) for name in AppTensor.__struct_fields__}) for port in ports]
     cases = [{"tensor": one, "hex": array.tobytes().hex()} for one, array in zip(tensors, arrays, strict=True)]
     for port, array, found in zip(ports, arrays, run("sources", cases), strict=True):

@@ -71,6 +71,7 @@ EXAMPLES = {
     ),
     "bundle": ("edgewright bundle full.tflite lite.tflite --task task.toml --data heldout.npz -o app.bundle",),
     "package native": ("edgewright package native model.tflite --task task.toml -o app",),
+    "package web": ("edgewright package web model.tflite --task task.toml -o app",),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),
     "policy replay": ("edgewright policy replay governor trace.csv",),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),

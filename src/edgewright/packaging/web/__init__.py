@@ -15,7 +15,7 @@ from edgewright.store.location import find_home
 
 _PROJECT = Path(__file__).with_name("project")
 _ENGINES = "edgewright/engines/"
-RUNTIME_FOLDER = "runtime"
+_RUNTIME_FOLDER = "runtime"
 
 
 def check(contract: AppContract) -> None:
@@ -29,16 +29,16 @@ def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
     }
     engines = {name: files.pop(name) for name in tuple(files) if name.startswith(_ENGINES)}
     files["edgewright/engine.js"] = engines[f"{_ENGINES}{contract.model.runtime}.js"]
-    runtime = list_runtime_files(contract.model.runtime)
+    runtime = _list_runtime_files(contract.model.runtime)
     files["README.md"] = write_readme(contract, golden, complete=bool(runtime)).encode()
     note = "The runtime for browsers is not set up, so its files are missing: edgewright runtimes setup web, then again"
     return TargetFiles({**files, **runtime}, notes=() if runtime else (note,))
 
 
-def list_runtime_files(runtime: str) -> dict[str, Path]:
+def _list_runtime_files(runtime: str) -> dict[str, Path]:
     """Return the files of a runtime for browsers by their names in a project; empty before `runtimes setup web`."""
     folder = find_folder(find_home())
     if not folder.is_dir():
         return {}
     names = [f"{one.folder}/{file}" for one in WEB_PACKAGES if one.runtime == runtime for file in one.files]
-    return {f"{RUNTIME_FOLDER}/{name}": folder / name for name in names}
+    return {f"{_RUNTIME_FOLDER}/{name}": folder / name for name in names}

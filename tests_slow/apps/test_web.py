@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from edgewright.api.field.package import PackageRequest, make_package
-from tests.packaging.web.page import PATIENCE_MS, open_page, read_self_test, serve
 from tests.paths import ROOT
 from tests.web.browsers.chromium import WEBGPU, lend_runtimes, open_chromium, require_chromium
+from tests_slow.apps.page import PATIENCE_MS, open_page, read_self_test, serve
 
 require_chromium()
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chromium")]
 DIGITS = ROOT / "src/edgewright/flows/digits"
 MODELS = {"onnxruntime": DIGITS / "digits.onnx", "litert": ROOT / "tests/fixtures/digits/digits.tflite"}
 LITERT_LINES = ("INFO: ", "WARNING: ")  # it prints all its lines as errors
@@ -37,10 +38,15 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, own_home: Path) -> Path:
     artifact = str(MODELS[getattr(request, "param", "onnxruntime")])
     task = (DIGITS / "task.toml").read_text().replace('resize = "none"', 'resize = "exact"')
     (tmp_path / "task.toml").write_text(task)
-    output = str(tmp_path / "app")
-    threads = {"threads": 2}
-    request_ = {"target": "web", "artifacts": (artifact,), "task": str(tmp_path / "task.toml"), "output": output}
-    make_package(PackageRequest(**request_, **threads))
+    make_package(
+        PackageRequest(
+            target="web",
+            artifacts=(artifact,),
+            task=str(tmp_path / "task.toml"),
+            output=str(tmp_path / "app"),
+            threads=2,
+        )
+    )
     return tmp_path / "app"
 
 
