@@ -1,0 +1,1 @@
+"""Language models: sources, the reference computation, quantized weights, and engines."""

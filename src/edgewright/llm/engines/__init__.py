@@ -1,0 +1,1 @@
+"""Engines that run language models, each in a worker process of its environment."""

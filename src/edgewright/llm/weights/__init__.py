@@ -1,0 +1,1 @@
+"""Quantization of a language model's weights."""

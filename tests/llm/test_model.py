@@ -1,0 +1,192 @@
+"""The reference computation, padding, and the readers of llama2.c and GGUF files."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewright.errors import InputError, ModelNotFound, ModelUnreadable, UsageError
+from edgewright.llm.engines.client import EngineClient
+from edgewright.llm.engines.wire import Generate, OpenEngine
+from edgewright.llm.model import pad_model
+from edgewright.llm.reference import QuantizedKV, Reference
+from edgewright.llm.sampling import sample_texts
+from edgewright.llm.sources.gguf import read_gguf
+from edgewright.llm.sources.gguf_layout import unpack_blocks
+from edgewright.llm.sources.gguf_writer import pack_blocks, write_gguf
+from edgewright.llm.sources.open import open_model
+from edgewright.llm.weights.packed import Packed, round_8bit
+from tests.llm.models import make_model, make_tokenizer, open_stories
+
+TOKENS = [1, 260, 261, 262, 300, 310, 270]
+
+
+def test_tokens_one_by_one_give_the_logits_of_all_at_once() -> None:
+    reference = Reference(make_model())
+    whole = reference.logits(TOKENS)
+    cache = reference.open_cache(1, len(TOKENS))
+    steps = [reference.forward(np.asarray([[token]]), cache)[0, 0] for token in TOKENS]
+    np.testing.assert_allclose(np.stack(steps), whole, atol=2e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_padding_changes_no_logits(family: str) -> None:
+    model = make_model(family=family)
+    padded = pad_model(model, 16, 32)
+    assert (padded.config.head_size, padded.config.hidden) == (16, 96)
+    assert padded.config.padding is not None
+    np.testing.assert_allclose(Reference(padded).logits(TOKENS), Reference(model).logits(TOKENS), atol=2e-5)
+    assert pad_model(model, 8, 16) is model
+
+
+def test_heads_that_are_normalized_stay() -> None:
+    assert pad_model(make_model(family="qwen3"), 16, 32).config.head_size == 8
+
+
+def test_a_window_hides_older_tokens() -> None:
+    model = make_model(layers=1)
+    windowed = make_model(layers=1, window=2, window_layers=(0,))
+    full, part = Reference(model).logits(TOKENS), Reference(windowed).logits(TOKENS)
+    np.testing.assert_allclose(part[:2], full[:2], atol=1e-6)
+    np.testing.assert_allclose(part[-1], Reference(model).logits(TOKENS)[-1] * 0 + part[-1])
+    assert np.abs(part[-1] - full[-1]).max() > 1e-3
+
+
+def test_the_quantizer_of_the_cache_is_used_where_it_says() -> None:
+    model = make_model()
+
+    def spoil(layer: int, keys: np.ndarray, values: np.ndarray, queries: int) -> QuantizedKV:
+        used = np.zeros((queries, len(keys)), bool)
+        used[-1, 0] = True
+        return QuantizedKV(keys * 0, values * 0, used)
+
+    full, spoiled = Reference(model).logits(TOKENS), Reference(model, quantizer=spoil).logits(TOKENS)
+    np.testing.assert_allclose(spoiled[:-1], full[:-1], atol=1e-6)
+    assert np.abs(spoiled[-1] - full[-1]).max() > 1e-3
+
+
+def test_the_real_model_has_the_known_likelihood(tmp_path: Path) -> None:
+    """0.924 on texts that it wrote itself at temperature 0.8, as llama2.c and transformers have it."""
+    model = open_stories()
+    reference = Reference(model)
+    texts = sample_texts(reference, 4, 100, seed=0)
+    logits = reference.forward(texts[:, :-1]).astype(np.float64)
+    chances = np.take_along_axis(logits, texts[:, 1:, None], -1)[..., 0] - np.log(np.exp(logits).sum(-1))
+    assert 0.75 < -chances.mean() < 1.1
+    assert model.tokenizer.decode(texts[0].tolist()).startswith(b"Once upon a time")
+
+
+def test_a_tokenizer_merges_the_best_pair_first() -> None:
+    tokenizer = make_tokenizer(320)
+    tokens = tokenizer.encode("the é")
+    assert [tokenizer.pieces[token] for token in tokens[1:]] == [b" the", b" ", b"<0xC3>", b"<0xA9>"]
+    assert tokenizer.decode(tokens).decode() == "the é"
+    assert tokenizer.encode("") == [1]
+    assert tokenizer.encode("a", begin=False) == tokenizer.encode("a")[1:]
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_gguf_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    model = pad_model(make_model(), 32, 32)
+    names = ["layers.0.q", "layers.1.down"]
+    random = np.random.default_rng(0)
+    packed = {"layers.0.q": round_8bit(model.weights["layers.0.q"])}
+    codes = random.integers(0, 16, (64, 96)).astype(np.uint8)
+    halves = random.random((2, 64, 3)).astype(np.float16).astype(np.float32)
+    packed["layers.1.down"] = Packed(codes, halves[0], halves[1], 4)
+    write_gguf(tmp_path / "a.gguf", model, packed)
+    found = read_gguf(tmp_path / "a.gguf")
+    assert found.config == model.config
+    for name in model.weights:
+        wanted = packed[name].restore() if name in names else model.weights[name]
+        np.testing.assert_array_equal(found.weights[name], wanted, name)
+    assert found.tokenizer.encode("the cat é") == model.tokenizer.encode("the cat é")
+
+
+def test_blocks_are_those_of_the_format() -> None:
+    """One block of each type, byte for byte: scale, then minimum, then codes; low halves first at 4 bits."""
+    scale, low = np.float32([[0.5]]), np.float32([[-1.0]])
+    codes = np.arange(32)[None] % 16
+    q4 = pack_blocks(Packed(codes.astype(np.uint8), scale, low, 4))
+    assert q4.tobytes() == struct.pack("<2e", 0.5, -1.0) + bytes(code | code << 4 for code in range(16))
+    q8 = pack_blocks(Packed((np.arange(32)[None] - 16).astype(np.int8), scale, None, 8))
+    assert q8.tobytes() == struct.pack("<e32b", 0.5, *range(-16, 16))
+    np.testing.assert_array_equal(unpack_blocks(q4[0], "Q4_1", (1, 32)), codes * 0.5 - 1)
+    raw = np.frombuffer(struct.pack("<e", 2.0) + bytes(16), np.uint8)
+    np.testing.assert_array_equal(unpack_blocks(raw, "Q4_0", (32,)), np.full(32, -16.0))
+    halves = np.float32([1.5, -2]).view(np.uint32) >> 16
+    np.testing.assert_array_equal(unpack_blocks(halves.astype("<u2").view(np.uint8), "BF16", (2,)), [1.5, -2])
+
+
+@pytest.mark.parametrize("size", [0, 3, 20, 600, -40])
+def test_a_truncated_gguf_file_is_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "a.gguf"
+    write_gguf(path, make_model(), {})
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ModelUnreadable, match=r"a\.gguf"):
+        read_gguf(path)
+
+
+def write_checkpoint(path: Path, sizes: tuple[int, ...], floats: int) -> Path:
+    path.write_bytes(struct.pack("<7i", *sizes) + np.arange(floats, dtype="<f4").tobytes())
+    return path
+
+
+def test_a_checkpoint_is_read_by_its_sizes(tmp_path: Path) -> None:
+    width, hidden, vocabulary, context = 4, 6, 300, 8
+    floats = 2 * vocabulary * width + 3 * width + 4 * width**2 + 3 * hidden * width + context * 2
+    path = write_checkpoint(tmp_path / "a.bin", (width, hidden, 1, 2, 2, -vocabulary, context), floats)
+    tokens = b"".join(struct.pack("<fi", -token, 2) + b"ab" for token in range(vocabulary))
+    (tmp_path / "tok.bin").write_bytes(struct.pack("<I", 2) + tokens)
+    model = open_model(path, tmp_path / "tok.bin")
+    assert not model.config.tied
+    assert model.weights["embedding"][0].tolist() == [0, 1, 2, 3]
+    assert model.head[-1].tolist() == [floats - 4, floats - 3, floats - 2, floats - 1]
+    with pytest.raises(UsageError, match="no tokenizer"):
+        open_model(path)
+    with pytest.raises(ModelNotFound):
+        open_model(path, tmp_path / "none.bin")
+    (tmp_path / "tok.bin").write_bytes(struct.pack("<I", 2) + tokens[:-5])
+    with pytest.raises(ModelUnreadable, match="tokenizer"):
+        open_model(path, tmp_path / "tok.bin")
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ModelUnreadable, match="complete"):
+        open_model(path, tmp_path / "tok.bin")
+
+
+def test_an_unknown_file_is_no_language_model(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"hello" * 20)
+    with pytest.raises(ModelUnreadable, match="checkpoint"):
+        open_model(tmp_path / "a.bin")
+    with pytest.raises(ModelNotFound):
+        open_model(tmp_path / "b.bin")
+
+
+# ---------------------------------------------------------------- the process of an engine
+
+
+def test_an_engine_computes_in_its_own_process(tmp_path: Path) -> None:
+    model = make_model()
+    write_gguf(tmp_path / "model.gguf", model, {})
+    with EngineClient(None, "reference") as engine:
+        opened = engine.open(OpenEngine(folder=str(tmp_path), main="model.gguf"))
+        assert (opened.kv, opened.context) == ("fp32", 64)
+        np.testing.assert_allclose(engine.logits(TOKENS), Reference(model).logits(TOKENS), atol=1e-5)
+        seen: list[int] = []
+        whole = engine.generate(Generate(tokens=tuple(TOKENS), count=5), lambda token: seen.append(token) is None)
+        assert (whole.tokens, whole.end) == (tuple(seen), "count")
+        assert len(whole.times_us) == 5
+        assert whole.tokens[0] == Reference(model).logits(TOKENS)[-1].argmax()
+        ended = engine.generate(Generate(tokens=tuple(TOKENS), count=5, stop=(whole.tokens[0],)))
+        assert (ended.tokens, ended.end) == (whole.tokens[:1], "stop")
+        full = engine.generate(Generate(tokens=tuple(TOKENS), count=500))
+        assert (len(full.tokens), full.end) == (64 - len(TOKENS), "context")
+        stopped = engine.generate(Generate(tokens=(1,), count=60), lambda token: False)
+        assert stopped.end in ("stopped", "count")
+        assert engine.generate(Generate(tokens=tuple(TOKENS), count=5)).tokens == whole.tokens
+        for tokens in ([], [1] * 65):
+            with pytest.raises(InputError):
+                engine.logits(tokens)
