@@ -143,12 +143,17 @@ def _parse_bytes(text: str) -> float:
     """Return the bytes for `8GB`, `512MiB`, a plain number or `none`."""
     if text.strip().lower() == UNLIMITED:
         return inf
-    match = fullmatch(r"([0-9]{1,18}(?:\.[0-9]{0,6})?) ?([kmgt]?i?)b?", text.strip().lower())
-    size = float(match[1]) * UNITS[match[2]] if match is not None and match[2] in UNITS else 0.0
+    size = parse_size(text)
     if size < MIN_BYTES:
         why = f"the memory limit must be a size of at least {show_bytes(MIN_BYTES)}, or {UNLIMITED}"
         raise ConfigError(f"{MEMORY_VARIABLE}={text[:60]} cannot be used", why, f"{MEMORY_VARIABLE}=8GB")
     return size
+
+
+def parse_size(text: str) -> float:
+    """Return the bytes for `8GB`, `512MiB` or a plain number; 0 for any other text."""
+    match = fullmatch(r"([0-9]{1,18}(?:\.[0-9]{0,6})?) ?([kmgt]?i?)b?", text.strip().lower())
+    return float(match[1]) * UNITS[match[2]] if match is not None and match[2] in UNITS else 0.0
 
 
 def _parse_seconds(text: str) -> float:

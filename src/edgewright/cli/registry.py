@@ -21,6 +21,7 @@ COMMANDS = {
     "benchmark": "edgewright.cli.commands.benchmark",
     "compare": "edgewright.cli.commands.compare",
     "gate": "edgewright.cli.commands.gate",
+    "llm": "edgewright.cli.commands.llm.group",
     "serve": "edgewright.cli.commands.field.serve",
     "place": "edgewright.cli.commands.field.place",
     "route": "edgewright.cli.commands.field.route",

@@ -6,6 +6,7 @@
     GET  /v2/models/NAME[/versions/V]/ready
     POST /v2/models/NAME[/versions/V]/infer           JSON, or with binary tensors
     GET  /metrics                                     Prometheus
+    GET  /v1/models, POST /v1/chat/completions        language models (`chat.py`)
 
 It is written without a framework: the body of a request is read once, into the array that the model gets.
 """
@@ -13,6 +14,7 @@ It is written without a framework: the body of a request is read once, into the 
 import asyncio
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from hashlib import sha256
 from typing import Any
 
@@ -22,13 +24,13 @@ from starlette.types import Receive, Scope, Send
 
 from edgewright import __version__
 from edgewright.errors import EdgewrightError, InputError
+from edgewright.serving.chat import ChatEndpoint
 from edgewright.serving.counters import ServerCounters
+from edgewright.serving.http import JSON, HttpProblem, Respond, check_method, explain, read_body, reply
 from edgewright.serving.messages import HEADER_LENGTH, choose_outputs, read_request, write_response
 from edgewright.serving.models import DeadlineMissed, Overloaded, ServedModel
 
-JSON, BINARY, TEXT = b"application/json", b"application/octet-stream", b"text/plain; version=0.0.4; charset=utf-8"
-BODY_TIMEOUT_S = 30.0  # between two pieces of a body
-Respond = tuple[int, bytes, bytes, dict[bytes, bytes]]
+BINARY, TEXT = b"application/octet-stream", b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
@@ -46,17 +48,19 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     limit_s: float = 30.0
 
 
-class _HttpProblem(Exception):
-    def __init__(self, status: int, text: str, headers: Mapping[bytes, bytes] | None = None) -> None:
-        super().__init__(text)
-        self.status, self.text, self.headers = status, text, dict(headers or {})
-
-
 class InferenceApp:
-    """The ASGI application. `models` may have several versions of a name, the newest last."""
+    """The ASGI application.
 
-    def __init__(self, models: Sequence[ServedModel], settings: ServerSettings) -> None:
+    Args:
+        models: may have several versions of a name, the newest last.
+        chat_models: language models; their `infer` takes a `Generation`.
+    """
+
+    def __init__(
+        self, models: Sequence[ServedModel], settings: ServerSettings, chat_models: Sequence[ServedModel] = ()
+    ) -> None:
         self.settings, self.counters = settings, ServerCounters()
+        self._chat = ChatEndpoint(chat_models, self.counters, settings.limit_s)
         self._models: dict[str, dict[str, ServedModel]] = {}
         for one in models:
             self._models.setdefault(one.name, {})[one.version] = one
@@ -67,26 +71,30 @@ class InferenceApp:
             return
         try:
             status, kind, body, headers = await self._answer(scope, receive)
-        except _HttpProblem as problem:
+        except HttpProblem as problem:
             status, kind, headers = problem.status, JSON, problem.headers
-            body = msgspec.json.encode({"error": problem.text})
+            body = msgspec.json.encode({"error": self._describe_problem(problem, scope["path"])})
         except ConnectionError:
             return  # the client left in the middle of its request
         if scope["method"] == "HEAD":
             body = b""
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (b"content-type", kind),
-                    (b"content-length", str(len(body)).encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    *headers.items(),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        length = [(b"content-length", str(len(body)).encode())] if isinstance(body, bytes) else []
+        start = [(b"content-type", kind), *length, (b"x-content-type-options", b"nosniff"), *headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": start})
+        if isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+            return
+        async with aclosing(body):
+            async for piece in body:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _describe_problem(self, problem: HttpProblem, path: str) -> Any:
+        """Return the problem's text, in the form of each protocol."""
+        if not path.startswith("/v1/"):
+            return problem.text
+        kind = "invalid_request_error" if problem.status < 500 else "server_error"
+        return {"message": problem.text, "type": kind, "param": None, "code": problem.status}
 
     async def _answer(self, scope: Scope, receive: Receive) -> Respond:
         path = [one for one in scope["path"].split("/") if one]
@@ -97,35 +105,37 @@ class InferenceApp:
         match path:
             case ["v2"]:
                 extensions = ["binary_tensor_data"]
-                return _reply({"name": "edgewright", "version": __version__, "extensions": extensions})
+                return reply({"name": "edgewright", "version": __version__, "extensions": extensions})
             case ["metrics"]:
                 return 200, TEXT, self.counters.render(self._count_waiting()).encode(), {}
+            case ["v1", *rest]:
+                return await self._answer_chat(rest, scope, receive)
             case ["v2", "models", name, *rest] if rest[:1] != ["versions"]:
                 return await self._answer_model(self._find(name, ""), rest, scope, receive)
             case ["v2", "models", name, "versions", version, *rest]:
                 return await self._answer_model(self._find(name, version), rest, scope, receive)
-        raise _HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
+        raise HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
 
     def _answer_health(self, path: Sequence[str], method: str) -> Respond:
-        _check_method(method, "GET")
+        check_method(method, "GET")
         if path == ["live"]:
-            return _reply({"live": True})
+            return reply({"live": True})
         if path == ["ready"]:
-            return _reply({"ready": self.is_ready}, 200 if self.is_ready else 503)
-        raise _HttpProblem(404, "there is no such health endpoint: live and ready")
+            return reply({"ready": self.is_ready}, 200 if self.is_ready else 503)
+        raise HttpProblem(404, "there is no such health endpoint: live and ready")
 
     def _check_access(self, headers: Mapping[bytes, bytes]) -> None:
         if not self.settings.accepts_host(headers.get(b"host", b"").decode("latin-1")):
-            raise _HttpProblem(421, "unknown host name; use localhost or an IP address")
+            raise HttpProblem(421, "unknown host name; use localhost or an IP address")
         if b"origin" in headers:
-            raise _HttpProblem(403, "pages of other sites may not use this server")
+            raise HttpProblem(403, "pages of other sites may not use this server")
         if not self.settings.token_hash:
             return
         scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
         known = sha256(token.strip()).digest()
         if scheme.lower() != b"bearer" or not hmac.compare_digest(known, self.settings.token_hash):
             what = "the token is wrong" if scheme else "a token is required: Authorization: Bearer TOKEN"
-            raise _HttpProblem(401, what, {b"www-authenticate": b"Bearer"})
+            raise HttpProblem(401, what, {b"www-authenticate": b"Bearer"})
 
     def find_model(self, name: str, version: str = "") -> ServedModel:
         """Return a version of a model, by default the newest. Raises LookupError."""
@@ -144,27 +154,27 @@ class InferenceApp:
         try:
             return self.find_model(name, version)
         except LookupError as error:
-            raise _HttpProblem(404, str(error.args[0])) from None
+            raise HttpProblem(404, str(error.args[0])) from None
 
     async def _answer_model(self, model: ServedModel, rest: Sequence[str], scope: Scope, receive: Receive) -> Respond:
         match rest:
             case []:
-                _check_method(scope["method"], "GET")
-                return _reply(self.describe(model))
+                check_method(scope["method"], "GET")
+                return reply(self.describe(model))
             case ["ready"]:
-                _check_method(scope["method"], "GET")
-                return _reply({"name": model.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
+                check_method(scope["method"], "GET")
+                return reply({"name": model.name, "ready": self.is_ready}, 200 if self.is_ready else 503)
             case ["infer"]:
-                _check_method(scope["method"], "POST")
+                check_method(scope["method"], "POST")
                 if not self.is_ready:
-                    raise _HttpProblem(503, "the server stops", {b"connection": b"close"})
+                    raise HttpProblem(503, "the server stops", {b"connection": b"close"})
                 return await self._infer(model, scope, receive)
-        raise _HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
+        raise HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
 
     async def _infer(self, model: ServedModel, scope: Scope, receive: Receive) -> Respond:
         try:
             answer = await self._run(model, scope, receive)
-        except _HttpProblem as problem:
+        except HttpProblem as problem:
             self.counters.count(model.name, problem.status)
             raise
         self.counters.count(model.name, 200)
@@ -172,7 +182,7 @@ class InferenceApp:
 
     async def _run(self, model: ServedModel, scope: Scope, receive: Receive) -> Respond:
         headers = dict(scope["headers"])
-        body = await self._read_body(headers, receive)
+        body = await read_body(headers, receive, self.settings.max_body_bytes)
         length = headers.get(HEADER_LENGTH.encode())
         try:
             request = read_request(body, length.decode("latin-1") if length is not None else None)
@@ -181,13 +191,13 @@ class InferenceApp:
             chosen = choose_outputs(outputs, request)
         except Overloaded as error:
             after = str(error.retry_after_s).encode()
-            raise _HttpProblem(429, str(error), {b"retry-after": after}) from None
+            raise HttpProblem(429, str(error), {b"retry-after": after}) from None
         except DeadlineMissed as error:
-            raise _HttpProblem(504, str(error)) from None
+            raise HttpProblem(504, str(error)) from None
         except InputError as error:
-            raise _HttpProblem(400, _explain(error)) from None
+            raise HttpProblem(400, explain(error)) from None
         except EdgewrightError as error:
-            raise _HttpProblem(500, _explain(error)) from None
+            raise HttpProblem(500, explain(error)) from None
         self.counters.time(model.name, "queue", waited)
         self.counters.time(model.name, "inference", took)
         text, header = write_response(model.name, model.version, chosen, request)
@@ -195,33 +205,22 @@ class InferenceApp:
             return 200, JSON, text, {}
         return 200, BINARY, text, {HEADER_LENGTH.encode(): str(header).encode()}
 
-    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Return the body; raise before it is read if it says that it is too long."""
-        most = self.settings.max_body_bytes
-        said = headers.get(b"content-length", b"0")
-        if not said.isdigit() or int(said[:20]) > most:
-            raise _make_length_problem(most)
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise _HttpProblem(415, "a compressed body is not supported")
-        pieces: list[bytes] = []
-        size, more = 0, True
-        while more:
-            try:
-                message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
-            except TimeoutError:
-                raise _HttpProblem(
-                    408, f"no more data came for {BODY_TIMEOUT_S:g} s", {b"connection": b"close"}
-                ) from None
-            if message["type"] == "http.disconnect":
-                raise ConnectionResetError
-            pieces.append(message.get("body", b""))
-            size, more = size + len(pieces[-1]), message.get("more_body", False)
-            if size > most:
-                raise _make_length_problem(most)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    async def _answer_chat(self, rest: Sequence[str], scope: Scope, receive: Receive) -> Respond:
+        match rest:
+            case ["models"]:
+                check_method(scope["method"], "GET")
+                return reply(self._chat.list_models())
+            case ["chat", "completions"]:
+                check_method(scope["method"], "POST")
+                if not self.is_ready:
+                    raise HttpProblem(503, "the server stops", {b"connection": b"close"})
+                body = await read_body(dict(scope["headers"]), receive, self.settings.max_body_bytes)
+                return await self._chat.complete(body, receive)
+        raise HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
 
     def _count_waiting(self) -> dict[str, int]:
-        return {name: sum(one.waiting for one in versions.values()) for name, versions in self._models.items()}
+        waiting = {name: sum(one.waiting for one in versions.values()) for name, versions in self._models.items()}
+        return waiting | self._chat.count_waiting()
 
     def stop(self) -> None:
         """Take no more requests; those that wait are still answered."""
@@ -230,23 +229,7 @@ class InferenceApp:
     def close(self) -> None:
         """End the threads of the models. Requests that still wait are dropped."""
         self.stop()
+        self._chat.close()
         for versions in self._models.values():
             for one in versions.values():
                 one.close()
-
-
-def _make_length_problem(most: int) -> _HttpProblem:
-    return _HttpProblem(413, f"the body is longer than {most} bytes", {b"connection": b"close"})
-
-
-def _reply(value: Any, status: int = 200) -> Respond:
-    return status, JSON, msgspec.json.encode(value), {}
-
-
-def _check_method(method: str, allowed: str) -> None:
-    if method != allowed and not (allowed == "GET" and method == "HEAD"):
-        raise _HttpProblem(405, f"this endpoint needs {allowed}", {b"allow": allowed.encode()})
-
-
-def _explain(error: EdgewrightError) -> str:
-    return f"{error.what}: {error.why}. {error.try_this}" if error.why else error.what

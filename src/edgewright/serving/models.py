@@ -1,19 +1,18 @@
 """Models behind the server: one thread and one bounded queue each."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import ceil
 from threading import Lock
 from typing import Any
 
-from edgewright.schema.arrays import Array
 from edgewright.schema.model import TensorSpec
 from edgewright.serving.messages import find_datatype
 
-Outcome = tuple[dict[str, Array], float, float]
-Infer = Callable[[Mapping[str, Array]], dict[str, Array]]
+Outcome = tuple[Any, float, float]
+Infer = Callable[[Any], Any]
 SMOOTHING = 0.1  # weight of the newest service time in the mean
 
 
@@ -34,8 +33,9 @@ class ServedModel:
     """One version of a model.
 
     Attributes:
-        infer: runs the model; it is called by one thread at a time.
+        infer: runs the model on the content of a request, such as inputs by name; it is called by one thread at a time.
         queue: largest number of requests that wait.
+        is_chat: whether it is a language model, with the endpoint /v1/chat/completions.
         service_s: mean time of an inference, with the newest weighted most.
     """
 
@@ -48,6 +48,7 @@ class ServedModel:
     queue: int = 64
     service_s: float = 0.0
     waiting: int = 0
+    is_chat: bool = False
     _lock: Lock = field(default_factory=Lock)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "model"))
 
@@ -61,7 +62,7 @@ class ServedModel:
             "outputs": [_describe(one) for one in self.outputs],
         }
 
-    def submit(self, inputs: Mapping[str, Array], limit_s: float) -> Future[Outcome]:
+    def submit(self, inputs: Any, limit_s: float) -> Future[Outcome]:
         """Put a request into the queue; the result has the outputs, the seconds in the queue and those of the model.
 
         Raises:
@@ -80,7 +81,7 @@ class ServedModel:
         with self._lock:
             self.waiting -= 1
 
-    def _run(self, inputs: Mapping[str, Array], asked: float, limit_s: float) -> Outcome:
+    def _run(self, inputs: Any, asked: float, limit_s: float) -> Outcome:
         start = time.monotonic()
         if start - asked > limit_s:
             why = f"it waited for {start - asked:.1f} s, and its limit is {limit_s:g} s"

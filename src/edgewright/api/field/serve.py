@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from edgewright.api.load import LoadedModel, load
 from edgewright.errors import InputError, UsageError
+from edgewright.flows.llm.candidates import find_candidates
+from edgewright.flows.llm.chat import choose_candidate, open_speaker
+from edgewright.llm.chat.generation import ReplyOptions
 from edgewright.serving.app import InferenceApp, ServerSettings
+from edgewright.serving.chat import ChatOptions, ChatOutcome, Generation
 from edgewright.serving.models import ServedModel
 from edgewright.system.files import read_regular
 from edgewright.web.server.access import AccessRules
 from edgewright.web.server.connections import LimitedProtocol
 from edgewright.web.server.serving import NotifyingServer, is_loopback, make_config
 
+CHAT_KV = "fp16"
 KEEP_ALIVE_S = 75
 SHUTDOWN_S = 10
 
@@ -58,15 +64,17 @@ def serve_models(request: ServeRequest, server: socket.socket, ready: Callable[[
     settings, tls = _read_settings(request), _find_certificate(request)
     _tune()
     with ExitStack() as stack:
-        models = [_open_model(path, request, stack) for path in request.models]
-        app = InferenceApp(_number_versions(models), settings)
+        spoken = [path for path in request.models if find_candidates(Path(path))]
+        models = [_open_model(path, request, stack) for path in request.models if path not in spoken]
+        chat_models = [_open_chat_model(path, request, stack) for path in spoken]
+        app = InferenceApp(_number_versions(models), settings, chat_models)
         protocol, loop = _choose_protocol()
         lasting = {"timeout_keep_alive": KEEP_ALIVE_S, "timeout_graceful_shutdown": SHUTDOWN_S}
         config = make_config(app, tls, http=protocol, loop=loop, ws="none", lifespan="off", **lasting)
         if request.grpc_port is not None:
             stack.callback(_start_grpc(app, request, tls))
         stack.callback(app.close)
-        running = NotifyingServer(config, lambda: ready(models), app.stop)
+        running = NotifyingServer(config, lambda: ready([*models, *chat_models]), app.stop)
         running.run(sockets=[server])
 
 
@@ -100,6 +108,28 @@ def _open_model(path: str, request: ServeRequest, stack: ExitStack) -> ServedMod
         outputs=loaded.outputs,
         infer=loaded,
         queue=request.queue,
+    )
+
+
+def _open_chat_model(path: str, request: ServeRequest, stack: ExitStack) -> ServedModel:
+    candidate = choose_candidate(path)
+    speaker, _ = stack.enter_context(open_speaker(candidate, CHAT_KV, request.threads))
+
+    def infer(generation: Generation) -> ChatOutcome:
+        options = ReplyOptions(**asdict(generation.options))
+        found = speaker.reply(generation.messages, options, generation.emit, generation.cancelled.is_set)
+        return ChatOutcome(**asdict(found))
+
+    infer(Generation([{"role": "user", "content": "Hi"}], ChatOptions(max_tokens=1), len))
+    return ServedModel(
+        name=candidate.name,
+        version="1",
+        platform=f"edgewright_{candidate.runtime}",
+        inputs=(),
+        outputs=(),
+        infer=infer,
+        queue=request.queue,
+        is_chat=True,
     )
 
 

@@ -58,6 +58,13 @@ EXAMPLES = {
         "edgewright benchmark model.onnx --runtime onnxruntime,openvino --threads 2 --json",
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
     ),
+    "llm evaluate": (
+        "edgewright llm evaluate artifacts --text held.txt --kv-precision fp16,kv8,kv4 --max-kld 0.05",
+        "edgewright llm evaluate artifacts --text held.txt --prompts prompts.toml --min-passed 0.9",
+    ),
+    "llm benchmark": ("edgewright llm benchmark artifacts --prompt 64,256 --generate 64",),
+    "llm fit": ("edgewright llm fit --memory 4GB --context 2048 model.gguf",),
+    "llm chat": ("edgewright llm chat artifacts/model.gguf",),
     "serve": (
         "edgewright serve model.onnx",
         "edgewright serve model.tflite --host 0.0.0.0 --token-file token --grpc-port 8501",

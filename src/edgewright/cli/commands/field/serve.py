@@ -35,7 +35,7 @@ PORT = 8500
     "--limit", "limit_s", type=float, default=30.0, help="Longest time in the queue, in seconds; default: 30."
 )
 def serve(port: int, **given: Any) -> None:
-    """Serve models over HTTP and gRPC with the Open Inference Protocol, version 2.
+    """Serve models over HTTP and gRPC with the Open Inference Protocol, version 2, language models as OpenAI's API.
 
     The name of a model is its file's name without suffix; files with one name are versions, in their order. Clients
     send `Authorization: Bearer TOKEN`; /v2/health needs none.
@@ -54,7 +54,10 @@ def serve(port: int, **given: Any) -> None:
 
     def ready(models: Sequence[ServedModel]) -> None:
         for one in models:
-            print_line(f"{address}/v2/models/{one.name}/versions/{one.version}/infer")
+            if one.is_chat:
+                print_line(f"{address}/v1/chat/completions ({one.name})")
+            else:
+                print_line(f"{address}/v2/models/{one.name}/versions/{one.version}/infer")
         if request.grpc_port:
             print_line(f"{request.host}:{request.grpc_port} (gRPC)")
         print_message("Press Ctrl-C to stop.")

@@ -1,0 +1,1 @@
+"""`edgewright llm`: a module for each of its commands."""

@@ -1,0 +1,1 @@
+"""Language models: evaluation, benchmark, memory."""

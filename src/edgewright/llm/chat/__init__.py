@@ -1,0 +1,1 @@
+"""Conversations: templates, text from tokens, and generation."""

@@ -1,0 +1,1 @@
+"""Formats of the key and value cache of a language model."""

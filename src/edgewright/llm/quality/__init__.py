@@ -1,0 +1,1 @@
+"""Quality of a compressed language model against the full-precision one."""
