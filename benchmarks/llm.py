@@ -19,7 +19,8 @@ import numpy as np
 from edgewright.llm.kv.streaming import StreamingQuantizer, dequantize_groups, quantize_groups
 from edgewright.llm.model import DecoderModel
 from edgewright.llm.quality.scores import score_tokens
-from edgewright.llm.reference import KVQuantizer, QuantizedKV, Reference, sample_texts
+from edgewright.llm.reference import KVQuantizer, QuantizedKV, Reference
+from edgewright.llm.sampling import sample_texts
 from edgewright.llm.sources.llama2c import read_checkpoint, read_tokenizer
 from edgewright.schema.arrays import Array
 
@@ -36,16 +37,17 @@ class PerToken:
 
     def __call__(self, layer: int, keys: Array, values: Array, queries: int) -> QuantizedKV:
         used = np.ones((queries, len(keys)), bool)
-        both = (dequantize_groups(quantize_groups(one, self.bits)) for one in (keys, values))
-        return QuantizedKV(*both, used)
+        read = [dequantize_groups(quantize_groups(one, self.bits)) for one in (keys, values)]
+        return QuantizedKV(read[0], read[1], used)
 
 
-FORMATS: Mapping[str, KVQuantizer] = {
-    "kv8 streaming": StreamingQuantizer(8),
-    "kv4 streaming": StreamingQuantizer(4),
-    "kv8 per token": PerToken(8),
-    "kv4 per token": PerToken(4),
-}
+def list_formats(model: DecoderModel) -> Mapping[str, KVQuantizer]:
+    return {
+        "kv8 streaming": StreamingQuantizer(8, model.config),
+        "kv4 streaming": StreamingQuantizer(4, model.config),
+        "kv8 per token": PerToken(8),
+        "kv4 per token": PerToken(4),
+    }
 
 
 def make_texts(model: DecoderModel, human: Path | None) -> dict[str, Array]:
@@ -64,7 +66,7 @@ def measure(model: DecoderModel, windows: Array) -> dict[str, Any]:
     losses = [score_tokens(logits, logits, one[1:]).nll for logits, one in zip(full, windows, strict=True)]
     nll = float(np.mean(losses))
     rows: dict[str, Any] = {"nll": round(nll, 4), "sha256": sha256(windows.astype(np.int64).tobytes()).hexdigest()}
-    for name, quantizer in FORMATS.items():
+    for name, quantizer in list_formats(model).items():
         reference = Reference(model, quantizer=quantizer)
         scores = [
             score_tokens(reference.logits(one[:-1]), logits, one[1:]) for one, logits in zip(windows, full, strict=True)
@@ -91,7 +93,7 @@ def main() -> None:
         return
     for name, rows in found.items():
         print(f"{name}: full precision {rows['nll']}, sha256 {rows['sha256'][:16]}")
-        for kind in FORMATS:
+        for kind in list_formats(model):
             print(f"  {kind}: {rows[kind]['change']:+.4f} NLL, KLD {rows[kind]['kld']}, top-1 {rows[kind]['top1']:.2%}")
 
 

@@ -22,14 +22,14 @@ import uvicorn
 
 from edgewright.bench.statistics import median_interval
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatOptions, ChatOutcome, Generation
+from edgewright.serving.chat import ChatOptions, ChatOutcome, ChatGeneration
 from edgewright.serving.models import ServedModel
 
 TOKENS = 500
 INTERVAL_S = 0.002
 
 
-def generate(generation: Generation) -> ChatOutcome:
+def generate(generation: ChatGeneration) -> ChatOutcome:
     """Emit a token every 2 ms."""
     for _ in range(TOKENS):
         time.sleep(INTERVAL_S)
@@ -50,7 +50,7 @@ def run_server() -> None:
     print(listener.getsockname()[1], flush=True)
     for line in sys.stdin:
         if line.strip() == "idle":
-            generate(Generation((), ChatOptions(), lambda text: text))
+            generate(ChatGeneration((), ChatOptions(), lambda text: text))
         print(time.process_time(), flush=True)
     os._exit(0)
 

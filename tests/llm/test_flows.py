@@ -13,20 +13,22 @@ from edgewright.flows.llm import benchmark as benchmark_flow
 from edgewright.flows.llm import evaluate as evaluate_flow
 from edgewright.flows.llm import fit as fit_flow
 from edgewright.flows.llm.benchmark import BenchmarkRequest, benchmark_artifacts
-from edgewright.flows.llm.candidates import Candidate
+from edgewright.flows.llm.candidates import LanguageCandidate
 from edgewright.flows.llm.evaluate import EvaluateRequest, evaluate_artifacts
 from edgewright.flows.llm.fit import FitRequest, fit_models
 from edgewright.llm.artifacts import LanguageArtifact
 from edgewright.llm.engines.wire import EngineMemory
 from edgewright.llm.measure.speed import GenerationTimes
 from edgewright.llm.model import DecoderModel
+from edgewright.llm.quality import evaluation
 from edgewright.llm.quality.session import ReferenceSession
+from edgewright.tasks.metrics.intervals import ConfidenceInterval
 from tests.llm.untied import TEXT, exchange_absent_tokens, make_untied
 
 SETUP = "edgewright runtimes setup other --yes"
 
 
-def make_candidate(name: str, *, size: int = 50_000, missing: str = "") -> Candidate:
+def make_candidate(name: str, *, size: int = 50_000, missing: str = "") -> LanguageCandidate:
     runtime, _, precision = name.partition("-")
     record = LanguageArtifact(
         name="tiny",
@@ -39,7 +41,7 @@ def make_candidate(name: str, *, size: int = 50_000, missing: str = "") -> Candi
         source="tiny.bin",
         source_sha256="",
     )
-    return Candidate(name=name, path=Path(f"o/{name}"), record=record, kv_formats=("fp32", "kv8"), missing=missing)
+    return LanguageCandidate(name=name, path=Path(f"o/{name}"), record=record, kv_formats=("fp32", "kv8"), missing=missing)
 
 
 class Speaking(ReferenceSession):
@@ -62,7 +64,7 @@ def spoil(model: DecoderModel) -> DecoderModel:
     return model._replace(weights={**model.weights, "norm": np.full(64, np.nan, np.float32)})
 
 
-Engines = dict[str, tuple[Candidate, Callable[[], Any]]]
+Engines = dict[str, tuple[LanguageCandidate, Callable[[], Any]]]
 
 
 @pytest.fixture
@@ -75,9 +77,13 @@ def engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engines:
     }
 
     @contextmanager
-    def open_engine(candidate: Candidate, kv: str, threads: int) -> Iterator[Any]:
+    def open_engine(candidate: LanguageCandidate, kv: str, threads: int) -> Iterator[Any]:
         yield found[candidate.name][1]()
 
+    for module in (evaluate_flow, evaluation):
+        monkeypatch.setattr(module, "PREFIX_TOKENS", 8)
+        monkeypatch.setattr(module, "PREFIX_PROMPTS", 2, raising=False)
+    monkeypatch.setattr(evaluation, "bootstrap", lambda n, statistic: ConfidenceInterval(0.0, 1.0))
     for flow in (evaluate_flow, benchmark_flow):
         monkeypatch.setattr(flow, "open_engine", open_engine)
         monkeypatch.setattr(flow, "list_candidates", lambda paths: tuple(one for one, _ in found.values()))
@@ -113,7 +119,7 @@ def test_a_row_for_each_artifact_and_format(engines: Engines) -> None:
     assert bad.kld > 0.05
     assert "above 0.05" in bad.reason
     assert good.top1_agreement == 1
-    assert good.prefix == good.prefix_of == 32
+    assert good.prefix == good.prefix_of == 8
     assert error.exit_code == 3
 
 
@@ -154,7 +160,10 @@ def test_no_engine_is_set_up(engines: Engines) -> None:
 
 
 def test_prompts_are_a_gate(engines: Engines) -> None:
-    Path("p.toml").write_text('[[prompt]]\ntext = "a"\nregex = "."\n[[prompt]]\ntext = "b"\nexact = "never this"\n')
+    Path("p.toml").write_text(
+        '[[prompt]]\ntext = "a"\nregex = "."\nmax_tokens = 4\n'
+        '[[prompt]]\ntext = "b"\nexact = "never this"\nmax_tokens = 4\n'
+    )
     rows, error = evaluate(prompts="p.toml", min_passed=0.9)
     assert (rows["good", "fp16"].passed, rows["good", "fp16"].asked) == (1, 2)
     assert error.exit_code == 3
@@ -243,8 +252,7 @@ def test_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(one.fits for one in tight.fits)
     assert "Nothing fits" in tight.answer
     long = fit_models(FitRequest(models=("m.gguf",), memory="1GB", context=2048))
-    assert not any(one.fits for one in long.fits)  # the model's context is 128
-    assert long.notes
+    assert long.notes == ("m.gguf was made for 128 tokens, fewer than 2048.",)
 
 
 @pytest.mark.parametrize("changes", [{"memory": "much"}, {"memory": "0GB"}, {"context": 0}, {"batch": 0}])

@@ -63,7 +63,8 @@ def test_zeros_that_pad_heads_change_nothing() -> None:
     padded = replace(config, head_size=32, padding=padding)
     keys, values = make_tokens(GROUP)
     plain = StreamingQuantizer(4, config)(0, keys, values, 1)
-    wider = StreamingQuantizer(4, padded)(0, *(np.pad(one, ((0, 0), (0, 0), (0, 24))) for one in (keys, values)), 1)
+    wide_keys, wide_values = (np.pad(one, ((0, 0), (0, 0), (0, 24))) for one in (keys, values))
+    wider = StreamingQuantizer(4, padded)(0, wide_keys, wide_values, 1)
     for one, other in zip(plain[:2], wider[:2], strict=True):
         assert np.array_equal(one, other[..., :WIDTH])
         assert not other[..., WIDTH:].any()

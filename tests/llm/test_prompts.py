@@ -9,7 +9,8 @@ from edgewright.llm.quality.prompts import read_prompts
 
 PERSON = (
     'json_schema = {type = "object", required = ["name"], additionalProperties = false, properties = '
-    '{name = {type = "string"}, age = {type = "integer", minimum = 0}, tags = {type = "array", items = {enum = ["a"]}}}}'
+    '{name = {type = "string"}, age = {type = "integer", minimum = 0}, '
+    'tags = {type = "array", items = {enum = ["a"]}}}}'
 )
 
 

@@ -5,8 +5,8 @@ import numpy as np
 from edgewright.llm.model import DecoderModel
 from tests.llm.models import make_model
 
-TEXT = "the rain in the east is that one note that her son heard at noon " * 4
-SHARPNESS = 12.0  # of the distributions, as those of a trained model
+TEXT = "the rain in the east is that one note that her son heard at noon " * 3
+SHARPNESS = 4.0  # of the distributions, as those of a trained model
 
 
 def make_untied() -> DecoderModel:

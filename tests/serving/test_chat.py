@@ -10,24 +10,23 @@ import pytest
 
 from edgewright.errors import InputError, WorkerCrashed
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatOutcome, Generation
+from edgewright.serving.chat import ChatOutcome, ChatGeneration
 from edgewright.serving.models import ServedModel
 
 WORDS = ("Once", " upon", " a", " time", ' "é', "…\n")
 
 
-def tell(generation: Generation) -> ChatOutcome:
+def emit_words(generation: ChatGeneration) -> ChatOutcome:
     """Emit words until the generation is cancelled or has its tokens."""
     count = min(generation.options.max_tokens or len(WORDS), len(WORDS))
     for number in range(count):
         if generation.cancelled.is_set():
             break
         generation.emit(WORDS[number])
-    finish = "length" if count < len(WORDS) else "stop"
-    return ChatOutcome(prompt_tokens=3, completion_tokens=count, finish=finish)
+    return ChatOutcome(prompt_tokens=3, completion_tokens=count, finish="length" if count < len(WORDS) else "stop")
 
 
-def make_app(infer: Any = tell, queue: int = 64, **settings: Any) -> InferenceApp:
+def make_app(infer: Any = emit_words, queue: int = 64, **settings: Any) -> InferenceApp:
     model = ServedModel("story", "1", "edgewright_test", (), (), infer, queue)
     return InferenceApp((), ServerSettings(**settings), [model])
 
@@ -113,7 +112,7 @@ def test_problems_have_the_form_that_clients_know(body: bytes, status: int, text
 
 
 def test_a_problem_before_the_first_piece_has_its_status() -> None:
-    def fail(_: Generation) -> ChatOutcome:
+    def fail(_: ChatGeneration) -> ChatOutcome:
         raise InputError("the prompt is too long", "600 tokens", "send less")
 
     status, body = asyncio.run(post(make_app(fail), make_body(stream=True)))
@@ -121,7 +120,7 @@ def test_a_problem_before_the_first_piece_has_its_status() -> None:
 
 
 def test_a_problem_after_the_first_piece_is_an_event() -> None:
-    def fail(generation: Generation) -> ChatOutcome:
+    def fail(generation: ChatGeneration) -> ChatOutcome:
         generation.emit("Once")
         raise WorkerCrashed("the worker ended", "signal", "again")
 
@@ -133,9 +132,9 @@ def test_a_problem_after_the_first_piece_is_an_event() -> None:
 def test_thirty_two_clients_all_get_their_text_in_the_order_of_their_arrival() -> None:
     order: list[str] = []
 
-    def note(generation: Generation) -> ChatOutcome:
+    def note(generation: ChatGeneration) -> ChatOutcome:
         order.append(generation.messages[0]["content"])
-        return tell(generation)
+        return emit_words(generation)
 
     async def ask_all() -> list[tuple[int, bytes]]:
         app = make_app(note)
@@ -152,7 +151,7 @@ def test_thirty_two_clients_all_get_their_text_in_the_order_of_their_arrival() -
 def test_a_client_that_leaves_ends_its_generation() -> None:
     ended = threading.Event()
 
-    def generate(generation: Generation) -> ChatOutcome:
+    def generate(generation: ChatGeneration) -> ChatOutcome:
         generation.emit("Once")
         ended.wait_for = generation.cancelled.wait(60)  # type: ignore[attr-defined]
         ended.set()
@@ -173,9 +172,9 @@ def test_a_client_that_leaves_ends_its_generation() -> None:
 def test_more_requests_than_the_queue_takes_get_429() -> None:
     go = threading.Event()
 
-    def wait(generation: Generation) -> ChatOutcome:
+    def wait(generation: ChatGeneration) -> ChatOutcome:
         go.wait(60)
-        return tell(generation)
+        return emit_words(generation)
 
     async def ask_three() -> list[int]:
         app = make_app(wait, queue=2)

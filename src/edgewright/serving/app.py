@@ -53,7 +53,7 @@ class InferenceApp:
 
     Args:
         models: may have several versions of a name, the newest last.
-        chat_models: language models; their `infer` takes a `Generation`.
+        chat_models: language models; their `infer` takes a `ChatGeneration`.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ class ChatOutcome(Struct, frozen=True, kw_only=True):
     finish: Literal["stop", "length"]
 
 
-class Generation:
+class ChatGeneration:
     """One request on its way through the queue of a model.
 
     Attributes:
@@ -97,13 +97,13 @@ class Generation:
 
 
 class ChatEndpoint:
-    """The language models of a server; `infer` of each takes a `Generation` and returns a `ChatOutcome`."""
+    """The language models of a server; `infer` of each takes a `ChatGeneration` and returns a `ChatOutcome`."""
 
     def __init__(self, models: Sequence[ServedModel], counters: ServerCounters, limit_s: float) -> None:
         self._models = {one.name: one for one in models}
         self._counters, self._limit_s = counters, limit_s
         self._created = int(time.time())
-        self._running: set[Generation] = set()
+        self._running: set[ChatGeneration] = set()
 
     def list_models(self) -> dict[str, Any]:
         rows = [
@@ -145,7 +145,7 @@ class ChatEndpoint:
     async def _start(self, model: ServedModel, request: _ChatRequest, receive: Receive) -> Respond:
         """Begin to generate, and return the response once the first piece or a problem is there."""
         loop, pieces = asyncio.get_running_loop(), Pieces()
-        generation = Generation(
+        generation = ChatGeneration(
             _read_messages(request),
             _read_options(request),
             lambda text: loop.call_soon_threadsafe(pieces.put_nowait, text),
@@ -166,7 +166,7 @@ class ChatEndpoint:
             return 200, STREAM, events, {b"cache-control": b"no-store"}
         return reply(await self._collect(model, reply_id, first, texts))
 
-    def _finish(self, generation: Generation, watcher: asyncio.Future[None], pieces: Pieces) -> None:
+    def _finish(self, generation: ChatGeneration, watcher: asyncio.Future[None], pieces: Pieces) -> None:
         watcher.cancel()
         self._running.discard(generation)
         pieces.put_nowait(None)
@@ -221,7 +221,7 @@ class ChatEndpoint:
 
 
 async def _read_texts(
-    model: ServedModel, generation: Generation, done: asyncio.Future[Any], pieces: Pieces
+    model: ServedModel, generation: ChatGeneration, done: asyncio.Future[Any], pieces: Pieces
 ) -> AsyncGenerator[Any, None]:
     """Yield pieces of text, those that are there at once as one, then the outcome. Raises HttpProblem."""
     try:
@@ -246,7 +246,7 @@ async def _read_texts(
         generation.cancelled.set()  # nobody reads any further
 
 
-async def _cancel_at_end(generation: Generation, receive: Receive) -> None:
+async def _cancel_at_end(generation: ChatGeneration, receive: Receive) -> None:
     """End the generation of a client that leaves."""
     if (await receive())["type"] == "http.disconnect":
         generation.cancelled.set()

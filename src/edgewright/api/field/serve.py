@@ -18,7 +18,7 @@ from edgewright.flows.llm.candidates import find_candidates
 from edgewright.flows.llm.chat import choose_candidate, open_speaker
 from edgewright.llm.chat.generation import ReplyOptions
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatOptions, ChatOutcome, Generation
+from edgewright.serving.chat import ChatOptions, ChatOutcome, ChatGeneration
 from edgewright.serving.models import ServedModel
 from edgewright.system.files import read_regular
 from edgewright.web.server.access import AccessRules
@@ -115,12 +115,12 @@ def _open_chat_model(path: str, request: ServeRequest, stack: ExitStack) -> Serv
     candidate = choose_candidate(path)
     speaker, _ = stack.enter_context(open_speaker(candidate, CHAT_KV, request.threads))
 
-    def infer(generation: Generation) -> ChatOutcome:
+    def infer(generation: ChatGeneration) -> ChatOutcome:
         options = ReplyOptions(**asdict(generation.options))
         found = speaker.reply(generation.messages, options, generation.emit, generation.cancelled.is_set)
         return ChatOutcome(**asdict(found))
 
-    infer(Generation([{"role": "user", "content": "Hi"}], ChatOptions(max_tokens=1), len))
+    infer(ChatGeneration([{"role": "user", "content": "Hi"}], ChatOptions(max_tokens=1), len))
     return ServedModel(
         name=candidate.name,
         version="1",

@@ -11,7 +11,7 @@ from msgspec.structs import asdict, replace
 
 from edgewright.bench.session import mirror_order
 from edgewright.errors import EdgewrightError, LimitReached, ModelRejected, RuntimeMissing, UsageError
-from edgewright.flows.llm.candidates import Candidate, RunningEngine, list_candidates, open_engine
+from edgewright.flows.llm.candidates import LanguageCandidate, RunningEngine, list_candidates, open_engine
 from edgewright.llm.measure.memory import ENGINE_BYTES, estimate_activations, estimate_cache
 from edgewright.llm.measure.speed import (
     GenerationTimes,
@@ -24,7 +24,7 @@ from edgewright.schema.units import show_bytes, show_us
 from edgewright.system.files import write_atomically
 
 EVIDENCE_FILE = "llm-benchmark.json"
-Progress = Callable[[str], None]
+Progress = Callable[[str], object]
 
 
 class BenchmarkRequest(Struct, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ class LlmBenchmarkReport(Struct, frozen=True, kw_only=True):
 class _Measured(Struct):
     """An artifact with the processes that were measured, or the reason why none is."""
 
-    candidate: Candidate
+    candidate: LanguageCandidate
     processes: list[ProcessTimes]
     state: str = "measured"
     reason: str = ""
@@ -134,14 +134,13 @@ def benchmark_artifacts(
 
 
 def _check(request: BenchmarkRequest) -> None:
-    numbers = {"--prompt": min(request.prompts, default=0), "--generate": request.generate,
-               "--processes": request.processes, "--repeats": request.repeats, "--threads": request.threads}  # fmt: skip
-    for name, value in numbers.items():
+    for name in ("prompt", "generate", "processes", "repeats", "threads"):
+        value = min(request.prompts, default=0) if name == "prompt" else getattr(request, name)
         if value < 1:
-            raise UsageError(f"{name} {value} is not possible", "it must be above 0", f"{name} 5")
+            raise UsageError(f"--{name} {value} is not possible", "it must be above 0", f"--{name} 5")
 
 
-def _predict(candidate: Candidate, request: BenchmarkRequest) -> int:
+def _predict(candidate: LanguageCandidate, request: BenchmarkRequest) -> int:
     """Return the memory that the longest generation needs."""
     context = max(request.prompts) + request.generate
     cache = estimate_cache(candidate.config, request.kv_precision, context, 1)
@@ -192,11 +191,11 @@ def _repeat(
 ) -> Iterator[GenerationTimes]:
     """Yield the times of the generations; the prompts differ, so that an engine cannot keep one."""
     for number in range(request.repeats):
-        tokens = make_prompt(vocabulary, prompt, number)
+        tokens = _make_prompt(vocabulary, prompt, number)
         yield session.time_generation(tokens, request.generate)
 
 
-def make_prompt(vocabulary: int, length: int, seed: int) -> list[int]:
+def _make_prompt(vocabulary: int, length: int, seed: int) -> list[int]:
     """Return random tokens of a vocabulary, without its first 3, which are special in most."""
     generator = random.Random(f"{length} {seed}")  # noqa: S311 - not for secrets
     return [generator.randrange(min(3, vocabulary - 1), vocabulary) for _ in range(length)]
@@ -217,7 +216,7 @@ def _list_rows(one: _Measured, request: BenchmarkRequest) -> Iterator[SpeedRow]:
         yield replace(row, **asdict(summarize_speed(one.processes, prompt))) if one.state == "measured" else row
 
 
-def _write_evidence(report: LlmBenchmarkReport, measured: Sequence[Candidate]) -> None:
+def _write_evidence(report: LlmBenchmarkReport, measured: Sequence[LanguageCandidate]) -> None:
     """Keep the report beside the artifacts, for `llm fit`; a folder that cannot be written is left alone."""
     for folder in dict.fromkeys(one.path.parent for one in measured):
         with suppress(OSError):

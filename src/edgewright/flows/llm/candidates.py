@@ -35,7 +35,7 @@ TEMPLATE = "chat_template.jinja"
 GGUF = ".gguf"
 
 
-class Candidate(Struct, frozen=True, kw_only=True):
+class LanguageCandidate(Struct, frozen=True, kw_only=True):
     """One artifact.
 
     Attributes:
@@ -64,7 +64,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
         return self.record.config
 
     def find_kv(self, kv: str) -> str:
-        """Return the engine's format for `kv`, empty if it has none; float32 stands for fp16 where it is the only one."""
+        """Return the engine's format for `kv`, empty if it has none. Float32 can stand for fp16."""
         if kv in self.kv_formats:
             return kv
         return "fp32" if kv == "fp16" and "fp32" in self.kv_formats else ""
@@ -105,24 +105,24 @@ class RunningEngine:
         return self._client.memory()
 
 
-def find_candidates(path: Path) -> tuple[Candidate, ...]:
+def find_candidates(path: Path) -> tuple[LanguageCandidate, ...]:
     """Return the artifact at a path, or those in the folder; none for a path that is no folder of language models."""
     if not path.is_dir() or not (is_artifact(path) or any(map(is_artifact, path.iterdir()))):
         return ()
     return tuple(map(_read_candidate, find_artifacts(path)))
 
 
-def _read_candidate(folder: Path) -> Candidate:
+def _read_candidate(folder: Path) -> LanguageCandidate:
     record = read_artifact_record(folder)
     engine, missing = find_engine(record.runtime), ""
     try:
         make_engine_command(find_home() / FOLDER, engine)
     except RuntimeMissing as error:
         missing = error.try_this
-    return Candidate(name=folder.name, path=folder, record=record, kv_formats=engine.kv, missing=missing)
+    return LanguageCandidate(name=folder.name, path=folder, record=record, kv_formats=engine.kv, missing=missing)
 
 
-def list_candidates(paths: Sequence[str]) -> tuple[Candidate, ...]:
+def list_candidates(paths: Sequence[str]) -> tuple[LanguageCandidate, ...]:
     """Return the artifacts at all paths, each once. Raises ModelNotFound for a path without one."""
     folders = dict.fromkeys(folder.resolve() for path in paths for folder in find_artifacts(Path(path)))
     found = [_read_candidate(folder) for folder in folders]
@@ -130,7 +130,7 @@ def list_candidates(paths: Sequence[str]) -> tuple[Candidate, ...]:
     return tuple(replace(one, name=str(one.path)) if names.count(one.name) > 1 else one for one in found)
 
 
-def read_source(candidates: Sequence[Candidate]) -> DecoderModel:
+def read_source(candidates: Sequence[LanguageCandidate]) -> DecoderModel:
     """Return the full-precision model of all artifacts. Raises UsageError if they have several."""
     sources = {one.record.source_sha256: one for one in candidates}
     if len(sources) > 1:
@@ -139,8 +139,8 @@ def read_source(candidates: Sequence[Candidate]) -> DecoderModel:
     return open_source(candidates[0].record)
 
 
-def read_restored(candidate: Candidate) -> DecoderModel | None:
-    """Return an artifact's model with its weights in float32, for the reference implementation; None if no GGUF file."""
+def read_restored(candidate: LanguageCandidate) -> DecoderModel | None:
+    """Return an artifact's model with its weights in float32; None if they are not in a GGUF file."""
     main = candidate.path / candidate.record.main
     if main.suffix != GGUF:
         return None
@@ -156,7 +156,7 @@ def read_config(path: Path) -> DecoderConfig:
     return open_model(path).config
 
 
-def read_text_files(candidate: Candidate) -> tuple[Tokenizer, str]:
+def read_text_files(candidate: LanguageCandidate) -> tuple[Tokenizer, str]:
     """Return the tokenizer and the chat template of an artifact; the template is empty if there is none."""
     template = candidate.path / TEMPLATE
     text = template.read_text(encoding="utf-8") if template.is_file() else ""
@@ -164,11 +164,11 @@ def read_text_files(candidate: Candidate) -> tuple[Tokenizer, str]:
 
 
 @contextmanager
-def open_engine(candidate: Candidate, kv: str, threads: int) -> Iterator[RunningEngine]:
+def open_engine(candidate: LanguageCandidate, kv: str, threads: int) -> Iterator[RunningEngine]:
     """Start the engine of an artifact in a fresh process, and load it.
 
     Args:
-        kv: the engine's format of keys and values, from `Candidate.find_kv`.
+        kv: the engine's format of keys and values, from `LanguageCandidate.find_kv`.
 
     Raises RuntimeMissing, ModelRejected, LimitReached, or the errors of its process.
     """

@@ -9,7 +9,7 @@ from threading import Event
 from msgspec import Struct
 
 from edgewright.errors import RuntimeMissing, UsageError
-from edgewright.flows.llm.candidates import Candidate, RunningEngine, list_candidates, open_engine, read_text_files
+from edgewright.flows.llm.candidates import LanguageCandidate, RunningEngine, list_candidates, open_engine, read_text_files
 from edgewright.llm.chat.generation import Reply, ReplyOptions, Speaker
 from edgewright.schema.units import show_bytes
 
@@ -88,7 +88,7 @@ def open_chat(path: str, system: str, kv: str, threads: int) -> Iterator[ChatSes
         yield ChatSession(speaker, session, system)
 
 
-def choose_candidate(path: str) -> Candidate:
+def choose_candidate(path: str) -> LanguageCandidate:
     """Return the artifact at a path. Raises UsageError if there are several in a folder."""
     found = list_candidates((path,))
     if len(found) > 1:
@@ -98,7 +98,7 @@ def choose_candidate(path: str) -> Candidate:
 
 
 @contextmanager
-def open_speaker(candidate: Candidate, kv: str, threads: int) -> Iterator[tuple[Speaker, RunningEngine]]:
+def open_speaker(candidate: LanguageCandidate, kv: str, threads: int) -> Iterator[tuple[Speaker, RunningEngine]]:
     """Start the engine of an artifact, and yield what replies."""
     if candidate.missing:
         raise RuntimeMissing(f"{candidate.runtime} is not set up", f"{candidate.name} needs it", candidate.missing)

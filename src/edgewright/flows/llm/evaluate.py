@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgewright.errors import DataError, EdgewrightError, GateFailed, ModelRejected, RuntimeMissing, UsageError
 from edgewright.flows.llm.candidates import (
     REFERENCE,
-    Candidate,
+    LanguageCandidate,
     list_candidates,
     open_engine,
     read_restored,
@@ -39,7 +39,7 @@ from edgewright.system.temporary import TemporaryFolder
 
 KV_FORMATS = ("fp16", "kv8", "kv4")
 DEFAULT_CONTEXT = 512
-Progress = Callable[[str], None]
+Progress = Callable[[str], object]
 
 
 class EvaluateRequest(Struct, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class QualityRow(Struct, frozen=True, kw_only=True):
     kld_high: float | None = None
     top1_agreement: float | None = None
     prefix: float | None = None
-    prefix_of: int = PREFIX_TOKENS
+    prefix_of: int | None = None
     passed: int | None = None
     asked: int | None = None
 
@@ -224,30 +224,39 @@ def _compute_expected(
 
 
 def _evaluate_all(
-    candidates: Sequence[Candidate], request: EvaluateRequest, standard: _Standard, progress: Progress
+    candidates: Sequence[LanguageCandidate], request: EvaluateRequest, standard: _Standard, progress: Progress
 ) -> Iterator[QualityRow]:
     for candidate in candidates:
-        for kv in request.kv_precision:
+        for kv in request.kv_precision if candidate.runtime != REFERENCE else ():
             yield _evaluate_engine(candidate, kv, request, standard, progress)
-    for precision, model in _list_restored(candidates, standard.model):
+    for precision, path, model in _list_restored(candidates, standard.model):
         for kv in request.kv_precision:
-            row = QualityRow(runtime=REFERENCE, precision=precision, kv=kv, path=model.name, state="measured")
+            row = QualityRow(runtime=REFERENCE, precision=precision, kv=kv, path=path, state="measured")
             quantizer = StreamingQuantizer(int(kv.removeprefix("kv")), model.config) if kv.startswith("kv") else None
             yield _evaluate(row, ReferenceSession(model, quantizer), request, standard, progress)
 
 
-def _list_restored(candidates: Sequence[Candidate], source: DecoderModel) -> Iterator[tuple[str, DecoderModel]]:
-    """Yield the source, and one model of each other precision whose file has its weights."""
-    yield "fp32", source
-    seen = {"fp32"}
+def _list_restored(candidates: Sequence[LanguageCandidate], source: DecoderModel) -> Iterator[tuple[str, str, DecoderModel]]:
+    """Yield what the reference implementation evaluates, each with its precision and path.
+
+    These are its own artifacts, and of each other precision one: the source, or a file that has the weights.
+    """
+    own = [one for one in candidates if one.runtime == REFERENCE]
+    seen = set()
+    for candidate in own:
+        seen.add(candidate.precision)
+        if (model := read_restored(candidate)) is not None:
+            yield candidate.precision, str(candidate.path), model
+    if "fp32" not in seen:
+        yield "fp32", source.name, source
     for candidate in candidates:
-        if candidate.precision not in seen and (model := read_restored(candidate)) is not None:
+        if candidate.precision not in {"fp32", *seen} and (model := read_restored(candidate)) is not None:
             seen.add(candidate.precision)
-            yield candidate.precision, model
+            yield candidate.precision, str(candidate.path), model
 
 
 def _evaluate_engine(
-    candidate: Candidate, kv: str, request: EvaluateRequest, standard: _Standard, progress: Progress
+    candidate: LanguageCandidate, kv: str, request: EvaluateRequest, standard: _Standard, progress: Progress
 ) -> QualityRow:
     row = QualityRow(
         runtime=candidate.runtime, precision=candidate.precision, kv=kv, path=str(candidate.path), state="measured"
@@ -294,6 +303,7 @@ def _evaluate(
         kld_high=quality.kld_high,
         top1_agreement=quality.top1_agreement,
         prefix=quality.prefix,
+        prefix_of=quality.prefix_of,
         passed=passed,
         asked=len(answers) or None,
     )
@@ -317,7 +327,7 @@ def _make_answer(rows: Sequence[QualityRow], request: EvaluateRequest) -> str:
     if failed:
         return f"{failed} of {len(rows)} rows miss the gate."
     if not measured:
-        return "No engine is set up; only the reference implementation was evaluated."
+        return "Only the reference implementation was evaluated."
     worst = max(measured, key=lambda one: one.kld or 0.0)
     return (
         f"The largest KL divergence is {worst.kld:.4g}, of {worst.runtime} {worst.precision} {worst.kv}, "

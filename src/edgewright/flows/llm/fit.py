@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from edgewright.errors import UsageError
 from edgewright.flows.llm.benchmark import EVIDENCE_FILE, LlmBenchmarkReport
-from edgewright.flows.llm.candidates import Candidate, find_candidates, read_config
+from edgewright.flows.llm.candidates import LanguageCandidate, find_candidates, read_config
 from edgewright.limits import parse_size
 from edgewright.llm.measure.memory import (
     ENGINE_BYTES,
@@ -37,6 +37,7 @@ class FitRow(Struct, frozen=True, kw_only=True):
     """One model with one pair of formats.
 
     Attributes:
+        fits: whether `bytes` are at most the memory; a context beyond the model's own is in the notes.
         bytes: weights, keys and values, and `runtime_bytes` (activations and the engine's process).
         longest_context: longest sequence that fits, at most the model's.
         evidence: `measured` if the runtime's part comes from `llm benchmark`, and the weights from the files;
@@ -88,7 +89,7 @@ def fit_models(request: FitRequest) -> LlmFitReport:
     for model in request.models:
         for sizes in _list_sizes(Path(model), request):
             if request.context > sizes.config.context:
-                notes.append(f"{sizes.name} has a context of {sizes.config.context} tokens only.")
+                notes.append(f"{sizes.name} was made for {sizes.config.context} tokens, fewer than {request.context}.")
             rows += [_make_row(sizes, kv, request, memory) for kv in KV_FORMATS]
     return LlmFitReport(
         memory_bytes=int(memory),
@@ -129,7 +130,7 @@ def _list_sizes(path: Path, request: FitRequest) -> Iterator[_Sizes]:
         )
 
 
-def _read_evidence(candidate: Candidate) -> int | None:
+def _read_evidence(candidate: LanguageCandidate) -> int | None:
     """Return the memory of the engine alone, from the last benchmark of an artifact; None if there is none.
 
     It is the measured peak without the files' bytes, the cache and the activations of that benchmark.
@@ -163,7 +164,7 @@ def _make_row(sizes: _Sizes, kv: str, request: FitRequest, memory: float) -> Fit
         precision=sizes.precision,
         kv=kv,
         bytes=needed,
-        fits=needed <= memory and request.context <= sizes.config.context,
+        fits=needed <= memory,
         weights_bytes=sizes.weights,
         kv_bytes=cache,
         runtime_bytes=runtime,
@@ -180,5 +181,5 @@ def _make_answer(rows: Sequence[FitRow], memory: float) -> str:
             f"Nothing fits: the least is {show_bytes(least.bytes)}, {least.model} in {least.precision} and {least.kv}."
         )
     best = max(fitting, key=lambda one: one.bytes)
-    share = f"{show_bytes(best.bytes)} of {show_bytes(memory)}"
-    return f"{len(fitting)} of {len(rows)} combinations fit; the largest is {best.model} in {best.precision} and {best.kv}: {share}."
+    largest = f"{best.model} in {best.precision} and {best.kv}, {show_bytes(best.bytes)} of {show_bytes(memory)}"
+    return f"{len(fitting)} of {len(rows)} combinations fit; the largest is {largest}."

@@ -13,7 +13,7 @@ CHUNK = 512  # tokens of a prompt that engines process at once
 ENGINE_BYTES = 120_000_000
 
 
-def count_parameters(config: DecoderConfig) -> int:
+def _count_parameters(config: DecoderConfig) -> int:
     """Return the number of weights in matrices; vectors are left out, they are below 0.1 %."""
     attention = config.width * config.head_size * (2 * config.heads + 2 * config.kv_heads)
     layer = attention + 3 * config.width * config.hidden
@@ -25,7 +25,7 @@ def estimate_weights(config: DecoderConfig, precision: str) -> int:
     """Return the bytes of the weights; of `w4`, the embedding and the head have 8 bits."""
     edges = (1 if config.tied else 2) * config.vocabulary * config.width
     edge_bits = WEIGHT_BITS["w8" if precision == "w4" else precision]
-    inner = count_parameters(config) - edges
+    inner = _count_parameters(config) - edges
     return int((inner * WEIGHT_BITS[precision] + edges * edge_bits) / 8)
 
 

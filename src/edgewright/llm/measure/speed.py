@@ -1,6 +1,6 @@
 """Speed of language models: times of fresh processes become figures with intervals, and verdicts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 
@@ -120,7 +120,7 @@ class SpeedVerdict(Struct, frozen=True, kw_only=True):
     verdict: str
 
 
-def compare_speeds(measured: dict[str, Sequence[ProcessTimes]], prompts: Sequence[int]) -> tuple[SpeedVerdict, ...]:
+def compare_speeds(measured: Mapping[str, Sequence[ProcessTimes]], prompts: Sequence[int]) -> tuple[SpeedVerdict, ...]:
     """Return the verdicts of all pairs; the processes of all artifacts are those of the same rounds, in order."""
     readers: dict[str, Callable[[Sequence[ProcessTimes], int], list[float]]] = {
         "ttft": _list_ttft,

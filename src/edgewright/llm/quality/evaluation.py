@@ -86,7 +86,7 @@ def list_starts(windows: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]
     return tuple(tuple(one[:PREFIX_START]) for one in windows[::step][:PREFIX_PROMPTS])
 
 
-def evaluate_model(model: ScoredModel, expected: Expected, progress: Callable[[str], None]) -> Quality:
+def evaluate_model(model: ScoredModel, expected: Expected, progress: Callable[[str], object]) -> Quality:
     """Score a model on all windows."""
     scores: list[TokenScores] = []
     for number, window in enumerate(expected.windows):

@@ -53,7 +53,7 @@ class ExpectedAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             value = json.loads(answer)
         except (ValueError, RecursionError):
             return False
-        return fits_schema(value, self.json_schema or {})
+        return _fits_schema(value, self.json_schema or {})
 
 
 class _PromptFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,7 +102,7 @@ def _find_schema_fault(schema: Any) -> str:
     return next(filter(None, map(_find_schema_fault, inner)), "")
 
 
-def fits_schema(value: Any, schema: Mapping[str, Any]) -> bool:
+def _fits_schema(value: Any, schema: Mapping[str, Any]) -> bool:
     """Return whether a value of JSON has the form that a schema describes, of the keywords in `KEYWORDS`."""
     kind = schema.get("type")
     if kind is not None and (
@@ -114,7 +114,7 @@ def fits_schema(value: Any, schema: Mapping[str, Any]) -> bool:
     if isinstance(value, dict):
         return _fits_object(value, schema)
     if isinstance(value, list):
-        return all(fits_schema(one, schema.get("items", {})) for one in value)
+        return all(_fits_schema(one, schema.get("items", {})) for one in value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return bool(schema.get("minimum", value) <= value <= schema.get("maximum", value))
     return True
@@ -127,4 +127,4 @@ def _fits_object(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
         return False
     if schema.get("additionalProperties") is False and set(value) - set(known):
         return False
-    return all(fits_schema(value[name], inner) for name, inner in known.items() if name in value)
+    return all(_fits_schema(value[name], inner) for name, inner in known.items() if name in value)

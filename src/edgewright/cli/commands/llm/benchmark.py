@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from edgewright.flows.llm.benchmark import LlmBenchmarkReport
 
 
-def parse_lengths(text: str) -> tuple[int, ...]:
+def _parse_lengths(text: str) -> tuple[int, ...]:
     """Return lengths in tokens, each once; ValueError says what is wrong."""
     words = [one.strip() for one in text.split(",")]
     if not all(one.isdecimal() and 0 < int(one[:9]) < 10_000_000 for one in words):
@@ -23,7 +23,7 @@ def parse_lengths(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-LENGTHS = Parsed("lengths", parse_lengths)
+LENGTHS = Parsed("lengths", _parse_lengths)
 
 
 @click.command(cls=HelpedCommand)

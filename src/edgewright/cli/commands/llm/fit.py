@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import localize, print_json, print_line, print_table
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table
 from edgewright.schema.units import show_bytes
 
 
@@ -57,3 +57,5 @@ def fit(as_json: bool, **given: Any) -> None:
         "evidence",
     )
     print_table(columns, rows, droppable=("evidence",))
+    for note in report.notes:
+        print_message(note)
