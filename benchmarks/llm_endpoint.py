@@ -22,7 +22,7 @@ import uvicorn
 
 from edgewright.bench.statistics import median_interval
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatOptions, ChatOutcome, ChatGeneration
+from edgewright.serving.chat import ChatGeneration, ChatOptions, ChatOutcome
 from edgewright.serving.models import ServedModel
 
 TOKENS = 500

@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "edgewright"
 USERS = [ROOT / name for name in ("tests", "tests_slow", "benchmarks", "scripts")]
 CONTRACT = "edgewright.runtimes.contract"
-INTERFACES = {CONTRACT: "Runtime", "edgewright.packaging.targets": "TargetModule"}  # of packages found by name
+INTERFACES = {  # of packages and modules found by name
+    CONTRACT: "Runtime",
+    "edgewright.packaging.targets": "TargetModule",
+    "edgewright.llm.engines.contract": "Engine",
+}
+ENGINES = "edgewright.llm.engines."
 MIGRATIONS = "edgewright.store.migrations.versions."
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -128,9 +133,13 @@ def find_unused(modules: list[Module], users: Sequence[Module] = ()) -> list[str
         if isinstance(node, Function) and not node.name.startswith("_") and not node.decorator_list
         if (module.name, node.name) not in used
         if not (node.name == "main" and _is_started(module))
-        if not (node.name in interface and module.path.name == "__init__.py" and module.name.count(".") == 2)
+        if not (node.name in interface and _is_found_by_name(module))
         if not module.name.startswith(MIGRATIONS)
     ]
+
+
+def _is_found_by_name(module: Module) -> bool:
+    return module.name.startswith(ENGINES) or (module.path.name == "__init__.py" and module.name.count(".") == 2)
 
 
 def _list_interfaces(modules: list[Module]) -> set[str]:

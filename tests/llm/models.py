@@ -1,6 +1,7 @@
 """Small language models for tests, and the real one where the data is."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def make_tokenizer(vocabulary: int) -> ScoredTokenizer:
     return ScoredTokenizer(pieces, [-float(number) for number in range(vocabulary)], range(3, 259))
 
 
-def make_model(**changes: object) -> DecoderModel:
+def make_model(**changes: Any) -> DecoderModel:
     """A random model of two layers with heads of 8."""
     config = DecoderConfig(
         **{

@@ -41,7 +41,9 @@ def make_candidate(name: str, *, size: int = 50_000, missing: str = "") -> Langu
         source="tiny.bin",
         source_sha256="",
     )
-    return LanguageCandidate(name=name, path=Path(f"o/{name}"), record=record, kv_formats=("fp32", "kv8"), missing=missing)
+    return LanguageCandidate(
+        name=name, path=Path(f"o/{name}"), record=record, kv_formats=("fp32", "kv8"), missing=missing
+    )
 
 
 class Speaking(ReferenceSession):

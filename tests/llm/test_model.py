@@ -108,7 +108,7 @@ def test_a_gguf_file_gives_back_what_was_written(tmp_path: Path) -> None:
 
 def test_blocks_are_those_of_the_format() -> None:
     """One block of each type, byte for byte: scale, then minimum, then codes; low halves first at 4 bits."""
-    scale, low = np.float32([[0.5]]), np.float32([[-1.0]])
+    scale, low = np.full((1, 1), 0.5, np.float32), np.full((1, 1), -1.0, np.float32)
     codes = np.arange(32)[None] % 16
     q4 = pack_blocks(Packed(codes.astype(np.uint8), scale, low, 4))
     assert q4.tobytes() == struct.pack("<2e", 0.5, -1.0) + bytes(code | code << 4 for code in range(16))
@@ -117,7 +117,7 @@ def test_blocks_are_those_of_the_format() -> None:
     np.testing.assert_array_equal(unpack_blocks(q4[0], "Q4_1", (1, 32)), codes * 0.5 - 1)
     raw = np.frombuffer(struct.pack("<e", 2.0) + bytes(16), np.uint8)
     np.testing.assert_array_equal(unpack_blocks(raw, "Q4_0", (32,)), np.full(32, -16.0))
-    halves = np.float32([1.5, -2]).view(np.uint32) >> 16
+    halves = np.array([1.5, -2], np.float32).view(np.uint32) >> 16
     np.testing.assert_array_equal(unpack_blocks(halves.astype("<u2").view(np.uint8), "BF16", (2,)), [1.5, -2])
 
 
@@ -176,7 +176,12 @@ def test_an_engine_computes_in_its_own_process(tmp_path: Path) -> None:
         assert (opened.kv, opened.context) == ("fp32", 64)
         np.testing.assert_allclose(engine.logits(TOKENS), Reference(model).logits(TOKENS), atol=1e-5)
         seen: list[int] = []
-        whole = engine.generate(Generate(tokens=tuple(TOKENS), count=5), lambda token: seen.append(token) is None)
+
+        def take(token: int) -> bool:
+            seen.append(token)
+            return True
+
+        whole = engine.generate(Generate(tokens=tuple(TOKENS), count=5), take)
         assert (whole.tokens, whole.end) == (tuple(seen), "count")
         assert len(whole.times_us) == 5
         assert whole.tokens[0] == Reference(model).logits(TOKENS)[-1].argmax()

@@ -10,7 +10,7 @@ import pytest
 
 from edgewright.errors import InputError, WorkerCrashed
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatOutcome, ChatGeneration
+from edgewright.serving.chat import ChatGeneration, ChatOutcome
 from edgewright.serving.models import ServedModel
 
 WORDS = ("Once", " upon", " a", " time", ' "é', "…\n")

@@ -17,7 +17,7 @@ RECORD = "language-model.json"
 RECORD_SCHEMA = "edgewright.language-model/1"
 
 
-class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class WeightQuantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How weights were quantized.
 
     Attributes:
@@ -68,7 +68,7 @@ class LanguageArtifact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     tokenizer: str = ""
     bos: int | None = None
     eos: tuple[int, ...] = ()
-    quantization: Quantization | None = None
+    quantization: WeightQuantization | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -86,7 +86,9 @@ def read_artifact_record(folder: Path) -> LanguageArtifact:
     """
     if not is_artifact(folder):
         raise ModelNotFound(
-            f"{folder} is not a compiled language model", f"it has no {RECORD}", "edgewright llm compile MODEL -o FOLDER"
+            f"{folder} is not a compiled language model",
+            f"it has no {RECORD}",
+            "edgewright llm compile MODEL -o FOLDER",
         )
     try:
         record = msgspec.json.decode(read_regular(folder / RECORD), type=LanguageArtifact)

@@ -147,9 +147,7 @@ def pad_model(model: DecoderModel, head_multiple: int, hidden_multiple: int) -> 
         config,
         head_size=head,
         hidden=hidden,
-        padding=Padding(
-            head_size=config.head_size, padded_head_size=head, hidden=config.hidden, padded_hidden=hidden
-        ),
+        padding=Padding(head_size=config.head_size, padded_head_size=head, hidden=config.hidden, padded_hidden=hidden),
     )
     factor = 1.0 if config.attention_scale else (head / config.head_size) ** 0.5
     readers = {name: partial(_pad, model, name, grown, factor) for name in model.weights}

@@ -1,4 +1,4 @@
-"""The full-precision computation of a decoder in numpy: the reference that engines and quantized weights are held to."""
+"""The full-precision computation of a decoder in numpy: what engines and quantized weights are compared with."""
 
 from collections.abc import Callable, Sequence
 from math import sqrt
@@ -80,7 +80,8 @@ class Reference:
 
     def logits(self, tokens: Sequence[int]) -> Array:
         """Return the logits after each token of one sequence, float32 [tokens, vocabulary]."""
-        return self.forward(np.asarray([tokens]))[0]
+        found: Array = self.forward(np.asarray([tokens]))[0]
+        return found
 
     def open_cache(self, batch: int, capacity: int) -> Cache:
         """Return an empty cache."""
@@ -146,7 +147,7 @@ class Reference:
         queries = self._split(self._multiply(inner, f"{name}.q"), f"{name}.q_norm")
         keys = self._split(self._multiply(inner, f"{name}.k", new=False), f"{name}.k_norm")
         values = self._split(self._multiply(inner, f"{name}.v", new=False), "")
-        turn = make_rotation(config, layer, np.arange(begin, begin + count))
+        turn = _make_rotation(config, layer, np.arange(begin, begin + count))
         cache.keys[layer, :, begin : begin + count] = _rotate(keys, turn)
         cache.values[layer, :, begin : begin + count] = values
         mixed = self._mix(layer, _rotate(queries, turn), cache, begin + count)
@@ -196,7 +197,7 @@ def _make_mask(count: int, end: int, window: int) -> Array:
     return visible & (seen > asks - window) if window else visible
 
 
-def make_rotation(config: DecoderConfig, layer: int, positions: Array) -> tuple[Array, Array]:
+def _make_rotation(config: DecoderConfig, layer: int, positions: Array) -> tuple[Array, Array]:
     """Return cosines and sines of the rotation at positions, float32 [tokens, rope_size / 2] each."""
     local = config.is_local(layer) and config.local_rope_base
     base = config.local_rope_base if local else config.rope_base
@@ -227,7 +228,8 @@ def _activate(values: Array, kind: str) -> Array:
             found: Array = values / (1 + np.exp(-values))
         return found
     inner = np.float32(sqrt(2 / np.pi)) * (values + np.float32(0.044715) * values**3)
-    return np.float32(0.5) * values * (1 + np.tanh(inner))
+    activated: Array = np.float32(0.5) * values * (1 + np.tanh(inner))
+    return activated
 
 
 def _cap(values: Array, cap: float) -> Array:

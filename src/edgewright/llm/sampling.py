@@ -34,4 +34,5 @@ def _draw(logits: Array, temperature: float, random: np.random.Generator) -> Arr
     scaled = logits.astype(np.float64) / temperature
     chances = np.exp(scaled - scaled.max(-1, keepdims=True)).cumsum(-1)
     drawn = random.random((len(chances), 1)) * chances[:, -1:]
-    return np.minimum((chances <= drawn).sum(-1), logits.shape[-1] - 1)
+    found: Array = np.minimum((chances <= drawn).sum(-1), logits.shape[-1] - 1)
+    return found

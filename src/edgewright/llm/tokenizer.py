@@ -1,6 +1,7 @@
 """Tokenizers of language models, from the model's own files."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 SPACE = "▁"  # what SentencePiece stores for a space
@@ -55,7 +56,7 @@ class ScoredTokenizer:
 
     def _merge(self, tokens: list[int]) -> None:
         """Join the pair with the best score, the first one among equals, until there is none."""
-        joined = [self._join(left, right) for left, right in zip(tokens, tokens[1:], strict=False)]
+        joined = [self._join(left, right) for left, right in pairwise(tokens)]
         while joined:
             at = max(range(len(joined)), key=lambda i: joined[i][0])
             token = joined[at][1]

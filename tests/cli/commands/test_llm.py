@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.errors import ModelUnreadable
 from edgewright.formats.files import hash_file
-from edgewright.llm.artifacts import LanguageArtifact, write_artifact_record
+from edgewright.llm.artifacts import LanguageArtifact, check_artifact, read_artifact_record, write_artifact_record
 from edgewright.llm.model import DecoderModel
 from edgewright.llm.sources.gguf_writer import write_gguf
 from tests.cli.calling import Call
@@ -121,6 +122,16 @@ def test_requests_that_cannot_be_met(artifacts: Path, call: Call, words: tuple[s
     done = call("llm", *words)
     assert done.code == code
     assert done.error()
+
+
+def test_a_changed_file_is_noticed(artifacts: Path) -> None:
+    folder = artifacts / "good"
+    record = read_artifact_record(folder)
+    check_artifact(folder, record)
+    with (folder / "model.gguf").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(ModelUnreadable, match="changed"):
+        check_artifact(folder, record)
 
 
 def test_a_source_that_is_gone_or_changed(artifacts: Path, folder: Path, call: Call) -> None:

@@ -14,7 +14,7 @@ from edgewright.devices.connection import start_worker
 from edgewright.devices.local import LocalDevice
 from edgewright.errors import WorkerError
 from edgewright.flows.compile.check import FILLED_MEMORY, check_reference
-from edgewright.flows.compile.reference import Reference, make_reference
+from edgewright.flows.compile.reference import CheckReference, make_reference
 from edgewright.flows.compile.sources import prepare_file
 from edgewright.schema.plan import CompilePlan
 from tests.models.onnx_files import constant, node, value, weights, write_onnx
@@ -29,12 +29,12 @@ def device() -> Iterator[LocalDevice]:
     device.close()
 
 
-def refer(path: Path, device: LocalDevice, samples: int = 8) -> Reference:
+def refer(path: Path, device: LocalDevice, samples: int = 8) -> CheckReference:
     prepared = prepare_file(path, {}, path.parent)
     return make_reference(prepared, CompilePlan(source=str(path), cells=(), samples=samples), device)
 
 
-def find_wrong_kinds(reference: Reference, wrong: Wrong) -> set[str]:
+def find_wrong_kinds(reference: CheckReference, wrong: Wrong) -> set[str]:
     """Return the kinds of the samples on which a wrong artifact fails, each compared alone."""
     outputs = {"y": np.stack([wrong(x) for x in reference.stack["x"]])}
     found = set()

@@ -18,7 +18,7 @@ from edgewright.flows.llm.candidates import find_candidates
 from edgewright.flows.llm.chat import choose_candidate, open_speaker
 from edgewright.llm.chat.generation import ReplyOptions
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatOptions, ChatOutcome, ChatGeneration
+from edgewright.serving.chat import ChatGeneration, ChatOptions, ChatOutcome
 from edgewright.serving.models import ServedModel
 from edgewright.system.files import read_regular
 from edgewright.web.server.access import AccessRules

@@ -30,7 +30,7 @@ STABLE_DB = 80.0  # of the source's outputs, if its inputs change by a millionth
 RANDOM_OPS = ("Bernoulli", "Dropout", "Multinomial")  # and those that begin with Random
 
 
-class Reference(NamedTuple):
+class CheckReference(NamedTuple):
     """Inputs of the check and the source's outputs for them, with the samples along the first axis.
 
     Attributes:
@@ -122,7 +122,7 @@ def run_reference(prepared: PreparedSource, stack: Stack, device: Device, timeou
         return runs.run(stack)
 
 
-def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) -> Reference:
+def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) -> CheckReference:
     """Return the inputs of the check, the user's or seeded ones, and the source's outputs.
 
     Seeded samples on which the source fails, overflows, or amplifies rounding are replaced by plain ones.
@@ -130,7 +130,7 @@ def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) 
     Raises the errors of `ReferenceRuns.run`, and InputError for inputs that do not fit.
     """
     if not plan.check:
-        return Reference({}, ())
+        return CheckReference({}, ())
     signature, graph = prepared.model.signature, _read_graph(prepared)
     parts = find_parts(graph) if graph else {}
     if plan.inputs is not None:
@@ -151,7 +151,9 @@ def make_reference(prepared: PreparedSource, plan: CompilePlan, device: Device) 
             roles, kinds = {}, ("plain",) * plan.samples
             stack = _draw_plain(prepared, plan, plan.samples, roles)
             outputs = runs.run(stack)
-        reference = _find_random(Reference(stack, ("plain",) * _count(stack), outputs, parts=parts), runs, prepared)
+        reference = _find_random(
+            CheckReference(stack, ("plain",) * _count(stack), outputs, parts=parts), runs, prepared
+        )
         if plan.inputs is None and reference.outputs:
             for number, kind in enumerate(kinds):
                 if kind != "plain":
@@ -198,7 +200,7 @@ def _draw_plain(
     return stack
 
 
-def _find_random(reference: Reference, runs: ReferenceRuns, prepared: PreparedSource) -> Reference:
+def _find_random(reference: CheckReference, runs: ReferenceRuns, prepared: PreparedSource) -> CheckReference:
     """Return the reference without the outputs that differ when the first sample runs again."""
     first = {name: array[:1] for name, array in reference.stack.items()}
     again = runs.run(first)
@@ -227,12 +229,12 @@ def _name_random_nodes(prepared: PreparedSource, output: str) -> str:
 
 
 def _add_special(
-    reference: Reference,
+    reference: CheckReference,
     kind: str,
     seed: int,
     runs: ReferenceRuns,
     source: tuple[PreparedSource, Mapping[str, IntegerRole]],
-) -> Reference:
+) -> CheckReference:
     """Add a sample of this kind, or a plain one if the source does not compute it reliably."""
     prepared, roles = source
     signature, shapes = prepared.model.signature, prepared.shapes
@@ -250,7 +252,7 @@ def _add_special(
     return reference
 
 
-def _is_reliable(outputs: Stack, kind: str, sample: Stack, reference: Reference, runs: ReferenceRuns) -> bool:
+def _is_reliable(outputs: Stack, kind: str, sample: Stack, reference: CheckReference, runs: ReferenceRuns) -> bool:
     """Return whether the source's outputs are finite, and hardly change with its inputs where these are unusual."""
     compared = {name: outputs[name] for name in reference.outputs}
     if not all(np.isfinite(array).all() for array in compared.values() if array.dtype.kind == "f"):
@@ -266,7 +268,7 @@ def _is_reliable(outputs: Stack, kind: str, sample: Stack, reference: Reference,
     return compare_outputs(both, nudged, None, (kind, *plain)).sqnr_db >= STABLE_DB
 
 
-def _append(reference: Reference, sample: Stack, outputs: Stack, kind: str) -> Reference:
+def _append(reference: CheckReference, sample: Stack, outputs: Stack, kind: str) -> CheckReference:
     stack = {name: np.concatenate([array, sample[name]]) for name, array in reference.stack.items()}
     results = {name: np.concatenate([array, outputs[name]]) for name, array in reference.outputs.items()}
     return reference._replace(stack=stack, outputs=results, kinds=(*reference.kinds, kind))

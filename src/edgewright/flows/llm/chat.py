@@ -9,7 +9,13 @@ from threading import Event
 from msgspec import Struct
 
 from edgewright.errors import RuntimeMissing, UsageError
-from edgewright.flows.llm.candidates import LanguageCandidate, RunningEngine, list_candidates, open_engine, read_text_files
+from edgewright.flows.llm.candidates import (
+    LanguageCandidate,
+    RunningEngine,
+    list_candidates,
+    open_engine,
+    read_text_files,
+)
 from edgewright.llm.chat.generation import Reply, ReplyOptions, Speaker
 from edgewright.schema.units import show_bytes
 

@@ -236,7 +236,9 @@ def _evaluate_all(
             yield _evaluate(row, ReferenceSession(model, quantizer), request, standard, progress)
 
 
-def _list_restored(candidates: Sequence[LanguageCandidate], source: DecoderModel) -> Iterator[tuple[str, str, DecoderModel]]:
+def _list_restored(
+    candidates: Sequence[LanguageCandidate], source: DecoderModel
+) -> Iterator[tuple[str, str, DecoderModel]]:
     """Yield what the reference implementation evaluates, each with its precision and path.
 
     These are its own artifacts, and of each other precision one: the source, or a file that has the weights.

@@ -37,7 +37,7 @@ from edgewright.llm.engines.wire import (
     Generation,
     LogitsWritten,
     OpenEngine,
-    ReadMemory,
+    ReadEngineMemory,
     StopGenerating,
     TokenWritten,
 )
@@ -160,7 +160,7 @@ class EngineClient:
 
     def memory(self) -> EngineMemory:
         """Return the memory of the process."""
-        return self._ask(ReadMemory(), EngineMemory)
+        return self._ask(ReadEngineMemory(), EngineMemory)
 
     def _ask(self, command: EngineCommand, kind: type[AnswerT]) -> AnswerT:
         self._send(command)
@@ -204,9 +204,13 @@ class EngineClient:
                 return RuntimeMissing(f"{title} cannot be used here", failed.why, setup)
             case "model":
                 why = f"{failed.why}\n{self._read_tail()}".strip()
-                return ModelRejected(f"{title} rejects the model", why, "compile the model again, or for another engine")
+                return ModelRejected(
+                    f"{title} rejects the model", why, "compile the model again, or for another engine"
+                )
             case "input":
-                return InputError(f"{title} cannot use the prompt", failed.why, "give a shorter prompt, of one token or more")
+                return InputError(
+                    f"{title} cannot use the prompt", failed.why, "give a shorter prompt, of one token or more"
+                )
             case "memory":
                 return LimitReached(f"{title} needs more memory", failed.why, "use a smaller context or precision")
         return WorkerError(f"{title} failed", failed.why)

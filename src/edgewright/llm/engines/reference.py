@@ -13,7 +13,7 @@ from edgewright.llm.sources.gguf import read_gguf
 from edgewright.schema.arrays import Array
 
 
-class _Session:
+class _ReferenceSession:
     kv = "fp32"
 
     def __init__(self, reference: Reference, context: int) -> None:
@@ -44,9 +44,9 @@ def version() -> str:
     return np.__version__
 
 
-def open_session(request: OpenEngine, main: Path) -> _Session:
+def open_session(request: OpenEngine, main: Path) -> _ReferenceSession:
     """Load a GGUF file. Raises EngineRejected for an option that the reference does not have."""
     if request.kv not in ("", "fp32"):
         raise EngineRejected(f"the reference computation has no KV cache in {request.kv}")
     model = read_gguf(main)
-    return _Session(Reference(model), request.context or model.config.context)
+    return _ReferenceSession(Reference(model), request.context or model.config.context)

@@ -56,11 +56,11 @@ class StopGenerating(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """End the current generation after its next token. It has no answer of its own."""
 
 
-class ReadMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory"):
+class ReadEngineMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory"):
     """Return the memory of the process."""
 
 
-EngineCommand = OpenEngine | ComputeLogits | Generate | StopGenerating | ReadMemory
+EngineCommand = OpenEngine | ComputeLogits | Generate | StopGenerating | ReadEngineMemory
 
 
 class EngineReady(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ready"):

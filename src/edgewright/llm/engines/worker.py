@@ -30,7 +30,7 @@ from edgewright.llm.engines.wire import (
     Generation,
     LogitsWritten,
     OpenEngine,
-    ReadMemory,
+    ReadEngineMemory,
     StopGenerating,
     TokenWritten,
 )
@@ -84,7 +84,7 @@ class _Server:
             self.session = None
             opened = self.session = self.engine.open_session(command, Path(command.folder, command.main))
             return EngineOpened(kv=opened.kv, context=opened.context, load_us=(perf_counter_ns() - began) / 1e3)
-        if isinstance(command, ReadMemory):
+        if isinstance(command, ReadEngineMemory):
             memory = read_resident_memory()
             return EngineMemory(resident=memory.rss, peak=memory.peak)
         if self.session is None:
@@ -153,7 +153,7 @@ def main() -> None:
     os.dup2(2, 1)
     die_with_parent()
     name = sys.argv[1]
-    engine: Engine = import_module(find_engine(name).module)  # type: ignore[assignment]  # a module as the protocol
+    engine: Engine = import_module(find_engine(name).module)
     server = _Server(channel, engine)
     try:
         server.send(EngineReady(engine=name, version=engine.version()))

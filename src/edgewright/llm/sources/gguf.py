@@ -35,7 +35,7 @@ MOST_ENTRIES = 1 << 24
 BYTE_TYPE, CONTROL_TYPE = 6, 3
 
 
-class _Tensor(NamedTuple):
+class _GgufTensor(NamedTuple):
     shape: tuple[int, ...]
     kind: int
     offset: int
@@ -103,7 +103,7 @@ def read_gguf(path: Path, tokenizer: Tokenizer | None = None) -> DecoderModel:
     return DecoderModel(path.stem, config, LazyWeights(weights), found, hash_file(path), template)
 
 
-def _read_header(data: Array) -> tuple[dict[str, Any], dict[str, _Tensor], int]:
+def _read_header(data: Array) -> tuple[dict[str, Any], dict[str, _GgufTensor], int]:
     """Return the entries, the tensors by name, and where their bytes begin."""
     if bytes(data[:4]) != MAGIC:
         raise ValueError("it does not begin with GGUF")
@@ -121,12 +121,12 @@ def _read_header(data: Array) -> tuple[dict[str, Any], dict[str, _Tensor], int]:
         if axes > 4:
             raise ValueError(f"{name} has {axes} axes")
         shape = tuple(header.take("Q") for _ in range(axes))[::-1]
-        found[name] = _Tensor(shape, header.take("I"), header.take("Q"))
+        found[name] = _GgufTensor(shape, header.take("I"), header.take("Q"))
     alignment = int(facts.get("general.alignment", ALIGNMENT)) or ALIGNMENT
     return facts, found, -(-header.at // alignment) * alignment
 
 
-def _check_tensors(tensors: Mapping[str, _Tensor], size: int) -> None:
+def _check_tensors(tensors: Mapping[str, _GgufTensor], size: int) -> None:
     """Raise ModelNotConvertible for unknown number types, and ValueError for tensors beyond the file's end."""
     unknown = {tensor.kind for tensor in tensors.values()} - TENSOR_TYPES.keys()
     if unknown:
@@ -144,7 +144,7 @@ def _check_tensors(tensors: Mapping[str, _Tensor], size: int) -> None:
             raise ValueError(f"{name} is beyond the end of the file")
 
 
-def _count_bytes(tensor: _Tensor) -> int:
+def _count_bytes(tensor: _GgufTensor) -> int:
     kind = TENSOR_TYPES[tensor.kind]
     return prod(tensor.shape) // kind.elements * kind.bytes
 
@@ -154,7 +154,7 @@ def _list_names(config: DecoderConfig) -> list[str]:
     return [*(name for name in MODEL_NAMES if name != "head" or not config.tied), *layers]
 
 
-def _read_tensor(data: Array, tensor: _Tensor, name: str, config: DecoderConfig) -> Array:
+def _read_tensor(data: Array, tensor: _GgufTensor, name: str, config: DecoderConfig) -> Array:
     raw = np.asarray(data[tensor.offset : tensor.offset + _count_bytes(tensor)])
     array = unpack_blocks(raw, TENSOR_TYPES[tensor.kind].name, tensor.shape)
     kind = name.rpartition(".")[2]
@@ -163,7 +163,7 @@ def _read_tensor(data: Array, tensor: _Tensor, name: str, config: DecoderConfig)
     return array
 
 
-def _read_config(facts: Mapping[str, Any], tensors: Mapping[str, _Tensor]) -> DecoderConfig:
+def _read_config(facts: Mapping[str, Any], tensors: Mapping[str, _GgufTensor]) -> DecoderConfig:
     family = str(facts["general.architecture"])
     if family not in FAMILIES:
         raise ModelNotConvertible(

@@ -16,7 +16,7 @@ TEXT, ARRAY = 8, 9
 UINT32, INT32, FLOAT32, BOOL = 4, 5, 6, 7
 
 
-class TensorType(NamedTuple):
+class GgufType(NamedTuple):
     """A number type: its name, and the bytes of a block of elements."""
 
     name: str
@@ -25,12 +25,12 @@ class TensorType(NamedTuple):
 
 
 TENSOR_TYPES = {
-    0: TensorType("F32", 1, 4),
-    1: TensorType("F16", 1, 2),
-    2: TensorType("Q4_0", BLOCK, 18),
-    3: TensorType("Q4_1", BLOCK, 20),
-    8: TensorType("Q8_0", BLOCK, 34),
-    30: TensorType("BF16", 1, 2),
+    0: GgufType("F32", 1, 4),
+    1: GgufType("F16", 1, 2),
+    2: GgufType("Q4_0", BLOCK, 18),
+    3: GgufType("Q4_1", BLOCK, 20),
+    8: GgufType("Q8_0", BLOCK, 34),
+    30: GgufType("BF16", 1, 2),
 }
 F32, Q4_1, Q8_0 = 0, 3, 8
 # Our names of a layer's weights, and the format's.
