@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable
 
+from edgewright.flows.package_checks import check_project
 from edgewright.flows.packages import PackageReport, PackageRequest, generate_project
 from edgewright.packaging.contract import AppEngine
 from edgewright.store.location import find_home
 
-__all__ = ["PackageRequest", "make_package"]
+__all__ = ["PackageRequest", "check_project", "make_package"]
 
 
 def _ignore(line: str) -> None:

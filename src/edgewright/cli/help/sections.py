@@ -77,6 +77,7 @@ EXAMPLES = {
         "edgewright personalize net.py:build --weights net.pt --apply net.adapter.safetensors -o out",
     ),
     "bundle": ("edgewright bundle full.tflite lite.tflite --task task.toml --data heldout.npz -o app.bundle",),
+    "package check": ("edgewright package check app", "edgewright package check app-release.apk --json"),
     "package native": ("edgewright package native model.tflite --task task.toml -o app",),
     "package web": ("edgewright package web model.tflite --task task.toml -o app",),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),

@@ -8,8 +8,9 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand, HelpedGroup
 from edgewright.cli.parse import PATH
-from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, show_progress
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table, show_progress
 from edgewright.packaging.targets import TARGETS
+from edgewright.schema.units import show_bytes
 
 
 @click.group(cls=HelpedGroup)
@@ -71,6 +72,30 @@ def _generate(target: str, given: dict[str, Any]) -> None:
         print_line(localize(report.answer))
     for note in report.notes:
         print_message(f"Note: {note}.")
+
+
+@package.command("check", cls=HelpedCommand)
+@click.argument("path", type=PATH, metavar="FOLDER|APK|AAB")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.package-check/1).")
+def check(path: str, as_json: bool) -> None:
+    """Check a project, an APK or an AAB for what breaks in an app.
+
+    The exit code is 3 if a check failed: alignment to 16 KB pages, compression of the model, API level, missing ABIs,
+    duplicate runtimes, licenses, permissions, golden vectors, and the model's hash.
+    """
+    from edgewright.api.field.package import check_project
+
+    report, error = check_project(path)
+    if as_json:
+        print_json(report)
+    else:
+        print_table(("check", "state", "text"), [(one.code, one.state, one.text) for one in report.checks])
+        print_line("")
+        sizes = [(one.part, one.abi, show_bytes(one.bytes), show_bytes(one.stored)) for one in report.sizes]
+        print_table(("part", "abi", "size", "in the archive"), sizes)
+        print_line(localize(report.answer))
+    if error is not None:
+        raise error
 
 
 for _name, _info in TARGETS.items():

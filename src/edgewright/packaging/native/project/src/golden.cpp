@@ -103,9 +103,9 @@ int main(int count, char** words) {
     char worst[32] = "null";  // JSON has no infinity
     if (std::isfinite(o.max_abs)) std::snprintf(worst, sizeof worst, "%.9g", o.max_abs);
     std::printf("{\"equal\":%s,\"inputs_bitwise\":%s,\"max_abs\":%s,\"samples\":%zu,\"pictures\":%zu,"
-                "\"mean_us\":%.1f,\"runtime\":\"%s\"}\n",
+                "\"mean_us\":%.1f,\"runtime\":\"%s\",\"sha256\":\"%s\"}\n",
                 word(o.equal), word(o.inputs_bitwise), worst, o.samples, o.pictures, o.microseconds / o.samples,
-                describe_runtime().c_str());
+                describe_runtime().c_str(), kModelHash);
     return o.equal ? 0 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "golden: %s\n", error.what());
