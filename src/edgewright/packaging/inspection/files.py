@@ -122,7 +122,7 @@ def _describe(info: ZipInfo, offset: int) -> PackagedFile:
 
 
 def _find_offset(file: IO[bytes], info: ZipInfo) -> int:
-    """Return where a file's content begins: after its local header, whose length only that header tells."""
+    """Return where a file's content begins: after its local header, which has its own length."""
     file.seek(info.header_offset)
     head = file.read(30)
     return info.header_offset + 30 + sum(struct.unpack_from("<HH", head, 26)) if len(head) == 30 else 0
