@@ -24,8 +24,9 @@ SNAPSHOT = Path(__file__).with_name("public_api.txt")
 VERBS = ("analyze", "benchmark", "compare", "compile", "distill", "evaluate", "gate", "invoke", "prune", "quantize")
 # Keywords without an option: inputs in memory of a torch module.
 ONLY_API = {*CallOptions.__annotations__, "inputs"}
-# An option of `analyze` says what is printed; that of `benchmark` what is measured.
-PRINTED = {"analyze": {"layers"}}
+# An option of `analyze` says what is printed; that of `benchmark` what is measured. A bundle is measured by
+# `api.field.policies`.
+PRINTED = {"analyze": {"layers"}, "benchmark": {"policy", "scenario"}}
 
 
 def list_attributes(result: type) -> set[str]:

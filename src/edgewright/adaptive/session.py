@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from hashlib import sha256
@@ -26,6 +26,7 @@ from edgewright.adaptive.policy import Action, Policy, StateMachine
 from edgewright.adaptive.sources import SystemSignals
 from edgewright.adaptive.steering import Choice, ExecutionPolicy, Source, Steering, SteeringHandlers
 from edgewright.adaptive.variants import LoadedVariant
+from edgewright.devices.cgroup import read_cgroup_limits
 from edgewright.devices.cpu import read_cpu_facts
 from edgewright.devices.sensors import find_sensors
 from edgewright.devices.sysfs import read_meminfo
@@ -54,7 +55,9 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
         root: folder in which /sys and /proc are read and written.
         signals: returns the raw signals; default: those of the system.
         cache: folder for the remembered choice.
-        period_s: between two readings of the signals.
+        open_variant: loads a variant: folder, variant, threads and options of the runtime.
+        clock: of the policy's times, in seconds.
+        period_s: between two readings of the signals, in real seconds.
     """
 
     policy: str | Policy | ExecutionPolicy = "governor"
@@ -68,6 +71,8 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
     root: Path = Path("/")
     signals: Source | None = None
     cache: Path | None = None
+    open_variant: Callable[[Path, Variant, int, Mapping[str, str]], LoadedVariant] = LoadedVariant
+    clock: Callable[[], float] = time.monotonic
     period_s: float = 1.0
 
 
@@ -118,6 +123,7 @@ class AdaptiveSession:
         self._results = 0
         self._sensors, self._controls = find_sensors(settings.root), list[AppliedControl]()
         first = self._choose(budget)
+        self._inputs = first.make_inputs()
         cores = len(os.sched_getaffinity(0))
         self._keeper = BudgetKeeper(budget, [one.p50_us for one in self._ladder], cores)
         self._guardian = self._open_guardian()
@@ -130,6 +136,7 @@ class AdaptiveSession:
             source=settings.signals or SystemSignals(settings.root),
             choose=self._decide,
             load=self._load,
+            clock=settings.clock,
             period_s=settings.period_s,
         )
         self._steering = Steering(self._pipeline, policy, self.monitor, handlers)
@@ -140,9 +147,13 @@ class AdaptiveSession:
         self._pipeline.offer(frame, token=found)
         return found.result()
 
-    def offer(self, frame: Any) -> int:
-        """Offer a frame to the stream, and return its number."""
-        return self._pipeline.offer(frame)
+    def offer(self, frame: Any, offered_s: float | None = None) -> int:
+        """Offer a frame to the stream, and return its number; it was taken at `offered_s` on `time.monotonic`."""
+        return self._pipeline.offer(frame, offered_s)
+
+    def make_inputs(self) -> dict[str, Any]:
+        """Return inputs of zeros for the variants."""
+        return self._inputs
 
     @property
     def variant(self) -> str:
@@ -198,7 +209,7 @@ class AdaptiveSession:
     def _load(self, name: str) -> LoadedVariant:
         variant = next(one for one in self._ladder if one.name == name)
         options = {"weights": "mapped"} if self._settings.mapped else {}
-        return LoadedVariant(self._folder, variant, self._threads, options)
+        return self._settings.open_variant(self._folder, variant, self._threads, options)
 
     def _choose(self, budget: Budget) -> LoadedVariant:
         """Return the fullest variant that loads and holds the latency in a trial; it is remembered for this device."""
@@ -224,9 +235,12 @@ class AdaptiveSession:
                 error = failed
                 self.monitor.note("load", f"{one.name} does not load: {failed}")
                 continue
-            measured, limit = loaded.measure(), budget.latency_ms
-            is_last = number + 1 == len(self._ladder)
-            if limit is None or measured / 1e3 <= limit or self._settings.variant or is_last:
+            limit, is_last = budget.latency_ms, number + 1 == len(self._ladder)
+            if limit is None or self._settings.variant or is_last:
+                self._drop_until(one.name)
+                return loaded
+            measured = loaded.measure()
+            if measured / 1e3 <= limit:
                 self._drop_until(one.name)
                 self.why += f"; {measured:.0f} µs in a trial"
                 return loaded
@@ -312,7 +326,8 @@ def _order_ladder(ladder: Sequence[Variant], settings: SessionSettings) -> tuple
     names = [one.name for one in ladder]
     if settings.variant:
         return ladder[names.index(settings.variant) :], "chosen by the caller"
-    memory = read_meminfo(settings.root).get("MemTotal")
+    limits = (read_meminfo(settings.root).get("MemTotal"), read_cgroup_limits(settings.root).get("memory_bytes"))
+    memory = min((int(one) for one in limits if one is not None), default=None)
     chosen = choose_variant(ladder, memory, settings.tier)
     why = "the fullest" if chosen is ladder[0] else "the fullest that fits the device"
     return ladder[names.index(chosen.name) :], why

@@ -61,12 +61,14 @@ class SteeringHandlers(Struct, frozen=True, kw_only=True):
         source: returns the raw signals by name, see `signals.RANGES`.
         choose: turns an action into a variant and a duty, with what a budget adds.
         load: returns a variant by name, loaded and warmed up.
-        period_s: between two readings.
+        clock: of the policy's times, in seconds.
+        period_s: between two readings, in real seconds.
     """
 
     source: Source
     choose: Callable[[Action], Choice]
     load: Callable[[str], StreamVariant]
+    clock: Callable[[], float] = time.monotonic
     period_s: float = 1.0
 
 
@@ -114,7 +116,7 @@ class Steering:
         values: Mapping[str, float | None] = {}
         with self._noting("sensors"):
             values = self._handlers.source()
-        reading = self._signals.read(time.monotonic(), values)
+        reading = self._signals.read(self._handlers.clock(), values)
         if (reading.pressure or 0.0) >= PRESSURE and reading.t_s - self._released_s > RELEASE_S:
             self._released_s = reading.t_s
             self._monitor.note("memory", f"pressure {reading.pressure:.0f}%: caches are released")

@@ -50,6 +50,7 @@ MAY_NOT_SET = {
     "on": "this file must not choose the device that models are sent to",
     "write": "this file must not turn a check into a new baseline",
     "plan": "a plan names its own files and devices",
+    **dict.fromkeys(("policy", "scenario"), "this file must not turn each benchmark into one of a bundle"),
     "host": "this file must not choose who can reach the pages",
     "port": "this file must not choose the port of the pages",
     "open": "this file must not start a browser",

@@ -32,6 +32,7 @@ NOT_DONE, FAILED = "{kind} of {subject} is {state}.", "{kind} of {subject} {stat
 COMPILED = "{artifact} for {runtime}: {size}, {checked}."
 CHECKED, UNCHECKED = "SQNR {sqnr} to the source", "not checked"
 GATE = "{subject} {state} the gate."
+POLICY = "{policy} in {scenario} ({evidence}): {on_time} of the frames on time, {missed} missed, {skipped} left out."
 OTHER = "{kind} of {subject}: {state}."
 
 
@@ -69,6 +70,8 @@ def answer_run(run: Run, store: Store) -> RunAnswer:
         return RunAnswer(outcome.answer, outcome)
     if run.kind == "compile":
         return RunAnswer(_answer_compile(run))
+    if run.kind == "policy":
+        return RunAnswer(_answer_policy(run))
     if run.kind == "gate":
         return RunAnswer(GATE.format(subject=subject, state=run.tags.get("gate", run.state)))
     return RunAnswer(OTHER.format(kind=run.kind, subject=subject, state=run.state))
@@ -107,6 +110,13 @@ def _name_reference(run: Run, store: Store) -> str:
     """Return the name of the model that an evaluation is compared with: that of the session's first run."""
     rows = store.list_runs(RunFilter(ids=(run.parent_id,), metrics=())) if run.parent_id else []
     return next((row.model_name for row in rows if row.model_name), "the first model")
+
+
+def _answer_policy(run: Run) -> str:
+    metrics = {one.name.removeprefix("policy."): one.value for one in run.metrics}
+    shares = {name: format_value(metrics.get(name), "share") for name in ("on_time", "missed", "skipped")}
+    tags = {name: run.tags.get(name, "") for name in ("policy", "scenario", "evidence")}
+    return POLICY.format(**tags, **shares)
 
 
 def _answer_compile(run: Run) -> str:

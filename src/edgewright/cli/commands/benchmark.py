@@ -14,8 +14,15 @@ from edgewright.cli.parse import AFFINITY, DURATION, FIXED, PATH, PERCENT, SHAPE
 from edgewright.cli.rendering.output import print_json, print_message
 
 if TYPE_CHECKING:
-    from edgewright.api.results.measurement import BenchmarkResult
+    from collections.abc import Mapping, Sequence
 
+    from edgewright.api.results.measurement import BenchmarkResult
+    from edgewright.flows.policy_trials.plan import Scenario
+    from edgewright.flows.policy_trials.report import PolicyTrialReport
+
+SCENARIOS = ("hot", "low-battery", "low-memory", "busy", "cold-start", "30fps-10min")
+WITH_POLICIES = ("models", "policies", "scenario", "seconds", "threads", "rate", "as_json")
+POLICY_SECONDS = {"30fps-10min": 600.0}
 ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 
 
@@ -89,6 +96,8 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     help="Maximum share of layer time in fallbacks, in percent; above it, exit code 3.",
 )
 @click.option("--phases", is_flag=True, help="Also time decoding to post-processing of samples of --data, by --task.")
+@click.option("--policy", "policies", type=WORDS, metavar="POLICY,…", help="Execution policies of a bundle.")
+@click.option("--scenario", type=click.Choice(SCENARIOS), help="Scenario of the policies.")
 @click.option("--on", "device", default="local", help="Devices: names, any:N, or conditions on their facts.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
 @click.option("--plan", "plan_file", type=PATH, metavar="FILE", help="Plan file that replaces the options.")
@@ -107,6 +116,10 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
     from edgewright.flows.benchmark.flow import resolve_plan
 
     check_code(given)
+    policies, scenario = given.pop("policies"), given.pop("scenario")
+    if policies or scenario:
+        _run_policies(ctx, policies or ["none", "governor"], scenario, given)
+        return
     if given["plan_file"] is not None:
         _reject_beside_plan(ctx)
     if given["dry_run"]:
@@ -125,14 +138,64 @@ def _reject_beside_plan(ctx: click.Context) -> None:
     """Raise UsageError for an option that a plan file sets."""
     from edgewright.errors import UsageError
 
-    typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    for option in (
-        param for param in ctx.command.params if param.name in typed and param.name not in ALLOWED_WITH_PLAN
-    ):
-        name = option.opts[-1] if isinstance(option, click.Option) else "MODEL"
+    for name in _list_typed(ctx, ALLOWED_WITH_PLAN):
         raise UsageError(
             f"--plan and {name} cannot be combined", f"the plan file sets {name}", "change it in the plan file"
         )
+
+
+def _list_typed(ctx: click.Context, allowed: Sequence[str]) -> list[str]:
+    """Return the options and arguments of the command line that are not among the allowed ones."""
+    typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    found = [param for param in ctx.command.params if param.name in typed and param.name not in allowed]
+    return [param.opts[-1] if isinstance(param, click.Option) else "MODEL" for param in found]
+
+
+def _run_policies(
+    ctx: click.Context, policies: Sequence[str], scenario: Scenario | None, given: Mapping[str, Any]
+) -> None:
+    from edgewright.api.field.policies import benchmark_policies
+    from edgewright.cli.rendering.output import show_progress
+    from edgewright.errors import UsageError
+    from edgewright.flows.policy_trials.plan import RATE, PolicyTrialPlan
+
+    if scenario is None:
+        raise UsageError("--scenario is missing", f"it is one of {', '.join(SCENARIOS)}", "--scenario busy")
+    if len(given["models"]) != 1:
+        raise UsageError(
+            "--policy needs one bundle", f"{len(given['models'])} are given", "edgewright bundle writes one"
+        )
+    for name in _list_typed(ctx, WITH_POLICIES):
+        raise UsageError(f"--policy and {name} cannot be combined", f"a bundle has no {name}", f"leave out {name}")
+    typed = ctx.get_parameter_source("seconds") is ParameterSource.COMMANDLINE
+    threads = given["threads"] if ctx.get_parameter_source("threads") is ParameterSource.COMMANDLINE else None
+    plan = PolicyTrialPlan(
+        bundle=given["models"][0],
+        policies=tuple(policies),
+        scenario=scenario,
+        seconds=given["seconds"] if typed else POLICY_SECONDS.get(scenario, 60.0),
+        rate=given["rate"] or RATE,
+        threads=threads,
+    )
+    with show_progress() as progress:
+        report = benchmark_policies(plan, progress=progress)
+    _show_policies(report, as_json=given["as_json"])
+
+
+def _show_policies(report: PolicyTrialReport, *, as_json: bool) -> None:
+    from edgewright.cli.rendering.output import localize, print_line, print_table
+
+    if as_json:
+        print_json(report)
+        return
+    print_line(localize(report.answer))
+    rows = [
+        (one.name, *map(str, (one.frames, one.on_time, one.missed, one.skipped, one.switches, one.kills)), one.evidence)
+        for one in report.policies
+    ]
+    print_table(("policy", "frames", "on time", "missed", "left out", "switches", "kills", "evidence"), rows)
+    for note in report.notes:
+        print_message(f"Note: {note}.")
 
 
 def _show(result: BenchmarkResult, *, as_json: bool) -> None:

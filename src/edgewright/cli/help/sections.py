@@ -14,7 +14,7 @@ SECTIONS = {
     ),
     "Distillation": "distill temperature alpha views transfer transfer_weight",
     "Measurement": (
-        "measure on threads cores affinity sustain rate cool_below phases "
+        "measure on threads cores affinity sustain rate cool_below phases policy scenario "
         "option runs seconds processes interleave warmup_seconds timeout layers layer_runs "
         "power_w"
     ),
@@ -57,6 +57,7 @@ EXAMPLES = {
         "edgewright benchmark model.onnx model-artifacts",
         "edgewright benchmark model.onnx --runtime onnxruntime,openvino --threads 2 --json",
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
+        "edgewright benchmark app.bundle --policy none,governor --scenario busy --seconds 60",
     ),
     "llm evaluate": (
         "edgewright llm evaluate artifacts --text held.txt --kv-precision fp16,kv8,kv4 --max-kld 0.05",

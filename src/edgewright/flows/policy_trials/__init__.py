@@ -1,0 +1,1 @@
+"""`benchmark BUNDLE --policy …`: a bundle under execution policies, side by side."""
