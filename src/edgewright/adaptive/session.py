@@ -120,7 +120,7 @@ class AdaptiveSession:
         self._folder, self._settings = Path(bundle), settings
         self._threads = settings.threads or count_threads(settings.root)
         self._ladder = _list_allowed(read_bundle(self._folder), budget, settings)
-        self._results = 0
+        self._results, policy = 0, _open_policy(settings.policy)
         self._sensors, self._controls = find_sensors(settings.root), list[AppliedControl]()
         first = self._choose(budget)
         self._inputs = first.make_inputs()
@@ -131,7 +131,6 @@ class AdaptiveSession:
         stream = msgspec.structs.replace(stream, begin_thread=self._begin_thread)
         self._pipeline = Pipeline(first, pre, post, self.monitor, stream)
         self._pipeline.on_end = self._end_frame
-        policy = _open_policy(settings.policy)
         handlers = SteeringHandlers(
             source=settings.signals or SystemSignals(settings.root),
             choose=self._decide,
