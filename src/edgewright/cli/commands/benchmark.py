@@ -116,7 +116,7 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
     from edgewright.flows.benchmark.flow import resolve_plan
 
     check_code(given)
-    policies, scenario = given.pop("policies"), given.pop("scenario")
+    policies, scenario = given["policies"], given["scenario"]
     if policies or scenario:
         _run_policies(ctx, policies or ["none", "governor"], scenario, given)
         return
