@@ -257,7 +257,7 @@ def test_every_option_is_either_of_the_plan_or_beside_it() -> None:
     before = {"precision", "task_file", "data", "allow_code"}  # what a model is compiled to before it is measured
     beside = {"phases", "policies", "scenario"}  # of another measurement
     assert names - fields == {*ALLOWED_WITH_PLAN, "models", "runtime", "options", "sustain", *before, *beside}
-    assert fields - names == {"schema", "candidates", "inputs_sha256", "sustain_seconds"}
+    assert fields - names == {"schema", "candidates", "inputs_sha256", "sustain_seconds", "phase_task", "phase_data"}
 
 
 # Real runtimes
