@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgewright.errors import ConfigError
+from edgewright.llm.quality import prompts
 from edgewright.llm.quality.prompts import read_prompts
 
 PERSON = (
@@ -62,6 +63,13 @@ def test_files_that_cannot_be_used(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_prompts(write(tmp_path, text))
     assert why in caught.value.why
+
+
+def test_a_pattern_that_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompts, "REGEX_SECONDS", 0.02)
+    (one,) = read_prompts(write(tmp_path, 'regex = "^(a+)+$"'))
+    with pytest.raises(ConfigError, match="takes too long"):
+        one.accepts("a" * 40 + "!")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

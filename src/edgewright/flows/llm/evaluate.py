@@ -169,7 +169,9 @@ def _check(request: EvaluateRequest) -> None:
         ("--tokens", request.tokens - 2, float("inf")),
     ):
         if value is not None and not 0 <= value <= most:
-            raise UsageError(f"{name} is out of its range", "", f"{name} {min(most, 256):g}")
+            raise UsageError(
+                f"{name} is out of its range", "it is too small, too large or no number", f"{name} {min(most, 256):g}"
+            )
     if request.min_passed is not None and not request.prompts:
         raise UsageError("--min-passed needs --prompts", "there are no answers to count", "--prompts prompts.toml")
 

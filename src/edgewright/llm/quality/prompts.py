@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from edgewright.errors import ConfigError
 from edgewright.formats.toml import TomlError, read_toml
-from edgewright.limits import interrupt_after
+from edgewright.limits import TimeLimitExceeded, interrupt_after
 
 TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
@@ -47,13 +47,22 @@ class ExpectedAnswer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.exact is not None:
             return answer.strip() == self.exact.strip()
         if self.regex is not None:
-            with interrupt_after(REGEX_SECONDS):
-                return re.search(self.regex, answer) is not None
+            return _search(self.regex, answer)
         try:
             value = json.loads(answer)
         except (ValueError, RecursionError):
             return False
         return _fits_schema(value, self.json_schema or {})
+
+
+def _search(pattern: str, answer: str) -> bool:
+    try:
+        with interrupt_after(REGEX_SECONDS):
+            return re.search(pattern, answer) is not None
+    except TimeLimitExceeded:
+        what = f"the pattern {pattern[:80]!r} takes too long"
+        why = f"it was not decided in {REGEX_SECONDS:g} s for an answer of {len(answer)} characters"
+        raise ConfigError(what, why, "write it without repetitions inside of repetitions") from None
 
 
 class _PromptFile(Struct, frozen=True, forbid_unknown_fields=True):
