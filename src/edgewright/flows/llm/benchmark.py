@@ -34,7 +34,7 @@ class BenchmarkRequest(Struct, frozen=True, kw_only=True):
     prompts: tuple[int, ...] = (64,)
     generate: int = 64
     kv_precision: str = "fp16"
-    processes: int = 5
+    processes: int = 8
     repeats: int = 3
     threads: int = 1
 

@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.help.pages import HelpedCommand
 from edgewright.cli.parse import PATH, Parsed
-from edgewright.cli.rendering.output import localize, print_json, print_line, print_table, show_progress
+from edgewright.cli.rendering.output import localize, print_json, print_line, print_message, print_table, show_progress
 from edgewright.schema.units import UNKNOWN, show_bytes
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LENGTHS = Parsed("lengths", _parse_lengths)
 @click.option("--prompt", type=LENGTHS, default="64", metavar="TOKENS,…", help="Lengths of the prompts; default: 64.")
 @click.option("--generate", type=int, default=64, help="Tokens to generate; default: 64.")
 @click.option("--kv-precision", default="fp16", metavar="KV", help="Format of the keys and values; default: fp16.")
-@click.option("--processes", type=int, default=5, help="Fresh processes per artifact; default: 5.")
+@click.option("--processes", type=int, default=8, help="Fresh processes per artifact; default: 8.")
 @click.option("--repeats", type=int, default=3, help="Generations per process and prompt; default: 3.")
 @click.option("--threads", type=int, default=1, help="Threads of an engine; default: 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.llm-benchmark/1).")
@@ -71,7 +71,9 @@ def _show(report: LlmBenchmarkReport) -> None:
     ]
     columns = ("runtime", "precision", "prompt", "ttft µs", "prefill t/s", "decode t/s", "peak", "state", "reason")
     print_table(columns, rows, droppable=("reason",))
-    print_table(
-        ("metric", "prompt", "a", "b", "b/a", "verdict"),
-        [(one.metric, str(one.prompt), one.a, one.b, f"{one.ratio:.2f}", one.verdict) for one in report.verdicts],
-    )
+    decided = [one for one in report.verdicts if one.verdict != "inconclusive"]
+    if decided:
+        verdicts = [(one.metric, str(one.prompt), one.a, one.b, f"{one.ratio:.2f}", one.verdict) for one in decided]
+        print_table(("metric", "prompt", "a", "b", "b/a", "verdict"), verdicts)
+    if left := len(report.verdicts) - len(decided):
+        print_message(f"{left} of {len(report.verdicts)} comparisons are inconclusive.")
