@@ -202,3 +202,28 @@ def test_a_stopping_server_answers_what_waits_and_takes_nothing_new() -> None:
         return [(await one)[0] for one in asked] + [late[0]]
 
     assert asyncio.run(run()) == [200, 200, 503]
+
+
+def test_models_of_clients_are_measured_only_if_the_server_allows_it() -> None:
+    assert get(make_app(), "/edgewright/profile", b"model")[0] == 403
+    asked: list[tuple[bytes, Mapping[str, str]]] = []
+
+    def measure(content: bytes, query: Mapping[str, str]) -> bytes:
+        asked.append((content, dict(query)))
+        return b'{"p50_us": 1}'
+
+    app = make_app(profile=measure, token_hash=sha256(b"secret").digest(), accepts_host=lambda _: True)
+    assert get(app, "/edgewright/profile", b"model")[0] == 401
+    status, content, _ = get(app, "/edgewright/profile", b"model", headers={"authorization": "Bearer secret"})
+    assert (status, content) == (200, {"p50_us": 1})
+    assert asked == [(b"model", {})]
+
+
+def test_a_model_that_cannot_be_measured_is_the_client_s_fault() -> None:
+    def measure(content: bytes, query: Mapping[str, str]) -> bytes:
+        raise ModelRejected("the runtime rejects it")
+
+    app = make_app(profile=measure)
+    for _ in range(2):  # the first failure does not keep the place
+        status, content, _ = get(app, "/edgewright/profile", b"model")
+        assert (status, list(content)) == (400, ["error"])

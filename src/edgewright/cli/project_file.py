@@ -28,6 +28,7 @@ _VALUES = """
     target_bytes target_macs sparsity scope pattern multiple rounds round_epochs seeds temperature alpha transfer
     rank replay_ratio replay_weight
     transfer_weight goal undecided units prove find tiers model device_class minutes load ambient_c limit_c battery_wh
+    link
 """
 MAY_SET: dict[str, SettingKind] = {
     **dict.fromkeys(_VALUES.split(), "value"),
@@ -55,9 +56,10 @@ MAY_NOT_SET = {
     "port": "this file must not choose the port of the pages",
     "open": "this file must not start a browser",
     "new_key": "this file must not replace the key that other machines use",
+    "between": "this file must not choose the devices and servers that models are sent to",
     "levels": "the models of a routing are named on the command line",
     **dict.fromkeys(
-        ("grpc_port", "token_file", "tls_cert", "tls_key", "queue", "max_body_bytes", "limit"),
+        ("grpc_port", "allow_profile", "token_file", "tls_cert", "tls_key", "queue", "max_body_bytes", "limit"),
         "this file must not choose who can reach the server, and what it accepts",
     ),
 }

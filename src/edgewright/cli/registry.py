@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "edgewright.cli.commands.field.serve",
     "place": "edgewright.cli.commands.field.place",
     "route": "edgewright.cli.commands.field.route",
+    "split": "edgewright.cli.commands.field.split",
     "simulate": "edgewright.cli.commands.field.simulate",
     "bundle": "edgewright.cli.commands.field.bundle",
     "package": "edgewright.cli.commands.field.package",

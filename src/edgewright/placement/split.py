@@ -35,7 +35,7 @@ class NetworkLink(NamedTuple):
 
 def parse_link(text: str) -> NetworkLink:
     """Return the link of a text like `20Mbit,15ms`; the delay is optional. Raises UsageError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMG]?bit)(?:/s|ps)?\s*(?:,\s*(\d+(?:\.\d+)?)\s*(ms|us|s)?\s*)?", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMG]?bit)(?:/s)?\s*(?:,\s*(\d+(?:\.\d+)?)\s*(ms|us|s)?\s*)?", text)
     if match is None:
         raise UsageError(f"--link {text} is not understood", "it has a bandwidth, and the delay of one way", _HINT)
     delay = float(match[3] or 0) * {"ms": 1.0, "us": 1e-3, "s": 1e3}[match[4] or "ms"]
@@ -89,9 +89,7 @@ class SplitProblem:
 
     def with_link(self, link: NetworkLink) -> "SplitProblem":
         """Return the same network over another link."""
-        return SplitProblem(
-            self.nodes, self.device_ms, self.server_ms, self.tensors, self.output_bytes, link
-        )
+        return SplitProblem(self.nodes, self.device_ms, self.server_ms, self.tensors, self.output_bytes, link)
 
 
 def list_prefixes(problem: SplitProblem) -> Iterable[frozenset[str]]:

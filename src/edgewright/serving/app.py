@@ -7,6 +7,7 @@
     POST /v2/models/NAME[/versions/V]/infer           JSON, or with binary tensors
     GET  /metrics                                     Prometheus
     GET  /v1/models, POST /v1/chat/completions        language models (`chat.py`)
+    POST /edgewright/profile                          layer times of a model in the body, if the server allows it
 
 It is written without a framework: the body of a request is read once, into the array that the model gets.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from hashlib import sha256
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
@@ -40,12 +42,14 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
         token_hash: sha256 of the token; empty if none is needed.
         accepts_host: whether a `Host` header names this server: another site can make its name mean this machine.
         limit_s: longest time in the queue, if the client does not set a shorter one.
+        profile: measures a model (its bytes, the query) and returns JSON; None if clients may not bring models.
     """
 
     token_hash: bytes = b""
     accepts_host: Callable[[str], bool] = bool
     max_body_bytes: int = 64_000_000
     limit_s: float = 30.0
+    profile: Callable[[bytes, Mapping[str, str]], bytes] | None = None
 
 
 class InferenceApp:
@@ -65,6 +69,7 @@ class InferenceApp:
         for one in models:
             self._models.setdefault(one.name, {})[one.version] = one
         self.is_ready = True
+        self._is_profiling = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -110,6 +115,9 @@ class InferenceApp:
                 return 200, TEXT, self.counters.render(self._count_waiting()).encode(), {}
             case ["v1", *rest]:
                 return await self._answer_chat(rest, scope, receive)
+            case ["edgewright", "profile"]:
+                check_method(scope["method"], "POST")
+                return await self._profile(scope, headers, receive)
             case ["v2", "models", name, *rest] if rest[:1] != ["versions"]:
                 return await self._answer_model(self._find(name, ""), rest, scope, receive)
             case ["v2", "models", name, "versions", version, *rest]:
@@ -170,6 +178,23 @@ class InferenceApp:
                     raise HttpProblem(503, "the server stops", {b"connection": b"close"})
                 return await self._infer(model, scope, receive)
         raise HttpProblem(404, f"there is no endpoint {scope['path'][:200]}")
+
+    async def _profile(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive) -> Respond:
+        """Measure the model in the body; one at a time, since two would slow each other down."""
+        measure = self.settings.profile
+        if measure is None:
+            raise HttpProblem(403, "this server measures no models of others: --allow-profile")
+        if self._is_profiling:
+            raise HttpProblem(429, "another model is being measured", {b"retry-after": b"10"})
+        self._is_profiling = True
+        try:
+            body = await read_body(headers, receive, self.settings.max_body_bytes)
+            query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")[:1000]))
+            return 200, JSON, await asyncio.to_thread(measure, body, query), {}
+        except EdgewrightError as error:
+            raise HttpProblem(400, explain(error)) from None
+        finally:
+            self._is_profiling = False
 
     async def _infer(self, model: ServedModel, scope: Scope, receive: Receive) -> Respond:
         try:

@@ -1,9 +1,9 @@
 """Times of a model's nodes on one side of a network: on this machine or a device, or on a server that allows it."""
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -71,7 +71,7 @@ def profile_here(model: Path, request: ProfileRequest, side: str, **call: Any) -
         **call,
     )
     row = result.rows[0]
-    if not row.layers or row.latency_us is None:
+    if not row.layers or row.latency_us is None or row.latency_us.p50 is None:
         raise DataError(
             f"{request.runtime} on {side} reports no times of its layers",
             "a split is planned from them",
@@ -109,46 +109,43 @@ def ask_profile(model: Path, request: ProfileRequest, url: str, token: str = "")
     Raises UsageError for an address that is none or a server that refuses, DeviceUnreachable if there is no answer.
     """
     address = urlsplit(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise UsageError(f"{url} is not the address of a server", "it starts with http:// or https://", url)
-    query = urlencode(msgspec.to_builtins(request))
-    headers = {"Content-Type": "application/octet-stream"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    asked = urllib.request.Request(
-        f"{url.rstrip('/')}{PROFILE_PATH}?{query}", data=model.read_bytes(), headers=headers, method="POST"
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
     try:
-        with opener.open(asked, timeout=TIMEOUT_S) as answer:
-            content = answer.read(LARGEST_REPLY)
-    except urllib.error.HTTPError as error:
-        raise _make_refusal(url, error) from None
-    except (OSError, ValueError) as error:
-        why = str(getattr(error, "reason", error))
+        is_usable = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or address.hostname is None:
+        raise UsageError(f"{url} is not the address of a server", "it starts with http:// or https://", url)
+    headers = {"Content-Type": "application/octet-stream"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    place = f"{address.path.rstrip('/')}{PROFILE_PATH}?{urlencode(msgspec.to_builtins(request))}"
+    try:
+        with closing(kind(address.hostname, address.port, timeout=TIMEOUT_S)) as connection:
+            connection.request("POST", place, model.read_bytes(), headers)
+            answer = connection.getresponse()
+            status, content = answer.status, answer.read(LARGEST_REPLY)
+    except (OSError, HTTPException, ValueError) as error:
         hint = f"start it: edgewright serve MODEL --allow-profile --port {address.port or 8500}"
-        raise DeviceUnreachable(f"{url} does not answer", why, hint) from None
+        raise DeviceUnreachable(f"{url} does not answer", str(error) or type(error).__name__, hint) from None
+    if status != 200:
+        raise _make_refusal(url, status, content)
     try:
         profile = msgspec.json.decode(content, type=SideProfile)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DeviceUnreachable(f"the answer of {url} is no profile", str(error), "check the address") from None
+    if not all(isfinite(one) and one >= 0 for one in (profile.p50_us, *(us for _, us in profile.layers))):
+        raise DeviceUnreachable(f"the answer of {url} is no profile", "a time in it is negative", "check the address")
     return msgspec.structs.replace(profile, side=url)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The model and the token go to no other server than the one the user names."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-def _make_refusal(url: str, error: urllib.error.HTTPError) -> UsageError:
+def _make_refusal(url: str, status: int, content: bytes) -> UsageError:
     try:
-        why = str(json.loads(error.read(10_000))["error"])
-    except (ValueError, KeyError, TypeError, OSError):
-        why = f"HTTP status {error.code}"
+        why = str(msgspec.json.decode(content)["error"])[:500]
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        why = f"its HTTP status is {status}"
     hints = {
         401: "give the server's token: --token-file FILE",
         403: "start the server with --allow-profile",
-        404: "start the server with --allow-profile",
+        404: "start a server of this version with --allow-profile",
         413: "start the server with a larger --max-body-bytes",
     }
-    return UsageError(f"{url} does not measure the model", why, hints.get(error.code, "see the server's messages"))
+    return UsageError(f"{url} does not measure the model", why, hints.get(status, "see the server's messages"))

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from edgewright.api.field.profiles import profile_bytes
 from edgewright.api.load import LoadedModel, load
 from edgewright.errors import InputError, UsageError
 from edgewright.flows.llm.candidates import find_candidates
@@ -37,6 +38,7 @@ class ServeRequest(Struct, frozen=True, kw_only=True):
         models: files that a runtime reads; models with one name are versions of it, in their order.
         queue: largest number of waiting requests of a model.
         limit_s: longest time of a request in the queue.
+        allow_profile: whether clients may send models to be measured.
     """
 
     models: tuple[str, ...]
@@ -51,6 +53,7 @@ class ServeRequest(Struct, frozen=True, kw_only=True):
     queue: int = 64
     max_body_bytes: int = 64_000_000
     limit_s: float = 30.0
+    allow_profile: bool = False
 
 
 def serve_models(request: ServeRequest, server: socket.socket, ready: Callable[[Sequence[ServedModel]], None]) -> None:
@@ -164,7 +167,7 @@ def _read_settings(request: ServeRequest) -> ServerSettings:
     for name, value in limits:
         if not 0 < value < float("inf"):
             raise UsageError(f"{name} {value:g} is not possible", "it must be above 0", f"{name} 64")
-    token = _read_token(request.token_file)
+    token = read_token(request.token_file)
     if not token and not is_loopback(request.host):
         what = f"{request.host} can be reached from other machines, and there is no token"
         raise UsageError(what, "anyone could run the models", "--token-file FILE with a token, or --host 127.0.0.1")
@@ -174,10 +177,11 @@ def _read_settings(request: ServeRequest) -> ServerSettings:
         accepts_host=(lambda _: True) if token else rules.is_known_host,
         max_body_bytes=request.max_body_bytes,
         limit_s=request.limit_s,
+        profile=profile_bytes if request.allow_profile else None,
     )
 
 
-def _read_token(path: str) -> bytes:
+def read_token(path: str) -> bytes:
     if not path:
         return b""
     try:

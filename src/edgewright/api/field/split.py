@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
-from edgewright.api.calls import ApiCall
 from edgewright.api.convert import compile
 from edgewright.api.field.profiles import ProfileRequest, SideProfile, ask_profile, profile_here
 from edgewright.api.load import load
@@ -29,6 +29,8 @@ from edgewright.placement.split import (
     parse_link,
 )
 from edgewright.schema.arrays import Array
+from edgewright.schema.model import Signature
+from edgewright.system.files import write_atomically
 from edgewright.system.temporary import TemporaryFolder
 
 LEAST_DB = 60.0
@@ -102,6 +104,14 @@ class SplitReport(Struct, frozen=True, kw_only=True):
     answer: str
 
 
+def make_pair(text: str, option: str) -> tuple[str, str]:
+    """Return the two names of a text like `local,http://127.0.0.1:8500`. Raises UsageError."""
+    names = [one.strip() for one in text.split(",")]
+    if len(names) != 2 or not all(names):
+        raise UsageError(f"{option} {text} is not possible", "it has one name for each side", f"{option} A,B")
+    return names[0], names[1]
+
+
 def split(request: SplitRequest, **call: Any) -> SplitReport:
     """Measure a network's nodes on both sides, find the best cut, and write the two parts as artifacts.
 
@@ -127,6 +137,8 @@ def split(request: SplitRequest, **call: Any) -> SplitReport:
         folder.close()
     sqnr = _check(request, head, tail)
     report = _report(problem, groups, profiles, (head, tail), sqnr)
+    record = Path(request.output) / f"{get_stem(request.model)}.split.json"
+    write_atomically(record, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     if sqnr < LEAST_DB:
         error = GateFailed(
             f"head and tail together differ from {request.model}",
@@ -143,8 +155,12 @@ def _prepare(request: SplitRequest, folder: Path) -> Path:
     model = read_model(Path(request.model))
     if model.format != "onnx":
         raise UsageError(f"{request.model} cannot be split", "only ONNX models can", "give the ONNX source of it")
-    shapes = fix_batch(resolve_shapes(model.signature, dict(request.shapes)))
-    return prepare_onnx(Path(request.model), shapes, folder / "whole.onnx")
+    return prepare_onnx(Path(request.model), _fix_shapes(model.signature, request), folder / "whole.onnx")
+
+
+def _fix_shapes(signature: Signature, request: SplitRequest) -> dict[str, tuple[int, ...]]:
+    given = {**fix_batch(signature, request.shapes), **request.shapes}
+    return resolve_shapes(signature, given, may_override=True)
 
 
 def _profile(path: Path, request: SplitRequest, position: int, call: Mapping[str, Any]) -> SideProfile:
@@ -248,7 +264,7 @@ def _write_parts(
     found = []
     for (part, given, wanted), runtime in zip(parts, request.runtimes, strict=True):
         path = extractor.extract_between(given, tuple(wanted), folder / f"{stem}-{part}.onnx")
-        found.append(compile(str(path), runtime=runtime, output=str(folder), **call).artifacts[0].path)
+        found.append(str(compile(str(path), runtime=runtime, output=str(folder), **call).artifacts[0].path))
     return found[0], found[1]
 
 
@@ -256,7 +272,7 @@ def _check(request: SplitRequest, head: str, tail: str) -> float:
     """Return the SQNR of tail after head against the model, on seeded inputs."""
     with load(request.model) as whole, load(head) as first, load(tail) as second:
         model = read_model(Path(request.model)).signature
-        shapes = fix_batch(resolve_shapes(model, dict(request.shapes)))
+        shapes = _fix_shapes(model, request)
         pairs = []
         for seed in range(CHECK_SAMPLES):
             feeds = make_feeds(model, shapes, seed)

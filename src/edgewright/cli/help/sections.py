@@ -71,6 +71,7 @@ EXAMPLES = {
         "edgewright serve model.tflite --host 0.0.0.0 --token-file token --grpc-port 8501",
     ),
     "route": ("edgewright route --levels small.onnx,big.onnx --task task.toml --data fit.zip --eval-data held.zip",),
+    "split": ("edgewright split model.onnx --between local,http://192.168.1.5:8500 --link 20Mbit,15ms -o parts",),
     "simulate": ("edgewright simulate tiers.toml", 'edgewright simulate tiers.toml --find edge --goal "p99<=200ms"'),
     "personalize": (
         "edgewright personalize net.py:build --weights net.pt --task task.toml --data user.zip --val user-val.zip "

@@ -98,4 +98,4 @@ class SubmodelExtractor:
         if any(not size.HasField("dim_value") for size in kind.shape.dim) or kind.elem_type in (0, STRING):
             return None
         item = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
-        return prod(size.dim_value for size in kind.shape.dim) * int(item)
+        return prod([int(size.dim_value) for size in kind.shape.dim]) * int(item)

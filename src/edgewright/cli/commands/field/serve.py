@@ -34,6 +34,7 @@ PORT = 8500
 @click.option(
     "--limit", "limit_s", type=float, default=30.0, help="Longest time in the queue, in seconds; default: 30."
 )
+@click.option("--allow-profile", is_flag=True, help="Measure models that clients send (for `edgewright split`).")
 def serve(port: int, **given: Any) -> None:
     """Serve models over HTTP and gRPC with the Open Inference Protocol, version 2, language models as OpenAI's API.
 
