@@ -130,7 +130,7 @@ def split(request: SplitRequest, **call: Any) -> SplitReport:
         path = _prepare(request, folder.path)
         extractor = SubmodelExtractor(path)
         profiles = (_profile(path, request, 0, call), _profile(path, request, 1, call))
-        problem, members = make_split_problem(extractor, profiles, link)
+        problem, members = _make_problem(extractor, profiles, link)
         groups = find_split(problem)
         head, tail = _write_parts(extractor, request, frozenset(n for one in groups for n in members[one]), call)
     finally:
@@ -171,7 +171,7 @@ def _profile(path: Path, request: SplitRequest, position: int, call: Mapping[str
     return profile_here(path, asked, side, **call)
 
 
-def make_split_problem(
+def _make_problem(
     extractor: SubmodelExtractor, profiles: tuple[SideProfile, SideProfile], link: NetworkLink
 ) -> tuple[SplitProblem, dict[str, tuple[str, ...]]]:
     """Return what is to be cut, and the nodes of each of its groups.
@@ -276,14 +276,14 @@ def _check(request: SplitRequest, head: str, tail: str) -> float:
         pairs = []
         for seed in range(CHECK_SAMPLES):
             feeds = make_feeds(model, shapes, seed)
-            pairs.append((whole(feeds), run_pair(first, second, feeds)))
+            pairs.append((whole(feeds), _run_pair(first, second, feeds)))
     reference, measured = (
         {name: np.stack([pair[side][name] for pair in pairs]) for name in pairs[0][0]} for side in (0, 1)
     )
     return compare_outputs(reference, measured, None).sqnr_db
 
 
-def run_pair(head: Any, tail: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _run_pair(head: Any, tail: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Return the outputs of a model from its two parts, each called with arrays by name."""
     made = head({one.name: feeds[one.name] for one in head.inputs})
     known = {**feeds, **made}
