@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels test-apps fuzz lint lint-versions format benchmarks benchmarks-long clean help screenshots
+.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels test-apps test-federated fuzz lint lint-versions format benchmarks benchmarks-long clean help screenshots
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-devices  devices: pages in Chromium with both web runtimes (fetches them with npm, once)"
 	@echo "make test-kernels  the kernels under QEMU (three Arm processors) and with sanitizers; needs gcc and aarch64-linux-gnu-gcc"
 	@echo "make test-apps  generated apps: the web project in Chromium with both runtimes"
+	@echo "make test-federated  federated learning: Flower in its environment, a server and clients in network namespaces"
 	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
@@ -91,7 +92,7 @@ test-devices: $(VENV)/.ready-dev
 	@$(PYTEST) --dist loadfile tests/web/browsers $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
-	@$(PYTEST) --dist loadgroup -m slow tests tests_slow --ignore tests_slow/kernels --ignore tests_slow/apps $(PYTEST_OPTIONS)
+	@$(PYTEST) --dist loadgroup -m slow tests tests_slow --ignore tests_slow/kernels --ignore tests_slow/apps --ignore tests_slow/federated $(PYTEST_OPTIONS)
 
 # Kernels on Arm under QEMU (71 MB into ~/.cache/edgewright-tests, needs apt) and with sanitizers; about 2 minutes.
 test-kernels: $(VENV)/.ready-dev
@@ -102,6 +103,11 @@ test-kernels: $(VENV)/.ready-dev
 test-apps: $(VENV)/.ready-dev
 	@EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup web || echo "    it cannot be set up here: its tests will skip"
 	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/apps $(PYTEST_OPTIONS)
+
+# Flower in its environment (1.2 GB into ~/.cache/edgewright-tests, once); namespaces need root. About 5 minutes.
+test-federated: $(VENV)/.ready-all $(VENV)/.ready-dev
+	@EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup flower --yes || echo "    it cannot be set up here: its tests will skip"
+	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/federated $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/.ready-dev
 	@$(PYTEST) -m "not slow" --cov=edgewright --cov-report=xml:build/coverage.xml --cov-report=term:skip-covered $(PYTEST_OPTIONS)

@@ -31,7 +31,7 @@ from edgewright.runtimes.environments import (
 
 HEADER = """\
 # Made by scripts/lock_environments.py on {where}
-# from {wants}
+# from {requirements}
 """
 
 

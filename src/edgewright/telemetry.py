@@ -94,6 +94,13 @@ SWITCHES: tuple[Switch, ...] = (
         barrier="loaded only in its converter's process, which finds the array on disk and has no network",
     ),
     Switch(
+        "flwr",
+        "an event with the machine's identifier to its vendor at the start of simulations and servers; runs only in the"
+        " environment flower",
+        loads="flwr",
+        variable="FLWR_TELEMETRY_ENABLED=0",
+    ),
+    Switch(
         "others",
         "depends on the package; covers all that follow the convention DO_NOT_TRACK",
         loads="",

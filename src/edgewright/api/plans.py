@@ -11,6 +11,7 @@ from edgewright.api.options import convert, make_plan
 from edgewright.api.values import TRAINING_SETTINGS, parse_threads, to_shape_choices, to_shapes, to_words
 from edgewright.bench.feeds import fix_batch
 from edgewright.errors import UsageError
+from edgewright.federated.job import RoundSettings
 from edgewright.flows.candidates import (
     check_number,
     expand_folders,
@@ -25,6 +26,7 @@ from edgewright.flows.candidates import (
 from edgewright.flows.compile.cells import plan_cells, read_source_precision
 from edgewright.flows.compile.sizes import expand_sizes
 from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
+from edgewright.flows.federate.plan import FederatePlan
 from edgewright.flows.personalize.plan import PersonalizePlan
 from edgewright.flows.quantize.finetuning import QAT_DEFAULTS
 from edgewright.flows.tasks.flow import make_model_metadata
@@ -255,6 +257,14 @@ def plan_personalization(given: Given) -> PersonalizePlan:
     _check_present(given, needed, "the training for a user requires it", "see docs/personalize.md")
     named = {name: given[name] for name in PersonalizePlan.__struct_fields__ if given.get(name) is not None}
     return _check_bounds(make_plan(PersonalizePlan, {}, **(named | _read_task(given))))
+
+
+def plan_federation(given: Given) -> FederatePlan:
+    given = {**given, "task": given.get("task", given.get("task_file"))}
+    settings = {name: given[name] for name in RoundSettings.__struct_fields__ if name in given}
+    named = {name: given[name] for name in FederatePlan.__struct_fields__ if given.get(name) is not None}
+    plan = make_plan(FederatePlan, {}, **(named | _read_task(given)))
+    return _check_bounds(msgspec.structs.replace(plan, settings=RoundSettings(**settings)))
 
 
 def _check_bounds(plan: PlanT) -> PlanT:

@@ -31,6 +31,7 @@ COMMANDS = {
     "package": "edgewright.cli.commands.field.package",
     "policy": "edgewright.cli.commands.field.policy",
     "heat": "edgewright.cli.commands.field.heat",
+    "federate": "edgewright.cli.commands.field.federate",
     "personalize": "edgewright.cli.commands.field.personalize",
     "runs": "edgewright.cli.commands.runs",
     "devices": "edgewright.cli.commands.setup.devices",

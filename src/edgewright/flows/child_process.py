@@ -57,10 +57,12 @@ class Watchdog:
 
 
 class JobOptions(TypedDict, total=False):
-    """Options of a process: the longest time without a message, and what gets the process when it has started."""
+    """Options of a process: the longest time without a message, what gets the process when it has started, and the
+    command of a module in another environment."""
 
     idle_timeout_s: float
     started: OnStarted
+    command: list[str]
 
 
 def run_job(
@@ -81,7 +83,7 @@ def run_job(
     idle_timeout_s = options.get("idle_timeout_s", inf)
     path, log = folder / "job.json", folder / "job.log"
     path.write_bytes(msgspec.json.encode(job))
-    command = [sys.executable, "-P", "-m", module, str(path)]
+    command = [*options.get("command", [sys.executable, "-P", "-m", module]), str(path)]
     environment = _enable_huge_pages(os.environ)
     with (
         log.open("wb") as stderr,

@@ -36,11 +36,12 @@ class Environment(NamedTuple):
     """An isolated environment, as known before its setup.
 
     Attributes:
-        runtime: the runtime whose worker it is for.
+        runtime: the runtime whose worker it is for; empty for one that runs no models.
         purpose: its converter or runtime, in a few words.
         requirements: packages that its lock is resolved from.
         megabytes: its size on Linux x86-64, Python 3.11.
         newest_python: the newest Python that its packages have wheels for.
+        modules: that are imported at the end of the setup, if there is no worker to start.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Environment(NamedTuple):
     requirements: tuple[str, ...]
     megabytes: int
     newest_python: tuple[int, int] = (3, 13)
+    modules: tuple[str, ...] = ()
 
 
 class EnvironmentRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,6 +148,21 @@ ENVIRONMENTS: dict[str, Environment] = {
         requirements=("onnx2tf==1.29.24", "msgspec==0.22.0"),
         megabytes=2560,
         newest_python=(3, 11),
+    ),
+    "flower": Environment(
+        name="flower",
+        runtime="",
+        purpose="federated learning: Flower with torch, and the accountant of its privacy",
+        requirements=(
+            "flwr==1.41.0",
+            "dp-accounting==0.6.0",
+            "safetensors==0.8.0",
+            TORCH,
+            ONNX,
+            *WORKER_REQUIREMENTS,
+        ),
+        megabytes=1240,
+        modules=("flwr.server", "dp_accounting", "torch"),
     ),
 }
 

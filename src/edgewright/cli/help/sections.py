@@ -78,6 +78,15 @@ EXAMPLES = {
         "--public public.zip -o out",
         "edgewright personalize net.py:build --weights net.pt --apply net.adapter.safetensors -o out",
     ),
+    "federate simulate": (
+        "edgewright federate simulate --model net.py:build --weights net.pt --task task.toml --data train.zip "
+        "--val val.zip --clients 100 --rounds 20",
+    ),
+    "federate init": ("edgewright federate init --model net.py:build --task task.toml --clients 3 -o federation",),
+    "federate server": ("edgewright federate server federation/server --val val.zip -o out",),
+    "federate client": (
+        "edgewright federate client federation/client-1 --server fl.example.org:9443 --data mine.zip -o out",
+    ),
     "bundle": ("edgewright bundle full.tflite lite.tflite --task task.toml --data heldout.npz -o app.bundle",),
     "package check": ("edgewright package check app", "edgewright package check app-release.apk --json"),
     "package native": ("edgewright package native model.tflite --task task.toml -o app",),

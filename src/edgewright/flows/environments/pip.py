@@ -186,6 +186,9 @@ def read_wheels(setup: EnvironmentSetup) -> dict[str, str]:
 
 def check_worker(setup: EnvironmentSetup) -> None:
     """Start the environment's worker, to check that the installed library loads."""
+    if setup.info.modules:
+        _check_modules(setup)
+        return
     setup.progress(f"{setup.info.name}: starting a worker")
     command = make_launch_command(setup.part, WORKER, setup.info.runtime)
     output, greeting = f"the worker did not start within {WORKER_START_SECONDS} s", None
@@ -204,6 +207,17 @@ def check_worker(setup: EnvironmentSetup) -> None:
         raise EdgewrightError(
             f"{setup.info.name} was not set up: its worker does not start",
             f"{why}\nsee {setup.log}",
+            "report the error with the log",
+        )
+
+
+def _check_modules(setup: EnvironmentSetup) -> None:
+    setup.progress(f"{setup.info.name}: importing its packages")
+    command = [str(get_python_path(setup.part)), "-I", "-c", f"import {', '.join(setup.info.modules)}"]
+    if run_logged(command, setup):
+        raise EdgewrightError(
+            f"{setup.info.name} was not set up: its packages cannot be imported",
+            f"{_extract_error_lines(_read_tail(setup.log))}\nsee {setup.log}",
             "report the error with the log",
         )
 

@@ -57,7 +57,7 @@ def personalize(plan: PersonalizePlan, out: Path, workspace: Workspace) -> tuple
 
     Raises UsageError, ConfigError, DataError, ModelError, TrainingDiverged, or an error of the worker.
     """
-    _check_source(plan.source)
+    check_source(plan.source)
     check_training_packages()
     task = msgspec.convert(plan.task, Task)
     source = hash_source(CompilePlan(source=plan.source, weights=plan.weights, cells=()))
@@ -87,7 +87,7 @@ def personalize(plan: PersonalizePlan, out: Path, workspace: Workspace) -> tuple
     return report, error
 
 
-def _check_source(source: str) -> None:
+def check_source(source: str) -> None:
     """Raise UsageError or ModelNotFound for a source that cannot be trained."""
     if ".py:" not in source:
         why = "only a torch source can be trained"
@@ -257,7 +257,7 @@ def apply_adapter_file(
 
     Raises UsageError for an adapter of another model, ModelUnreadable for a file that is none.
     """
-    _check_source(source)
+    check_source(source)
     check_training_packages()
     with open_work_folder(out) as work:
         made, target = work / "made", out / get_stem(source)
