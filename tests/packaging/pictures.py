@@ -33,6 +33,12 @@ class InputCase(NamedTuple):
         return {**sizes, "parameters": parameters, "bytes": 0 if self.wanted is None else self.wanted.nbytes}
 
 
+def make_float_cases(seed: int, count: int) -> list[InputCase]:
+    """Return the same as `make_cases`, with model inputs in float32."""
+    cases = [(one.picture, replace(one.spec, dtype="float32")) for one in make_cases(seed, count)]
+    return [InputCase(picture, spec, _prepare(picture, spec)) for picture, spec in cases]
+
+
 def make_picture(rng: Rng) -> GoldenPicture:
     """Return a picture of odd size: gray, in color, or with transparency."""
     height, width = (int(one) for one in rng.integers(1, MOST_PIXELS, 2))

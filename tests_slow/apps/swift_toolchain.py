@@ -32,7 +32,7 @@ class SwiftFolder:
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the folder, and return what it prints."""
         inside = f'cd {self.inner} && exec "$@"'
-        enter = f'mount --rbind /proc {ROOT}/proc && exec chroot {ROOT} sh -c \'{inside}\' sh "$@"'
+        enter = f"mount --rbind /proc {ROOT}/proc && exec chroot {ROOT} sh -c '{inside}' sh \"$@\""
         entered = ("unshare", "-m", "sh", "-c", enter, "sh", *command)  # the mount ends with the process
         return subprocess.run(entered, capture_output=True, text=True, check=False)
 

@@ -19,7 +19,7 @@ from tests.web.browsers.chromium import WEBGPU, lend_runtimes, open_chromium, re
 from tests_slow.apps.page import PATIENCE_MS, open_page, read_self_test, serve
 
 require_chromium()
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chromium")]
+pytestmark = pytest.mark.slow
 DIGITS = ROOT / "src/edgewright/flows/digits"
 MODELS = {"onnxruntime": DIGITS / "digits.onnx", "litert": ROOT / "tests/fixtures/digits/digits.tflite"}
 LITERT_LINES = ("INFO: ", "WARNING: ")  # it prints all its lines as errors

@@ -1,9 +1,11 @@
 """`package`: a project that runs an artifact in an app, with golden vectors that it must reproduce."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from platform import system
 from shlex import quote
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,7 +13,7 @@ from msgspec import Struct
 
 from edgewright.bench.feeds import make_feeds, resolve_shapes
 from edgewright.devices.local import LocalDevice
-from edgewright.errors import DataError, ModelNotConvertible, UsageError
+from edgewright.errors import DataError, ModelError, ModelNotConvertible, UsageError
 from edgewright.flows.candidates import check_number, check_runs_here, choose_runtime, split_options
 from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.artifacts import artifact_signature, find_record, make_same_port, record_path
@@ -44,7 +46,7 @@ from edgewright.schema.model import Model, Signature
 from edgewright.store.location import find_home
 from edgewright.tasks.data.dataset import Dataset, Sample, open_dataset, split
 from edgewright.tasks.data.images import UnreadableSample
-from edgewright.tasks.data.ports import feed_artifact
+from edgewright.tasks.data.ports import feed_artifact, to_artifact
 from edgewright.tasks.spec.check import check_task
 from edgewright.tasks.spec.file import read_task
 from edgewright.tasks.spec.task import ImageInput, Task
@@ -102,14 +104,23 @@ class PackageReport(Struct, frozen=True, kw_only=True):
     answer: str
 
 
-def generate_project(
-    request: PackageRequest, progress: Callable[[str], None], find_measured: Callable[[str], AppEngine | None]
-) -> PackageReport:
+class StoredModels(NamedTuple):
+    """What is known of models in the store.
+
+    Attributes:
+        find_measured: returns the settings of the newest measured run of the artifact with this hash.
+        list_paths: returns where the model with this hash was when it was used, the newest first.
+    """
+
+    find_measured: Callable[[str], AppEngine | None]
+    list_paths: Callable[[str], Sequence[str]]
+
+
+def generate_project(request: PackageRequest, progress: Callable[[str], None], stored: StoredModels) -> PackageReport:
     """Generate a project into a folder.
 
     Args:
         progress: called with one line of text at each step.
-        find_measured: returns the settings of the newest measured run of the artifact with this hash.
 
     Raises:
         OutputError: the folder has other files, or cannot be written.
@@ -128,15 +139,15 @@ def generate_project(
     model, record = read_model(path), find_record(path)
     info = _choose_engine(request, path, model)
     check_task(task, record.source.signature if record else model.signature)
-    progress(f"{path.name}: golden vectors in {info.title}")
-    engine = _choose_settings(request, info, find_measured(model.sha256))
-    contract, golden = _compute_golden(request, task, model, engine)
+    progress(f"{path.name}: golden vectors")
+    engine = _choose_settings(request, info, stored.find_measured(model.sha256))
+    contract, golden = _compute_golden(request, task, model, engine, stored)
     target = load_target(request.target)
     target.check(contract)
     project = target.generate(contract, golden)
     common = {CONTRACT_FILE: msgspec.json.format(msgspec.json.encode(contract), indent=1) + b"\n"}
     vectors = {f"{GOLDEN_FOLDER}/{name}": data for name, data in golden.files.items()}
-    copied = {f"{MODEL_FOLDER}/{name}": path.with_name(name) for name in contract.model.files}
+    copied = {f"{MODEL_FOLDER}/{name}": path.parent / name for name in contract.model.files}
     if record is not None:
         copied[f"{MODEL_FOLDER}/{record_path(path).name}"] = record_path(path)
     files = {**common, **vectors, **copied, **project.files, **project.local}
@@ -171,13 +182,12 @@ def _choose_engine(request: PackageRequest, path: Path, model: Model) -> Runtime
     info = choose_runtime(path, "")
     if model.format not in target.formats or info.name not in target.runtimes:
         source = find_record(path)
-        name = source.source.name if source else "MODEL"
+        name = source.source.name if source else str(path)
         raise ModelNotConvertible(
             f"{request.target} does not run {path.name}",
             f"it is {model.format} for {info.name}; {request.target} runs {', '.join(target.runtimes)}",
             f"edgewright compile {quote(name)} --runtime {target.runtimes[0]}, then package its artifact",
         )
-    check_runs_here(info)
     return info
 
 
@@ -191,7 +201,7 @@ def _choose_settings(request: PackageRequest, info: RuntimeInfo, measured: AppEn
 
 
 def _compute_golden(
-    request: PackageRequest, task: Task, model: Model, engine: AppEngine
+    request: PackageRequest, task: Task, model: Model, engine: AppEngine, stored: StoredModels
 ) -> tuple[AppContract, GoldenVectors]:
     """Run the artifact on the samples, and return the contract and the golden vectors."""
     record, info = find_record(Path(model.path)), choose_runtime(Path(model.path), "")
@@ -199,11 +209,12 @@ def _compute_golden(
     pictures, feeds = _make_samples(request, task, source)
     stack = {spec.name: np.stack([one[spec.name] for one in feeds]) for spec in source.inputs}
     own = feed_artifact(stack, record.io_map, stacked=True) if record else stack
-    device = LocalDevice(environments=find_home() / FOLDER)
-    try:
-        outputs, _ = infer(model, None, info.name, own, device, options=engine.options, threads=engine.threads)
-    finally:
-        device.close()
+    if record is not None and info.systems and system() not in info.systems:
+        source_model = _find_source(request, record, info, stored.list_paths)
+        golden_runtime, outputs = _run_source(source_model, record, stack)
+    else:
+        check_runs_here(info)
+        golden_runtime, outputs = info.name, _run(model, info.name, own, engine)
     ports = _list_ports(model, record, own, outputs)
     app_model = AppModel(
         main=model.name,
@@ -218,13 +229,47 @@ def _compute_golden(
     about = {
         "artifact": model.name,
         "sha256": model.sha256,
-        "runtime": info.name,
+        "runtime": golden_runtime,
         "source": Path(request.data).name if request.data else "generated",
         "precision": model.precision,
     }
     tensors = ([one.tensor for one in contract.inputs], contract.outputs)
     arrays = GoldenArrays(pictures=tuple(pictures), inputs=own, outputs=outputs)
     return contract, write_golden(arrays, tensors, about)
+
+
+def _run(model: Model, runtime: str, feeds: Mapping[str, Array], engine: AppEngine) -> Mapping[str, Array]:
+    device = LocalDevice(environments=find_home() / FOLDER)
+    try:
+        return infer(model, None, runtime, feeds, device, options=engine.options, threads=engine.threads)[0]
+    finally:
+        device.close()
+
+
+def _run_source(source: Model, record: Artifact, feeds: Mapping[str, Array]) -> tuple[str, Mapping[str, Array]]:
+    """Run the source model of an artifact that does not run here: its runtime, and outputs as the artifact's."""
+    runtime = choose_runtime(Path(source.path), "").name
+    outputs = _run(source, runtime, feeds, AppEngine())
+    ports = record.io_map.outputs
+    return runtime, {port.name: to_artifact(outputs[port.source], port, lead=1) for port in ports}
+
+
+def _find_source(
+    request: PackageRequest, record: Artifact, info: RuntimeInfo, paths: Callable[[str], Sequence[str]]
+) -> Model:
+    """Return the source model of an artifact: where it was compiled, or beside the artifact, the task or here.
+
+    Raises DataError.
+    """
+    name, artifact = record.source.name, Path(request.artifacts[0]).absolute()
+    folders = (artifact.parent, artifact.parent.parent, Path(request.task).absolute().parent, Path.cwd())
+    for path in (*map(Path, paths(record.source.sha256)), *(folder / name for folder in folders)):
+        if record.source.format in ("onnx", "tflite") and path.is_file():
+            with suppress(ModelError):
+                if (found := read_model(path)).sha256 == record.source.sha256:
+                    return found
+    why = f"{info.title} does not run here, and the source model {name} with the hash of the record was not found"
+    raise DataError("there are no golden vectors", why, f"put {name} (ONNX or TFLite) beside the artifact")
 
 
 def _hash_files(model: Model, record: Artifact | None) -> dict[str, str]:

@@ -63,6 +63,7 @@ class TargetInfo(NamedTuple):
 TARGETS = {
     "native": TargetInfo("a C++17 project with CMake", ("onnx", "tflite", "ncnn"), ("onnxruntime", "litert", "ncnn")),
     "web": TargetInfo("a web page", ("onnx", "tflite"), ("onnxruntime", "litert")),
+    "ios": TargetInfo("a Swift package", ("coreml",), ("coreml",)),
 }
 
 

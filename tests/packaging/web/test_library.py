@@ -19,6 +19,7 @@ from edgewright.tasks.data.feeding import make_feeds
 from edgewright.tasks.data.ports import to_artifact, to_source
 from edgewright.tasks.metrics.detection import detect_objects
 from edgewright.tasks.spec.task import AudioInput, Boxes, Classification, ImageInput, Input, Task, TokensInput
+from tests.packaging.boxes import BOXES, make_box_outputs
 from tests.packaging.pictures import make_cases
 from tests.paths import ROOT
 
@@ -143,31 +144,6 @@ def test_scores_become_classes(run: Run) -> None:
     for found, (_, _, names, shares) in zip(run("answers", cases), answers, strict=True):
         assert [one["label"] for one in found["classes"]] == names
         np.testing.assert_allclose([one["score"] for one in found["classes"]], shares, rtol=1e-12)
-
-
-BOXES = [
-    Boxes(boxes="y", format="cxcywh", columns=True, score_threshold=0.3, nms_iou=0.4),
-    Boxes(boxes="y", format="xyxy", objectness=True, score_threshold=0.1, nms_iou=0.6, most=7),
-    Boxes(boxes="b", scores="s", format="yxyx", normalized=True, score_threshold=0.2, nms_iou=1.0),
-    Boxes(boxes="b", scores="t", classes_out="c", format="xywh", score_threshold=0.2, nms_iou=0.3),
-]
-
-
-def make_box_outputs(answer: Boxes) -> dict[str, Array]:
-    rng = np.random.default_rng(7)
-    rows = np.concatenate([rng.uniform(0, 60, (80, 2)), rng.uniform(5, 50, (80, 2)), rng.uniform(size=(80, 4))], axis=1)
-    if answer.format == "xyxy":
-        rows[:, 2:4] += rows[:, :2]
-    share = rng.uniform(size=(80, 4))
-    shares = np.concatenate([share[:, :2], share[:, :2] + share[:, 2:]], axis=1)
-    outputs = {
-        "y": (rows.T if answer.columns else rows)[None],
-        "b": (shares if answer.normalized else rows[:, :4])[None],
-        "s": rng.uniform(size=(1, 3, 80)),
-        "t": rng.uniform(size=(1, 80, 1)),
-        "c": rng.integers(0, 3, (1, 80)),
-    }
-    return {name: array.astype(np.float32) for name, array in outputs.items()}
 
 
 def test_boxes_are_those_of_the_metric(run: Run) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from edgewright.flows.package_checks import check_project
-from edgewright.flows.packages import PackageReport, PackageRequest, generate_project
+from edgewright.flows.packages import PackageReport, PackageRequest, StoredModels, generate_project
 from edgewright.packaging.contract import AppEngine
 from edgewright.store.location import find_home
 
@@ -23,15 +23,19 @@ def make_package(request: PackageRequest, progress: Callable[[str], None] = _ign
 
     Raises as `generate_project`.
     """
-    return generate_project(request, progress, _find_measured)
+    return generate_project(request, progress, StoredModels(_find_measured, _list_paths))
+
+
+def _has_store() -> bool:
+    from edgewright.api.settings import load_store_settings
+
+    settings = load_store_settings(os.environ)
+    return bool(settings.get("database_url")) or find_home(settings.get("home", "")).is_dir()
 
 
 def _find_measured(sha256: str) -> AppEngine | None:
     """Return threads and options of the newest measured run of a model on this store's devices; None without one."""
-    from edgewright.api.settings import load_store_settings
-
-    settings = load_store_settings(os.environ)
-    if not settings.get("database_url") and not find_home(settings.get("home", "")).is_dir():
+    if not _has_store():
         return None  # nothing was stored, and nothing is created
     from edgewright.api.user_store import open_user_store
     from edgewright.store.runs.queries import RunFilter
@@ -43,3 +47,15 @@ def _find_measured(sha256: str) -> AppEngine | None:
     if not candidates:
         return None
     return AppEngine(threads=plan["threads"], options=dict(candidates[0]["options"]), measured=rows[0].id)
+
+
+def _list_paths(sha256: str) -> list[str]:
+    """Return where a model was when it was used, by the store's runs, the newest first."""
+    if not _has_store():
+        return []
+    from edgewright.api.user_store import open_user_store
+    from edgewright.store.runs.queries import RunFilter
+
+    with open_user_store() as store:
+        models = [store.load(row.id).model for row in store.list_runs(RunFilter(model_id=sha256, limit=5))]
+    return [model.path for model in models if model is not None]

@@ -91,6 +91,7 @@ EXAMPLES = {
     "package check": ("edgewright package check app", "edgewright package check app-release.apk --json"),
     "package native": ("edgewright package native model.tflite --task task.toml -o app",),
     "package web": ("edgewright package web model.tflite --task task.toml -o app",),
+    "package ios": ("edgewright package ios model.mlpackage --task task.toml -o app",),
     "place": ("edgewright place --profile costs.json --units cpu,gpu,npu",),
     "policy replay": ("edgewright policy replay governor trace.csv",),
     "heat": ("edgewright heat --minutes 30 --load 0.5",),

@@ -23,7 +23,10 @@ def check(contract: AppContract) -> None:
         raise ConfigError("the task's output cannot be read in Swift", 'its kind is "next-token"', hint)
     for one in contract.inputs:
         if one.preprocessing is not None and not isinstance(one.preprocessing, ImageInput | TensorInput):
-            why, hint = f"{one.tensor.source!r} is not an image or a tensor", 'set kind = "tensor" and prepare it in the app'
+            why, hint = (
+                f"{one.tensor.source!r} is not an image or a tensor",
+                'set kind = "tensor" and prepare it in the app',
+            )
             raise ConfigError("an input of the task cannot be prepared in Swift", why, hint)
     for tensor in (*(one.tensor for one in contract.inputs), *contract.outputs):
         if tensor.dtype != "float32":

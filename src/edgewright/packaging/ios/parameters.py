@@ -47,7 +47,7 @@ def write_package(contract: AppContract) -> str:
 
 def write_parameters(contract: AppContract) -> str:
     """Return Parameters.swift."""
-    rows_first = contract.first_pass == "rows-if-tall"
+    rows_first = contract.first_pass.startswith("rows")
     images = [one for one in contract.inputs if isinstance(one.preprocessing, ImageInput)]
     image = "nil"
     for one in images:
@@ -75,7 +75,7 @@ def _list(values: Sequence[int | float]) -> str:
     return f"[{', '.join(map(repr, values))}]"
 
 
-def _flag(value: bool) -> str:  # noqa: FBT001 - it is the value that is written
+def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
@@ -121,7 +121,8 @@ def _write_answer(contract: AppContract) -> str:
             )
             return (
                 f".boxes(BoxParameters(outputs: ({names}), format: .{answer.format}, {flags}, "
-                f"threshold: {float(answer.score_threshold)!r}, overlap: {float(answer.nms_iou)!r}, most: {answer.most}))"
+                f"threshold: {float(answer.score_threshold)!r}, overlap: {float(answer.nms_iou)!r}, "
+                f"most: {answer.most}))"
             )
         case NextToken():
             raise ValueError("next-token")  # `check` rejects it

@@ -10,7 +10,7 @@ A Swift package that runs {main} in Core ML, with the preprocessing and postproc
 | target | contents |
 |---|---|
 | `EdgewrightCore` | preprocessing, bit-identical to `edgewright evaluate`; postprocessing; no Foundation |
-| `EdgewrightModel` | `Engine` (Core ML), `Golden` (golden vectors), `Conditions` (heat, low-power mode), `Parameters` (generated) |
+| `EdgewrightModel` | `Engine` (Core ML), `Golden`, `Conditions` (heat, low-power mode), `Parameters` (generated) |
 | `golden` | checks the golden vectors |
 
 ## On a Mac
