@@ -80,7 +80,7 @@ public enum Answer: Equatable, Sendable {
 }
 
 /// The shares of scores, the largest score subtracted.
-public func softmax(_ scores: [Double]) -> [Double] {
+public func computeShares(_ scores: [Double]) -> [Double] {
     let top = scores.max() ?? 0, powers = scores.map { exp($0 - top) }, sum = powers.reduce(0, +)
     return powers.map { $0 / sum }
 }
@@ -99,7 +99,7 @@ extension ClassificationParameters {
             let share = softmax ? 1 / (1 + exp(-scores[0])) : scores[0]
             scores = [1 - share, share]
         } else if softmax {
-            scores = EdgewrightCore.softmax(scores)
+            scores = computeShares(scores)
         }
         return findTop(scores, top).map { FoundClass(index: $0, label: name($0, labels), score: scores[$0]) }
     }
