@@ -9,7 +9,7 @@ import pytest
 
 from tests.paths import ROOT
 
-MOST_BYTES = 2_000_000  # docs/decisions/0015-the-size-of-the-wheel.md
+MOST_BYTES = 2_400_000  # docs/decisions/0015-the-size-of-the-wheel.md
 
 
 @pytest.fixture(scope="module")
