@@ -29,7 +29,13 @@ SUMMARY_S = 60  # how long pytest may take for its summary after it was interrup
 SLOW: dict[str, tuple[str, ...]] = {
     "test-slow": ("src", "tests", "tests_slow", "pyproject.toml", "Makefile"),
     "test-kernels": ("src/edgewright/kernels", "tests_slow/kernels", "scripts/set_up_qemu.sh"),
-    "test-apps": ("src/edgewright/packaging", "src/edgewright/flows/packages.py", "tests/packaging", "tests_slow/apps"),
+    "test-apps": (
+        "src/edgewright/packaging",
+        "src/edgewright/flows/packages.py",
+        "tests/packaging",
+        "tests_slow/apps",
+        "scripts/set_up_swift.sh",
+    ),
     "test-devices": ("src/edgewright/devices", "src/edgewright/web/browsers", "tests/web/browsers"),
 }
 

@@ -16,7 +16,8 @@ SOURCE = str(ROOT / "src")
 # Marks by folder or file below tests/. `make test-fast` leaves out all but the pure packages.
 MARKS: dict[str, tuple[str, ...]] = {
     "process": (
-        "api", "cli", "devices", "flows", "fuzz", "kernels", "packaging/native", "runtimes", "store", "system", "web",
+        "api", "cli", "devices", "flows", "fuzz", "kernels", "packaging/native", "packaging/web", "runtimes", "store",
+        "system", "web",
         "bench/test_measure.py", "formats/onnx/normalize", "formats/onnx/test_typed.py", "formats/test_bounds.py",
         "adaptive/test_guardian.py", "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
     ),

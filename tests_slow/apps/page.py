@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 240_000
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -37,6 +37,7 @@ def serve(folder: Path) -> Iterator[str]:
 def open_page(context: Any, url: str) -> Any:
     """Open the page. Its errors are in `errors`, the addresses of other servers that it asks in `strangers`."""
     page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.errors, page.strangers = [], []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))

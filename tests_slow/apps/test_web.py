@@ -4,6 +4,7 @@ SwiftShader is WebGPU on the processor: a stand-in for a GPU, whose times mean n
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +36,9 @@ def browser() -> Iterator[Any]:
 def app(request: pytest.FixtureRequest, tmp_path: Path, own_home: Path) -> Path:
     """A project for the runtime that the test names, or ONNX Runtime."""
     lend_runtimes(own_home)
-    artifact = str(MODELS[getattr(request, "param", "onnxruntime")])
+    source = MODELS[getattr(request, "param", "onnxruntime")]
+    artifact = str(tmp_path / f"a model #1 é{source.suffix}")
+    shutil.copyfile(source, artifact)
     task = (DIGITS / "task.toml").read_text().replace('resize = "none"', 'resize = "exact"')
     (tmp_path / "task.toml").write_text(task)
     make_package(
@@ -133,7 +136,7 @@ def spoil(app: Path, fault: str) -> None:
             values[2] += 1
             values.tofile(path)
         case "model":
-            with (app / "model/digits.onnx").open("ab") as file:
+            with (app / "model/a model #1 é.onnx").open("ab") as file:
                 file.write(b"\0")
         case _:
             contract = json.loads((app / "edgewright-app.json").read_text())

@@ -9,7 +9,8 @@ async function keepAll() {
   const answer = await fetch("edgewright-files.json", { cache: "no-cache" });
   const { files } = await answer.json();
   const cache = await caches.open(CACHE);
-  await Promise.all(["./", "edgewright-files.json", ...Object.keys(files)].map(async (name) => {
+  const names = Object.keys(files).map((name) => name.split("/").map(encodeURIComponent).join("/"));
+  await Promise.all(["./", "edgewright-files.json", ...names].map(async (name) => {
     const found = await fetch(name, { cache: "no-cache" });
     if (found.ok) await cache.put(new URL(name, self.registration.scope), found);
   }));

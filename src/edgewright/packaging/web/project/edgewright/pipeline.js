@@ -8,8 +8,10 @@ import { openModel } from "./engine.js";
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const explain = (error) => (typeof error === "number" ? `the WebAssembly module failed with the exception ${error}` : String(error?.message ?? error).split("\n")[0]);
 
-async function loadFile(name) {
-  const answer = await fetch(name);
+const encode = (name) => name.split("/").map(encodeURIComponent).join("/");
+
+async function loadFile(root, name) {
+  const answer = await fetch(`${root}/${encode(name)}`);
   if (!answer.ok) throw new Error(`${name} cannot be loaded: HTTP ${answer.status}`);
   return answer.arrayBuffer();
 }
@@ -19,7 +21,7 @@ const hexadecimal = (buffer) => Array.from(new Uint8Array(buffer), (byte) => byt
 export class Pipeline {
   /** Load the contract, the model and the golden vectors from the folder at the address `root`. */
   static async load(root) {
-    const load = (name) => loadFile(`${root}/${name}`);
+    const load = (name) => loadFile(root, name);
     const contract = JSON.parse(new TextDecoder().decode(await load("edgewright-app.json")));
     const names = Object.keys(contract.model.files);
     const files = await Promise.all(names.map(async (name) => ({ name, data: new Uint8Array(await load(`model/${name}`)) })));
