@@ -21,7 +21,10 @@ MARKS: dict[str, tuple[str, ...]] = {
         "bench/test_measure.py", "formats/onnx/normalize", "formats/onnx/test_typed.py", "formats/test_bounds.py",
         "adaptive/test_guardian.py", "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
     ),
-    "training": ("flows/distill", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment", "training"),
+    "training": (
+        "flows/distill", "flows/personalize", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment",
+        "training",
+    ),
     "browser": (
         "web/test_browser.py", "web/test_journeys.py", "web/browsers/test_page.py", "web/browsers/test_chromium.py",
     ),
@@ -32,6 +35,7 @@ SLOW = {
     "devices/test_mutated_models.py": "hundreds of damaged files in workers; make test has 200 cases of the fuzzer",
     "runtimes/support/test_tables.py": "compiles a model for each operator in each runtime",
     "api/test_torch_modules.py": "imports torch, exports modules and trains",
+    "flows/personalize/test_flow.py": "trains networks in processes of their own",
     "flows/distill/test_flow.py": "each test trains two to eight networks in processes of their own",
     "flows/prune/test_flow.py": "each test trains a pruned network and its control in processes of their own",
     "flows/quantize/test_finetuning.py": "each test trains a quantized graph, most of them a control too",

@@ -180,6 +180,8 @@ class Member:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def test_members_in_three_namespaces(folder: Path, namespaces: list[str]) -> None:
