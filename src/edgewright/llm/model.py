@@ -14,7 +14,7 @@ reorder the rows of q and k.
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Struct, structs
@@ -134,7 +134,9 @@ MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 def pad_model(model: DecoderModel, head_multiple: int, hidden_multiple: int) -> DecoderModel:
     """Return the model with wider heads and feed-forward parts, for engines that require multiples.
 
-    What is added is zeros at the end, and q is scaled for the wider head's attention scale, so the logits are the same.
+    What is added is zeros, and q is scaled for the wider head's attention scale, so the logits are the same. Where a
+    whole head is rotated, the wider one is too: its halves get the zeros, and the base of the rotation grows so that
+    the first frequencies stay.
     A family that normalizes queries and keys is returned with its own heads.
     """
     config = model.config
@@ -143,12 +145,8 @@ def pad_model(model: DecoderModel, head_multiple: int, hidden_multiple: int) -> 
     hidden = _round_up(config.hidden, hidden_multiple)
     if (head, hidden) == (config.head_size, config.hidden):
         return model
-    grown = structs.replace(
-        config,
-        head_size=head,
-        hidden=hidden,
-        padding=Padding(head_size=config.head_size, padded_head_size=head, hidden=config.hidden, padded_hidden=hidden),
-    )
+    padding = Padding(head_size=config.head_size, padded_head_size=head, hidden=config.hidden, padded_hidden=hidden)
+    grown = structs.replace(config, head_size=head, hidden=hidden, padding=padding, **_widen_rotation(config, head))
     factor = 1.0 if config.attention_scale else (head / config.head_size) ** 0.5
     readers = {name: partial(_pad, model, name, grown, factor) for name in model.weights}
     return model._replace(config=grown, weights=LazyWeights(readers))
@@ -163,17 +161,33 @@ def _pad(model: DecoderModel, name: str, grown: DecoderConfig, factor: float) ->
     if kind == "down":
         return np.pad(array, ((0, 0), (0, extra)))
     if kind == "o":
-        return _widen_heads(array.T, model.config.head_size, grown.head_size).T
+        return _widen_heads(array.T, model.config, grown.head_size).T
     if kind.partition("_")[0] in ("q", "k", "v") and not kind.endswith("_norm"):
-        wider = _widen_heads(array, model.config.head_size, grown.head_size)
+        wider = _widen_heads(array, model.config, grown.head_size)
         return wider * np.float32(factor) if kind.startswith("q") else wider
     return array
 
 
-def _widen_heads(array: Array, size: int, wider: int) -> Array:
-    """Return `array` [heads x size, …] as [heads x wider, …], with zeros at the end of each head."""
-    heads = array.reshape(-1, size, *array.shape[1:])
-    return np.pad(heads, ((0, 0), (0, wider - size), *((0, 0),) * (array.ndim - 1))).reshape(-1, *array.shape[1:])
+def _widen_heads(array: Array, config: DecoderConfig, wider: int) -> Array:
+    """Return `array` [heads x head_size, …] as [heads x wider, …], with zeros at the end of each rotated half."""
+    size, rest = config.head_size, array.shape[1:]
+    parts = 2 if config.rope_size == size else 1
+    heads = array.reshape(-1, size // parts, *rest)
+    return np.pad(heads, ((0, 0), (0, (wider - size) // parts), *((0, 0),) * len(rest))).reshape(-1, *rest)
+
+
+def _widen_rotation(config: DecoderConfig, wider: int) -> dict[str, Any]:
+    """Return what changes of the rotation when the head becomes `wider`."""
+    if config.rope_size != config.head_size:
+        return {}
+    share = wider / config.rope_size
+    factors = config.rope_factors and (*config.rope_factors, *(1.0,) * ((wider - config.rope_size) // 2))
+    return {
+        "rope_size": wider,
+        "rope_base": config.rope_base**share,
+        "local_rope_base": config.local_rope_base and config.local_rope_base**share,
+        "rope_factors": factors,
+    }
 
 
 def _round_up(size: int, multiple: int) -> int:

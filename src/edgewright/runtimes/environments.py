@@ -28,6 +28,7 @@ HASH_DIGITS = 12
 # The builds without CUDA, which PyPI does not have; requested only if the user's own indexes lack them.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 WORKER = "edgewright.runtimes.worker"
+LANGUAGE_WORKER = "edgewright.llm.engines.worker"
 
 State = Literal["ready", "outdated", "broken", "absent"]
 
@@ -42,6 +43,7 @@ class Environment(NamedTuple):
         megabytes: its size on Linux x86-64, Python 3.11.
         newest_python: the newest Python that its packages have wheels for.
         modules: that are imported at the end of the setup, if there is no worker to start.
+        worker: module of the worker that its setup starts.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Environment(NamedTuple):
     megabytes: int
     newest_python: tuple[int, int] = (3, 13)
     modules: tuple[str, ...] = ()
+    worker: str = WORKER
 
 
 class EnvironmentRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,6 +166,34 @@ ENVIRONMENTS: dict[str, Environment] = {
         ),
         megabytes=1240,
         modules=("flwr.server", "dp_accounting", "torch"),
+    "onnxruntime-genai": Environment(
+        name="onnxruntime-genai",
+        runtime="onnxruntime-genai",
+        purpose="language models in ONNX Runtime GenAI",
+        requirements=("onnxruntime-genai==0.18.0", *WORKER_REQUIREMENTS),
+        megabytes=150,
+        worker=LANGUAGE_WORKER,
+    ),
+    "llamacpp": Environment(
+        name="llamacpp",
+        runtime="llamacpp",
+        purpose="language models in llama.cpp",
+        requirements=(
+            "xllamacpp==2026.10.11549",
+            "llama-cpp-py-sync==0.11739",
+            "cffi==2.1.1",
+            *WORKER_REQUIREMENTS,
+        ),
+        megabytes=190,
+        worker=LANGUAGE_WORKER,
+    ),
+    "litert-lm": Environment(
+        name="litert-lm",
+        runtime="litert-lm",
+        purpose="language models in LiteRT-LM",
+        requirements=("litert-lm-api==0.18.1", *WORKER_REQUIREMENTS),
+        megabytes=150,
+        worker=LANGUAGE_WORKER,
     ),
 }
 

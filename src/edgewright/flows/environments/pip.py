@@ -16,7 +16,6 @@ import msgspec
 from edgewright.errors import EdgewrightError, OutputError
 from edgewright.runtimes.environments import (
     TORCH_INDEX,
-    WORKER,
     Environment,
     get_lock_path,
     get_python_path,
@@ -190,7 +189,7 @@ def check_worker(setup: EnvironmentSetup) -> None:
         _check_modules(setup)
         return
     setup.progress(f"{setup.info.name}: starting a worker")
-    command = make_launch_command(setup.part, WORKER, setup.info.runtime)
+    command = make_launch_command(setup.part, setup.info.worker, setup.info.runtime)
     output, greeting = f"the worker did not start within {WORKER_START_SECONDS} s", None
     try:
         done = subprocess.run(  # noqa: S603 - as above

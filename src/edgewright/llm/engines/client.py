@@ -32,7 +32,6 @@ from edgewright.llm.engines.wire import (
     EngineFailed,
     EngineMemory,
     EngineOpened,
-    EngineReady,
     Generate,
     Generation,
     LogitsWritten,
@@ -46,6 +45,7 @@ from edgewright.runtimes.environments import (
     find_ready_locks,
     make_launch_command,
 )
+from edgewright.runtimes.wire import CommandFailed, Greeting
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file
 from edgewright.schema.arrays import Array
 from edgewright.system.starter import start_process
@@ -111,7 +111,7 @@ class EngineClient:
         self.pid = process.pid
         self._channel = ProcessChannel(process)
         try:
-            self.version = self._receive(EngineReady).version
+            self.version = self._read_greeting()
         except BaseException:
             self.close()
             raise
@@ -175,7 +175,18 @@ class EngineClient:
     def _receive(self, kind: type[AnswerT]) -> AnswerT:
         return self._check(self._receive_any(), kind)
 
+    def _read_greeting(self) -> str:
+        """Return the version of the engine's library. Raises RuntimeMissing if it cannot be imported."""
+        greeting = self._receive_message(Greeting)
+        if isinstance(greeting, CommandFailed):
+            raise self._make_error(EngineFailed(kind="missing", why=greeting.why))
+        version: str = greeting.version
+        return version
+
     def _receive_any(self) -> Any:
+        return self._receive_message(EngineAnswer)
+
+    def _receive_message(self, kind: Any) -> Any:
         while (end := self._buffer.find(b"\n")) < 0:
             chunk = self._channel.receive(self._timeout_s)
             if chunk is None:
@@ -186,7 +197,7 @@ class EngineClient:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         try:
-            return msgspec.json.decode(line, type=EngineAnswer)
+            return msgspec.json.decode(line, type=kind)
         except msgspec.MsgspecError as error:
             raise WorkerError(f"the message of {self.info.title} cannot be read", f"{error}: {line[:120]!r}") from None
 

@@ -35,6 +35,33 @@ ENGINES: dict[str, EngineInfo] = {
         module="edgewright.llm.engines.reference",
         needs=(),
         environment="",
+        hidden_multiple=32,
+    ),
+    "onnxruntime-genai": EngineInfo(
+        name="onnxruntime-genai",
+        title="ONNX Runtime GenAI",
+        module="edgewright.llm.engines.onnxruntime_genai",
+        needs=("onnxruntime_genai", "onnxruntime"),
+        environment="onnxruntime-genai",
+        head_multiple=16,
+        hidden_multiple=32,
+    ),
+    "llamacpp": EngineInfo(
+        name="llamacpp",
+        title="llama.cpp",
+        module="edgewright.llm.engines.llamacpp",
+        needs=("xllamacpp", "llama_cpp_py_sync", "cffi"),
+        environment="llamacpp",
+        head_multiple=32,
+        hidden_multiple=32,
+        kv=("fp16", "fp32", "kv8", "kv4"),
+    ),
+    "litert-lm": EngineInfo(
+        name="litert-lm",
+        title="LiteRT-LM",
+        module="edgewright.llm.engines.litert_lm",
+        needs=("litert_lm",),
+        environment="litert-lm",
     ),
 }
 

@@ -63,13 +63,6 @@ class ReadEngineMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 EngineCommand = OpenEngine | ComputeLogits | Generate | StopGenerating | ReadEngineMemory
 
 
-class EngineReady(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ready"):
-    """First message of a worker."""
-
-    engine: str
-    version: str
-
-
 class EngineOpened(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="opened"):
     """The artifact is loaded.
 
@@ -127,5 +120,5 @@ class EngineFailed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 EngineAnswer = (
-    EngineReady | EngineOpened | LogitsWritten | TokenWritten | Generation | EngineMemory | EngineFailed
+    EngineOpened | LogitsWritten | TokenWritten | Generation | EngineMemory | EngineFailed
 )  # fmt: skip

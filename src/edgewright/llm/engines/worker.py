@@ -25,7 +25,6 @@ from edgewright.llm.engines.wire import (
     EngineFailed,
     EngineMemory,
     EngineOpened,
-    EngineReady,
     Generate,
     Generation,
     LogitsWritten,
@@ -36,6 +35,8 @@ from edgewright.llm.engines.wire import (
 )
 from edgewright.runtimes.memory import read_resident_memory
 from edgewright.runtimes.tensor_file import write_tensor_file
+from edgewright.runtimes.wire import CommandFailed, Greeting
+from edgewright.runtimes.worker import greet
 from edgewright.system.parent import die_with_parent
 
 Commands = SimpleQueue[EngineCommand | None]
@@ -49,7 +50,7 @@ class _Server:
         self.session: EngineSession | None = None
         self.commands: Commands = SimpleQueue()
 
-    def send(self, message: EngineAnswer) -> None:
+    def send(self, message: EngineAnswer | Greeting) -> None:
         left = memoryview(msgspec.json.encode(message) + b"\n")
         while left:
             left = left[self.channel.write(left) or 0 :]
@@ -154,11 +155,10 @@ def main() -> None:
     die_with_parent()
     name = sys.argv[1]
     engine: Engine = import_module(find_engine(name).module)
+    greeting = greet(name, engine)
     server = _Server(channel, engine)
-    try:
-        server.send(EngineReady(engine=name, version=engine.version()))
-    except ImportError as error:
-        server.send(EngineFailed(kind="missing", why=str(error)))
+    server.send(greeting)
+    if isinstance(greeting, CommandFailed):
         return
     Thread(target=server.read_commands, daemon=True).start()
     server.serve()
