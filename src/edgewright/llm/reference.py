@@ -147,7 +147,7 @@ class Reference:
         queries = self._split(self._multiply(inner, f"{name}.q"), f"{name}.q_norm")
         keys = self._split(self._multiply(inner, f"{name}.k", new=False), f"{name}.k_norm")
         values = self._split(self._multiply(inner, f"{name}.v", new=False), "")
-        turn = _make_rotation(config, layer, np.arange(begin, begin + count))
+        turn = make_rotation(config, layer, np.arange(begin, begin + count))
         cache.keys[layer, :, begin : begin + count] = _rotate(keys, turn)
         cache.values[layer, :, begin : begin + count] = values
         mixed = self._mix(layer, _rotate(queries, turn), cache, begin + count)
@@ -197,7 +197,7 @@ def _make_mask(count: int, end: int, window: int) -> Array:
     return visible & (seen > asks - window) if window else visible
 
 
-def _make_rotation(config: DecoderConfig, layer: int, positions: Array) -> tuple[Array, Array]:
+def make_rotation(config: DecoderConfig, layer: int, positions: Array) -> tuple[Array, Array]:
     """Return cosines and sines of the rotation at positions, float32 [tokens, rope_size / 2] each."""
     local = config.is_local(layer) and config.local_rope_base
     base = config.local_rope_base if local else config.rope_base

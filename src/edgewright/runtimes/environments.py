@@ -166,12 +166,13 @@ ENVIRONMENTS: dict[str, Environment] = {
         ),
         megabytes=1240,
         modules=("flwr.server", "dp_accounting", "torch"),
+    ),
     "onnxruntime-genai": Environment(
         name="onnxruntime-genai",
         runtime="onnxruntime-genai",
         purpose="language models in ONNX Runtime GenAI",
         requirements=("onnxruntime-genai==0.18.0", *WORKER_REQUIREMENTS),
-        megabytes=150,
+        megabytes=220,
         worker=LANGUAGE_WORKER,
     ),
     "llamacpp": Environment(
@@ -184,7 +185,7 @@ ENVIRONMENTS: dict[str, Environment] = {
             "cffi==2.1.1",
             *WORKER_REQUIREMENTS,
         ),
-        megabytes=190,
+        megabytes=220,
         worker=LANGUAGE_WORKER,
     ),
     "litert-lm": Environment(
@@ -192,7 +193,7 @@ ENVIRONMENTS: dict[str, Environment] = {
         runtime="litert-lm",
         purpose="language models in LiteRT-LM",
         requirements=("litert-lm-api==0.18.1", *WORKER_REQUIREMENTS),
-        megabytes=150,
+        megabytes=230,
         worker=LANGUAGE_WORKER,
     ),
 }

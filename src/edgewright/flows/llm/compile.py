@@ -13,7 +13,7 @@ from edgewright.flows.compile.publication import hash_artifact, raise_output_err
 from edgewright.llm.artifacts import (
     RECORD,
     LanguageArtifact,
-    Quantization,
+    WeightQuantization,
     is_artifact,
     write_artifact_record,
 )
@@ -25,7 +25,7 @@ from edgewright.llm.model import DecoderModel, pad_model
 from edgewright.llm.reference import Reference
 from edgewright.llm.sampling import sample_texts
 from edgewright.llm.sources.open import open_model
-from edgewright.llm.weights.packed import GROUP
+from edgewright.llm.weights.packed import GROUP, Packed
 from edgewright.llm.weights.quantize import Calibration, QuantizedModel, quantize_4bit, quantize_8bit
 from edgewright.schema.arrays import Array
 from edgewright.schema.text import suggest
@@ -287,7 +287,7 @@ def _describe_padding(engine: EngineInfo, model: DecoderModel) -> tuple[str, ...
 
 def _describe_quantization(
     request: LanguageCompileRequest, quantized: QuantizedModel, precision: str
-) -> Quantization | None:
+) -> WeightQuantization | None:
     if not quantized.packed:
         return None
     layers = [matrix for name, matrix in quantized.packed.items() if name.startswith("layers.")]
@@ -296,7 +296,7 @@ def _describe_quantization(
     bits = {name: quantized.packed[name].bits if name in quantized.packed else 32 for name in ("embedding", "head")}
     tied = quantized.model.config.tied
     calibration = Calibration(seed=request.seed)
-    return Quantization(
+    return WeightQuantization(
         method="gptq" if calibrated else "rounding",
         bits=layers[0].bits if layers else 32,
         group=GROUP,
@@ -309,9 +309,8 @@ def _describe_quantization(
     )
 
 
-def _count_constants(matrix: object) -> int:
-    scales, minima = matrix.scales, matrix.minima  # type: ignore[attr-defined]
-    return int(scales.size + (0 if minima is None else minima.size))
+def _count_constants(matrix: Packed) -> int:
+    return matrix.scales.size + (0 if matrix.minima is None else matrix.minima.size)
 
 
 def _compare(
@@ -336,5 +335,3 @@ def _log_softmax(logits: Array) -> Array:
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     found: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return found
-
-

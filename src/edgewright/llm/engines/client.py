@@ -45,8 +45,8 @@ from edgewright.runtimes.environments import (
     find_ready_locks,
     make_launch_command,
 )
-from edgewright.runtimes.wire import CommandFailed, Greeting
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file
+from edgewright.runtimes.wire import CommandFailed, Greeting
 from edgewright.schema.arrays import Array
 from edgewright.system.starter import start_process
 from edgewright.system.temporary import TemporaryFolder

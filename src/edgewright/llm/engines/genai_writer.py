@@ -1,7 +1,7 @@
 """Writing of models for ONNX Runtime GenAI: an ONNX graph with a KV cache, and the settings beside it.
 
-The graph has the inputs, outputs and operators of the ones that ONNX Runtime GenAI's own builder writes. It is written
-here, so that scales and zero points are those of our quantization, and so that neither torch nor transformers is needed.
+The graph has the inputs, outputs and operators of those that ONNX Runtime GenAI's own builder writes. It is written
+here so that scales and zero points are those of our quantization, without torch and transformers.
 """
 
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ def _describe_ports(config: DecoderConfig) -> tuple[list[Any], list[Any]]:
         return helper.make_tensor_value_info(name, kind, shape)
 
     def list_caches(prefix: str, tokens: str) -> list[Any]:
-        shape = ["batch", config.kv_heads, tokens, config.head_size]
+        shape: list[int | str] = ["batch", config.kv_heads, tokens, config.head_size]
         return [
             describe(f"{prefix}.{layer}.{kind}", TensorProto.FLOAT, shape)
             for layer in range(config.layers)
@@ -191,7 +191,7 @@ def _make_settings(model: DecoderModel) -> dict[str, Any]:
     """Return the content of genai_config.json."""
     config, tokenizer = model.config, model.tokenizer
     end = list(tokenizer.eos) or [0]
-    caches = {f"{when}_{kind}_names": f"{name}.%d.{kind}" for when, name in (("past", "past_key_values"),) for kind in ("key", "value")}
+    caches = {f"past_{kind}_names": f"past_key_values.%d.{kind}" for kind in ("key", "value")}
     presents = {f"present_{kind}_names": f"present.%d.{kind}" for kind in ("key", "value")}
     return {
         "model": {

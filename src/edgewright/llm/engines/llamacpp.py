@@ -83,6 +83,8 @@ class _Session:
         self.context = request.context or self._library.llama_model_n_ctx_train(self._model)
         self._context = self._open_context(request.threads)
         self._tokens: list[int] = []
+        self._waiting: int | None = None
+        self._last: Array = np.zeros(0, np.float32)
         self._temperature, self._random = 0.0, np.random.default_rng(0)
 
     def _open_context(self, threads: int) -> Any:
@@ -116,7 +118,7 @@ class _Session:
     def _clear(self) -> int:
         self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
         self._tokens.clear()
-        self._waiting: int | None = None
+        self._waiting = None
         return 0
 
     def _keep_common(self, tokens: Sequence[int]) -> int:

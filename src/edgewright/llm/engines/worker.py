@@ -154,8 +154,9 @@ def main() -> None:
     os.dup2(2, 1)
     die_with_parent()
     name = sys.argv[1]
-    engine: Engine = import_module(find_engine(name).module)
-    greeting = greet(name, engine)
+    module = import_module(find_engine(name).module)
+    engine: Engine = module
+    greeting = greet(name, module)
     server = _Server(channel, engine)
     server.send(greeting)
     if isinstance(greeting, CommandFailed):

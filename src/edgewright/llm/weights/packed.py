@@ -53,12 +53,12 @@ class PackedWeights(Mapping[str, Array]):
 def round_8bit(matrix: Array) -> Packed:
     """Return the matrix at 8 bits, symmetric, rounded to the nearest."""
     groups = matrix.reshape(len(matrix), -1, GROUP)
-    scales = _to_half(np.abs(groups).max(-1) / 127)
+    scales = to_half(np.abs(groups).max(-1) / 127)
     divisors = np.where(scales > 0, scales, np.float32(1))[..., None]
     codes = np.clip(np.rint(groups / divisors), -127, 127).astype(np.int8)
     return Packed(codes.reshape(matrix.shape), scales, None, 8)
 
 
-def _to_half(values: Array) -> Array:
+def to_half(values: Array) -> Array:
     """Return values rounded to float16, as float32."""
     return values.astype(np.float16).astype(np.float32)

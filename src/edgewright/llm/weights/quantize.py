@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from edgewright.llm.model import MATRICES, DecoderModel
 from edgewright.llm.reference import Reference
 from edgewright.llm.sampling import sample_texts
