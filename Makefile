@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels test-apps test-federated fuzz lint lint-versions format benchmarks benchmarks-long clean help screenshots
+.PHONY: demo all-runtimes test coverage test-fast test-slow test-devices test-kernels test-apps test-federated test-llm fuzz lint lint-versions format benchmarks benchmarks-long clean help screenshots
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -92,7 +92,7 @@ test-devices: $(VENV)/.ready-dev
 	@$(PYTEST) --dist loadfile tests/web/browsers $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
-	@$(PYTEST) --dist loadgroup -m slow tests tests_slow --ignore tests_slow/kernels --ignore tests_slow/apps --ignore tests_slow/federated $(PYTEST_OPTIONS)
+	@$(PYTEST) --dist loadgroup -m slow tests tests_slow --ignore tests_slow/kernels --ignore tests_slow/apps --ignore tests_slow/federated --ignore tests_slow/llm $(PYTEST_OPTIONS)
 
 # Kernels on Arm under QEMU (71 MB into ~/.cache/edgewright-tests, needs apt) and with sanitizers; about 2 minutes.
 test-kernels: $(VENV)/.ready-dev
@@ -109,6 +109,11 @@ test-apps: $(VENV)/.ready-dev
 test-federated: $(VENV)/.ready-all $(VENV)/.ready-dev
 	@EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup flower --yes || echo "    it cannot be set up here: its tests will skip"
 	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/federated $(PYTEST_OPTIONS)
+
+# Language models in engines of their own, set up once under ~/.cache/edgewright-tests (about 450 MB).
+test-llm: $(VENV)/.ready-dev
+	@for name in llamacpp onnxruntime-genai litert-lm; do EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup $$name --yes || echo "    it cannot be set up here: its tests will skip"; done
+	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/llm $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/.ready-dev
 	@$(PYTEST) -m "not slow" --cov=edgewright --cov-report=xml:build/coverage.xml --cov-report=term:skip-covered $(PYTEST_OPTIONS)

@@ -54,6 +54,12 @@ SWITCHES: tuple[Switch, ...] = (
         variable="ORT_DISABLE_TELEMETRY=1",
     ),
     Switch(
+        "onnxruntime-genai",
+        "usage events of its own, beside those of ONNX Runtime",
+        loads="onnxruntime_genai",
+        variable="ORT_DISABLE_TELEMETRY=1",
+    ),
+    Switch(
         "huggingface-hub",
         "which library uses it, on that library's request; installed with ExecuTorch and litert-torch",
         loads="huggingface_hub",

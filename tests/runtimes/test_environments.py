@@ -12,6 +12,7 @@ import pytest
 
 import edgewright
 from edgewright.errors import RuntimeMissing, UsageError
+from edgewright.llm.engines.table import ENGINES
 from edgewright.runtimes import environments
 from edgewright.runtimes.environments import (
     ENVIRONMENTS,
@@ -45,7 +46,8 @@ def test_every_runtime_with_a_library_and_every_converter_has_an_environment() -
     own = {name for name, info in TABLE.items() if info.reads and info.writes and info.needs}
     converters = {one.environment for info in TABLE.values() for one in info.converters if one.environment}
     assert own | converters <= set(ENVIRONMENTS)
-    assert {info.runtime for info in ENVIRONMENTS.values() if not info.modules} <= set(TABLE)
+    assert {info.runtime for info in ENVIRONMENTS.values() if not info.modules} <= set(TABLE) | set(ENGINES)
+    assert {one.environment for one in ENGINES.values() if one.environment} <= set(ENVIRONMENTS)
     assert all(name == info.name for name, info in ENVIRONMENTS.items())
 
 

@@ -59,6 +59,10 @@ EXAMPLES = {
         "edgewright benchmark model.tflite -p delegate=none --fail-on-fallback 10",
         "edgewright benchmark app.bundle --policy none,governor --scenario busy --seconds 60",
     ),
+    "llm compile": (
+        "edgewright llm compile stories260K.bin --tokenizer tok512.bin --runtime llamacpp -o artifacts",
+        "edgewright llm compile model.gguf --runtime llamacpp --precision fp32,w8,w4 -o artifacts",
+    ),
     "llm evaluate": (
         "edgewright llm evaluate artifacts --text held.txt --kv-precision fp16,kv8,kv4 --max-kld 0.05",
         "edgewright llm evaluate artifacts --text held.txt --prompts prompts.toml --min-passed 0.9",

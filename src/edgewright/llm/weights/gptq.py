@@ -18,7 +18,7 @@ CUTS = np.linspace(0.0, 0.15, 7)
 MOST_ELEMENTS = 1 << 22
 
 
-def choose_ranges(matrix: Array, moments: Array | None, *, integer: bool) -> tuple[Array, Array]:
+def _choose_ranges(matrix: Array, moments: Array | None, *, integer: bool) -> tuple[Array, Array]:
     """Return the scale and the minimum of each group with the least error, as float32 [rows, groups].
 
     Args:
@@ -81,7 +81,7 @@ def _measure_error(groups: Array, scale: Array, minimum: Array, weights: Array) 
 
 def round_4bit(matrix: Array, *, integer: bool = False) -> Packed:
     """Return the matrix at 4 bits, each element rounded to the nearest."""
-    scales, minima = choose_ranges(matrix, None, integer=integer)
+    scales, minima = _choose_ranges(matrix, None, integer=integer)
     wide, low = np.repeat(scales, GROUP, 1), np.repeat(minima, GROUP, 1)
     return Packed(np.clip(np.rint((matrix - low) / wide), 0, LEVELS).astype(np.uint8), scales, minima, 4)
 
@@ -95,7 +95,7 @@ def quantize_gptq(matrix: Array, moments: Array, *, integer: bool = False) -> Pa
         integer: whether zero points are integers.
     """
     diagonal = np.diagonal(moments).copy()
-    scales, minima = choose_ranges(matrix, diagonal, integer=integer)
+    scales, minima = _choose_ranges(matrix, diagonal, integer=integer)
     order = np.argsort(-diagonal, kind="stable")
     factors = _factorize(moments, order)
     left = matrix[:, order].astype(np.float64)

@@ -31,7 +31,7 @@ class QuantizedModel(NamedTuple):
     packed: Mapping[str, Packed]
 
 
-def can_pack(matrix: Array) -> bool:
+def _can_pack(matrix: Array) -> bool:
     """Return whether a matrix consists of whole groups."""
     return matrix.ndim == 2 and matrix.shape[1] % GROUP == 0
 
@@ -39,7 +39,7 @@ def can_pack(matrix: Array) -> bool:
 def quantize_8bit(model: DecoderModel) -> QuantizedModel:
     """Return the model with all matrices at 8 bits, rounded to the nearest; those without whole groups stay."""
     names = [name for name in model.weights if model.weights[name].ndim == 2]
-    packed = {name: round_8bit(model.weights[name]) for name in names if can_pack(model.weights[name])}
+    packed = {name: round_8bit(model.weights[name]) for name in names if _can_pack(model.weights[name])}
     return _make_model(model, packed)
 
 
@@ -54,7 +54,7 @@ def quantize_4bit(
         integer: whether zero points must be integers.
     """
     tops = {name: model.weights[name] for name in ("embedding", "head") if name in model.weights}
-    packed = {name: round_8bit(matrix) for name, matrix in tops.items() if can_pack(matrix)}
+    packed = {name: round_8bit(matrix) for name, matrix in tops.items() if _can_pack(matrix)}
     if calibration is None:
         for layer in range(model.config.layers):
             report(f"rounding layer {layer + 1} of {model.config.layers}")
@@ -62,7 +62,7 @@ def quantize_4bit(
             packed |= {
                 name: round_4bit(model.weights[name], integer=integer)
                 for name in names
-                if can_pack(model.weights[name])
+                if _can_pack(model.weights[name])
             }
         return _make_model(model, packed)
     return _make_model(model, packed | _calibrate(model, calibration, report, integer=integer))
@@ -84,7 +84,7 @@ def _calibrate(model: DecoderModel, calibration: Calibration, report: Report, *,
         moments = inputs.T @ inputs / len(inputs)
         layer, _, kind = first.rpartition(".")
         for name in (f"{layer}.{kind}" for kind in SHARED_INPUTS[kind]):
-            if can_pack(matrix := model.weights[name]):
+            if _can_pack(matrix := model.weights[name]):
                 packed[name] = quantize_gptq(matrix, moments, integer=integer)
 
     quantized = model._replace(weights=PackedWeights(model.weights, packed))
