@@ -18,7 +18,7 @@ from edgewright.llm.reference import Reference
 from edgewright.llm.sources.gguf import read_gguf
 from edgewright.llm.sources.gguf_writer import write_gguf
 from edgewright.llm.weights.gptq import quantize_gptq, round_4bit
-from edgewright.llm.weights.quantize import Calibration, quantize_4bit, quantize_8bit
+from edgewright.llm.weights.quantize import Calibration, QuantizedModel, quantize_4bit, quantize_8bit
 from tests.llm.models import make_model
 
 TOKENS = [1, 260, 261, 262, 300, 310, 270]
@@ -175,7 +175,7 @@ def test_the_graph_for_onnx_runtime_computes_the_same(
 
     model = pad_model(make_model(**changes), 16, 32)
     quantized = quantize_4bit(model, None, lambda text: None) if precision == "w4" else None
-    write_genai(tmp_path, quantized or flow.QuantizedModel(model, {}))
+    write_genai(tmp_path, quantized or QuantizedModel(model, {}))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     past = np.zeros((1, 2, 0, 16), np.float32)
     feeds = {one.name: past for one in session.get_inputs() if one.name.startswith("past")}

@@ -65,7 +65,7 @@ def _find_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-class _Session:
+class _LlamaSession:
     """A model and its context. Tokens are processed in pieces of `MOST_BATCH`."""
 
     def __init__(self, request: OpenEngine, main: Path) -> None:
@@ -159,6 +159,6 @@ class _Session:
         return np.stack([np.frombuffer(one, np.float32) for one in found])
 
 
-def open_session(request: OpenEngine, main: Path) -> _Session:
+def open_session(request: OpenEngine, main: Path) -> _LlamaSession:
     """Load a GGUF file. Raises EngineRejected."""
-    return _Session(request, main)
+    return _LlamaSession(request, main)

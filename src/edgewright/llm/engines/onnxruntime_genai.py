@@ -28,7 +28,7 @@ def _load_library() -> Any:
     return onnxruntime_genai
 
 
-class _Session:
+class _GenaiSession:
     """A model with one generator at a time, whose KV cache has the length of the context."""
 
     kv = "fp32"
@@ -91,8 +91,8 @@ class _Session:
         return self._waiting
 
 
-def open_session(request: OpenEngine, main: Path) -> _Session:
+def open_session(request: OpenEngine, main: Path) -> _GenaiSession:
     """Load a folder with a model. Raises EngineRejected."""
     if request.kv not in ("", "fp32"):
         raise EngineRejected(f"the model has no KV cache in {request.kv}")
-    return _Session(request, main)
+    return _GenaiSession(request, main)
