@@ -1,10 +1,10 @@
-"""Quality of compressed keys and values of stories260K, as the difference of NLL to full precision.
+"""Quality of compressed weights, keys and values of stories260K, as the difference of NLL to full precision.
 
     python -m benchmarks.llm CHECKPOINT.bin TOKENIZER.bin [--human FILE] [--json]
 
 Texts are 12 x 201 tokens that the model writes itself (temperature 0.8, seeds 0, 3 and 4), named by the SHA-256 of
-their tokens as int64, and a human-written file. The peer is the usual per-token quantization of keys and values. All
-figures are computed, not timed: the load of the machine does not matter.
+their tokens as int64, and a human-written file. Peers are the usual per-token quantization of keys and values, and
+weights that are rounded to the nearest. 4-bit weights are calibrated on texts of another seed (7). All figures are computed, not timed: the load of the machine does not matter.
 """
 
 import argparse
@@ -19,9 +19,10 @@ import numpy as np
 from edgewright.llm.kv.streaming import StreamingQuantizer, dequantize_groups, quantize_groups
 from edgewright.llm.model import DecoderModel
 from edgewright.llm.quality.scores import score_tokens
-from edgewright.llm.reference import KVQuantizer, QuantizedKV, Reference
+from edgewright.llm.reference import QuantizedKV, Reference
 from edgewright.llm.sampling import sample_texts
 from edgewright.llm.sources.llama2c import read_checkpoint, read_tokenizer
+from edgewright.llm.weights.quantize import Calibration, quantize_4bit, quantize_8bit
 from edgewright.schema.arrays import Array
 
 SEEDS = (0, 3, 4)
@@ -41,12 +42,20 @@ class PerToken:
         return QuantizedKV(read[0], read[1], used)
 
 
-def list_formats(model: DecoderModel) -> Mapping[str, KVQuantizer]:
+def make_variants(model: DecoderModel) -> Mapping[str, Reference]:
+    """Return what is compared with full precision, by name."""
+    streaming = StreamingQuantizer(4, model.config)
+    rounded = quantize_4bit(model, None, len).model
+    gptq = quantize_4bit(model, Calibration(), len).model
     return {
-        "kv8 streaming": StreamingQuantizer(8, model.config),
-        "kv4 streaming": StreamingQuantizer(4, model.config),
-        "kv8 per token": PerToken(8),
-        "kv4 per token": PerToken(4),
+        "kv8 streaming": Reference(model, quantizer=StreamingQuantizer(8, model.config)),
+        "kv4 streaming": Reference(model, quantizer=streaming),
+        "kv8 per token": Reference(model, quantizer=PerToken(8)),
+        "kv4 per token": Reference(model, quantizer=PerToken(4)),
+        "w8": Reference(quantize_8bit(model).model),
+        "w4 rounded": Reference(rounded),
+        "w4 GPTQ": Reference(gptq),
+        "w4 GPTQ, kv4 streaming": Reference(gptq, quantizer=streaming),
     }
 
 
@@ -60,14 +69,13 @@ def make_texts(model: DecoderModel, human: Path | None) -> dict[str, Array]:
     return texts
 
 
-def measure(model: DecoderModel, windows: Array) -> dict[str, Any]:
-    """Return the full-precision NLL, and the change, KL divergence and agreement of each format."""
+def measure(model: DecoderModel, variants: Mapping[str, Reference], windows: Array) -> dict[str, Any]:
+    """Return the full-precision NLL, and the change, KL divergence and agreement of each variant."""
     full = [Reference(model).logits(one[:-1]) for one in windows]
     losses = [score_tokens(logits, logits, one[1:]).nll for logits, one in zip(full, windows, strict=True)]
     nll = float(np.mean(losses))
     rows: dict[str, Any] = {"nll": round(nll, 4), "sha256": sha256(windows.astype(np.int64).tobytes()).hexdigest()}
-    for name, quantizer in list_formats(model).items():
-        reference = Reference(model, quantizer=quantizer)
+    for name, reference in variants.items():
         scores = [
             score_tokens(reference.logits(one[:-1]), logits, one[1:]) for one, logits in zip(windows, full, strict=True)
         ]
@@ -87,13 +95,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     model = read_checkpoint(options.checkpoint, read_tokenizer(options.tokenizer, 512))
-    found = {name: measure(model, windows) for name, windows in make_texts(model, options.human).items()}
+    variants = make_variants(model)
+    found = {name: measure(model, variants, windows) for name, windows in make_texts(model, options.human).items()}
     if options.json:
         print(json.dumps(found))
         return
     for name, rows in found.items():
         print(f"{name}: full precision {rows['nll']}, sha256 {rows['sha256'][:16]}")
-        for kind in list_formats(model):
+        for kind in variants:
             print(f"  {kind}: {rows[kind]['change']:+.4f} NLL, KLD {rows[kind]['kld']}, top-1 {rows[kind]['top1']:.2%}")
 
 
