@@ -4,7 +4,8 @@
 
 Texts are 12 x 201 tokens that the model writes itself (temperature 0.8, seeds 0, 3 and 4), named by the SHA-256 of
 their tokens as int64, and a human-written file. Peers are the usual per-token quantization of keys and values, and
-weights that are rounded to the nearest. 4-bit weights are calibrated on texts of another seed (7). All figures are computed, not timed: the load of the machine does not matter.
+weights that are rounded to the nearest. 4-bit weights are calibrated on texts of another seed (7). All figures are
+computed, not timed: the load of the machine does not matter.
 """
 
 import argparse
@@ -42,11 +43,15 @@ class PerToken:
         return QuantizedKV(read[0], read[1], used)
 
 
+def ignore(text: str) -> None:
+    """Show no progress."""
+
+
 def make_variants(model: DecoderModel) -> Mapping[str, Reference]:
     """Return what is compared with full precision, by name."""
     streaming = StreamingQuantizer(4, model.config)
-    rounded = quantize_4bit(model, None, len).model
-    gptq = quantize_4bit(model, Calibration(), len).model
+    rounded = quantize_4bit(model, None, ignore).model
+    gptq = quantize_4bit(model, Calibration(), ignore).model
     return {
         "kv8 streaming": Reference(model, quantizer=StreamingQuantizer(8, model.config)),
         "kv4 streaming": Reference(model, quantizer=streaming),

@@ -97,7 +97,7 @@ class RunningEngine:
 
     def time_generation(self, tokens: Sequence[int], count: int) -> GenerationTimes:
         """Return the times of a generation of `count` tokens, taken in the engine's process."""
-        times = self._client.generate(Generate(tokens=tuple(tokens), count=count)).times_us
+        times = self._client.generate(Generate(tokens=tuple(tokens), count=count, stream=False)).times_us
         return GenerationTimes(first_us=times[0], token_us=tuple(after - before for before, after in pairwise(times)))
 
     def memory(self) -> EngineMemory:

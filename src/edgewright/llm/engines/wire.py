@@ -42,6 +42,7 @@ class Generate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         stop: tokens that end it; the one that ended it is the last of the result.
         temperature: 0 for the most likely token each time.
         reuse: whether the KV cache of a common beginning with the last prompt is used again, where the engine can.
+        stream: whether each token is a message of its own. A measurement is without them.
     """
 
     tokens: tuple[int, ...]
@@ -50,6 +51,7 @@ class Generate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     temperature: float = 0.0
     seed: int = 0
     reuse: bool = False
+    stream: bool = True
 
 
 class StopGenerating(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="stop"):

@@ -116,7 +116,8 @@ class _Server:
         while len(tokens) < count:
             tokens.append(session.next_token())
             times.append((perf_counter_ns() - began) / 1e3)
-            self.send(TokenWritten(token=tokens[-1]))
+            if command.stream:
+                self.send(TokenWritten(token=tokens[-1]))
             if tokens[-1] in command.stop:
                 end = "stop"
                 break
