@@ -22,4 +22,10 @@ set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/de
 apt-get "$@" -q update
 (cd "$work" && apt-get "$@" -q download libc6 libgcc-s1 libstdc++6)
 for package in "$work"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+ln -sfn usr/lib "$folder/root/lib"
+# The first program in C++ takes minutes: zig compiles the C++ library for this processor.
+echo '#include <string>
+int main(int count, char **) { return static_cast<int>(std::string(count, 0).size()) - 1; }' > "$work/first.cpp"
+ZIG_GLOBAL_CACHE_DIR="$folder/zig-cache" "$folder/zig/ziglang/zig" c++ -target aarch64-linux-gnu.2.28 -std=c++17 -O3 \
+    "$work/first.cpp" -o "$work/first"
 touch "$folder/ready-1"

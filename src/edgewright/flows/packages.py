@@ -18,6 +18,7 @@ from edgewright.flows.candidates import check_number, check_runs_here, choose_ru
 from edgewright.flows.evaluate.inference import infer
 from edgewright.formats.artifacts import artifact_signature, find_record, make_same_port, record_path
 from edgewright.formats.files import hash_file, read_model
+from edgewright.kernels.custom.place import find_operators_path
 from edgewright.packaging.contract import (
     CONTRACT_FILE,
     AppContract,
@@ -188,6 +189,10 @@ def _choose_engine(request: PackageRequest, path: Path, model: Model) -> Runtime
             f"it is {model.format} for {info.name}; {request.target} runs {', '.join(target.runtimes)}",
             f"edgewright compile {quote(name)} --runtime {target.runtimes[0]}, then package its artifact",
         )
+    if find_operators_path(path) is not None:
+        why = "they are a library that was compiled on this machine"
+        hint = "compile the model without --custom-ops, for a runtime that has its operators"
+        raise ModelNotConvertible(f"{path.name} has custom operators, which a project does not have", why, hint)
     return info
 
 

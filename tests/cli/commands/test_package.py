@@ -1,7 +1,6 @@
 """`edgewright package`: projects from an artifact, and what cannot be one."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ import pytest
 from edgewright.packaging.pictures import GoldenPicture, prepare_picture
 from edgewright.tasks.spec.file import read_task
 from tests.cli.calling import Call
+from tests.models.artifact_records import put_artifact
+from tests.models.onnx_files import node, value, write_onnx
 from tests.paths import ROOT
 
 DIGITS = ROOT / "src/edgewright/flows/digits"
@@ -87,13 +88,76 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
 
 
 def test_a_changed_artifact_and_two_artifacts(call: Call, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    call("compile", MODEL, "--runtime", "onnxruntime", "-o", folder)
-    artifact = folder / "digits-onnxruntime-fp32.onnx"
+    artifact = put_artifact(tmp_path / "out")
+    artifact.with_suffix(".bin").write_bytes(b"changed")
     command = ("package", "native", artifact, "--task", TASK, "-o", tmp_path / "app")
+    result = call(*command)
+    assert result.code == 6
+    assert "compile the model again" in result.error()[2]
     assert "one model" in call(*command[:3], MODEL, *command[3:]).err
+    assert not (tmp_path / "app").exists()
+
+
+def test_a_picture_and_a_number_with_dynamic_sizes(call: Call, tmp_path: Path) -> None:
+    """Two inputs and two outputs; names that are no identifiers; a free batch."""
+    nodes = [node("ReduceMean", ["a picture!"], ["mean"], keepdims=0), node("Mul", ["mean", "class"], ["2nd"])]
+    nodes.append(node("Add", ["class", "class"], ["for"]))
+    inputs = [value("a picture!", ("n", 3, 5, 7)), value("class", ("n", 2))]
+    outputs = [value("2nd", ("n", 2)), value("for", ("n", 2))]
+    model = write_onnx(tmp_path / "8 bit.onnx", nodes, inputs, outputs, [])
+    task = tmp_path / "task.toml"
+    task.write_text(
+        'schema = "edgewright.task/1"\nmetric = "mae"\n[[inputs]]\nkind = "image"\nname = "a picture!"\nsize = [5, 7]\n'
+        '[[inputs]]\nkind = "tensor"\nname = "class"\nshape = [1, 2]\n[output]\nkind = "regression"\n'
+    )
+    folder = tmp_path / "app"
+    assert call("package", "native", model, "--task", task, "-o", folder, "--json").code == 0
+    contract = json.loads((folder / "edgewright-app.json").read_text())
+    assert [one["tensor"]["shape"] for one in contract["inputs"]] == [[1, 3, 5, 7], [1, 2]]
+    assert [one["shape"] for one in contract["outputs"]] == [[1, 2], [1, 2]]
+    assert contract["identifier"] == "model_8_bit"
+    first = read_samples(folder)[0]
+    numbers = np.fromfile(folder / "golden" / first["inputs"]["class"], "<f4")
+    assert np.array_equal(np.fromfile(folder / "golden" / first["outputs"]["for"], "<f4"), numbers * 2)
+    assert call("package", "check", folder, "--json").code == 0
+
+
+def test_what_the_target_does_not_run(call: Call, tmp_path: Path) -> None:
+    model = tmp_path / "m.pretend"
+    model.write_bytes(b"pretend")
+    result = call("package", "native", model, "--task", TASK, "-o", tmp_path / "app")
+    assert result.code == 6
+    assert "--runtime onnxruntime" in result.error()[2]
+    (tmp_path / "m.set.json").write_text("{}")
+    assert call("package", "native", tmp_path / "m.set.json", "--task", TASK, "-o", tmp_path / "app").code == 6
+    assert not (tmp_path / "app").exists()
+
+
+def test_settings_of_the_newest_measured_run(call: Call, tmp_path: Path) -> None:
+    quick = ("--processes", "1", "--seconds", "0.01", "--no-layers")
+    given = ("--threads", "2", "-p", "optimization=basic", "-p", "execution=parallel")
+    assert call("benchmark", MODEL, *quick, *given).code == 0
+    command = ("package", "native", MODEL, "--task", TASK, "-o", tmp_path / "app")
     assert call(*command).code == 0
-    shutil.copyfile(MODEL, artifact)
-    with artifact.open("ab") as file:
-        file.write(b"\x00")
-    assert call(*command).code == 6
+    engine = json.loads((tmp_path / "app/edgewright-app.json").read_text())["engine"]
+    assert (engine["threads"], engine["options"]) == (2, {"optimization": "basic", "execution": "parallel"})
+    assert engine["measured"]
+    parameters = (tmp_path / "app/src/parameters.hpp").read_text()
+    assert "kThreads = 2;" in parameters
+    assert "kOptimizationLevel = 1;" in parameters
+    assert call(*command, "--threads", "1", "-p", "provider=XNNPACK").code == 2
+    assert call(*command, "--threads", "1").code == 0
+    engine = json.loads((tmp_path / "app/edgewright-app.json").read_text())["engine"]
+    assert (engine["threads"], engine["measured"]) == (1, "")
+
+
+def test_check_exits_with_3_and_reasons(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    call("package", "native", MODEL, "--task", TASK, "-o", folder)
+    result = call("package", "check", folder, "--json")
+    assert result.code == 0
+    assert result.json()["schema"] == "edgewright.package-check/1"
+    (folder / "model/digits.onnx").write_bytes(b"another")
+    result = call("package", "check", folder)
+    assert result.code == 3
+    assert "model-hash" in result.error()[1]
