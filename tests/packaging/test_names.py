@@ -12,6 +12,7 @@ from edgewright.packaging.names import check_app_id, make_identifier
         ("handwritten digits", "handwritten_digits"),
         ("Ünïcode – 1", "unicode_1"),
         ("class", "model_class"),
+        ("golden", "model_golden"),
         ("8 bit", "model_8_bit"),
         ("数字", ""),
         ("a" * 90, "a" * 40),

@@ -317,8 +317,8 @@ def _make_samples(
                 return [_read_picture(data, one, task) for one in samples], [one.feeds for one in samples]
         return _generate_samples(request.samples, task, source)
     except UnreadableSample as error:
-        why = "the generated pictures do not fit the task"
-        raise DataError("there are no golden vectors", f"{why}: {error}", "give samples with --data") from None
+        what = "a sample cannot be read" if request.data else "no generated picture fits the task"
+        raise DataError(f"there are no golden vectors: {what}", str(error), "give other samples with --data") from None
 
 
 def _read_picture(data: Dataset, sample: Sample, task: Task) -> GoldenPicture | None:

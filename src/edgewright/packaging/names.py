@@ -19,6 +19,7 @@ _WORDS = (
     "typeof union unsigned using val var virtual void volatile wchar_t when where while with xor yield "
 )
 RESERVED = frozenset(_WORDS.split())
+TAKEN = frozenset(("app", "golden", "main", "pipeline", "test"))  # parts of projects
 MOST_LETTERS = 40
 _SEGMENT = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -29,7 +30,7 @@ def make_identifier(text: str) -> str:
     word = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:MOST_LETTERS].strip("_")
     if not word:
         return ""
-    return f"model_{word}" if word[0].isdigit() or word in RESERVED else word
+    return f"model_{word}" if word[0].isdigit() or word in RESERVED | TAKEN else word
 
 
 def check_app_id(text: str) -> str:

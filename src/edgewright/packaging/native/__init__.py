@@ -4,6 +4,7 @@
 core is a copy of the pair `edgewright_preprocess` of `kernels/native`.
 """
 
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,12 @@ _RUNTIMES = {
     "ncnn": ("ncnn", "ncnn_c.h", "", "libncnn.so"),
 }
 # Options of a measured run that the engine does not have, and the value with which they change nothing.
-_OPTIONS = {"provider": ("cpu", "cpuexecutionprovider"), "delegate": ("xnnpack",), "vulkan": ("off",)}
+_OPTIONS = {
+    "provider": ("cpu", "cpuexecutionprovider"),
+    "delegate": ("xnnpack",),
+    "vulkan": ("off",),
+    "storage": ("auto",),
+}
 
 
 def check(contract: AppContract) -> None:
@@ -51,6 +57,9 @@ def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
         "TITLE": contract.name.replace("\n", " "),
         "NAME": contract.identifier,
         "MODEL": contract.model.main,
+        "MODEL_PATH": shlex.quote(f"model/{contract.model.main}"),
+        "UNIT_PATH": contract.model.main.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%"),
+        "UNIT_TITLE": contract.name.replace("\n", " ").replace("%", "%%"),
         "RUNTIME": title,
         "ENGINE": runtime,
         "LIBNAME": library.rstrip("*"),
@@ -70,7 +79,9 @@ def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
         f"{contract.identifier}.service": _fill("app.service", words),
     }
     notes = [] if found else [f"{title}'s library is not in this environment: configure with -DRUNTIME_LIB=FILE"]
-    local = {"local.cmake": f'set(RUNTIME_LIB "{found.as_posix()}" CACHE FILEPATH "")\n'.encode()} if found else {}
+    local = (
+        {"local.cmake": f'set(RUNTIME_LIB [==[{found.as_posix()}]==] CACHE FILEPATH "")\n'.encode()} if found else {}
+    )
     return TargetFiles(files, local, tuple(notes))
 
 
