@@ -185,8 +185,9 @@ def check_states(app: Path) -> dict[str, str]:
 def test_integer_inputs_and_outputs(tmp_path: Path) -> None:
     """int8 in and out: the project quantizes the inputs as the reference does."""
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
-    options = {"runtime": "litert", "converter_option": ("io=integer",)}
-    result = compile_model(DIGITS / "digits_int8.onnx", output=tmp_path / "out", **options)  # type: ignore[arg-type]
+    result = compile_model(
+        DIGITS / "digits_int8.onnx", runtime="litert", output=tmp_path / "out", option=["io=integer"]
+    )
     app = make_app(tmp_path / "app", Path(str(result.artifacts[0].path)), write_task(tmp_path))
     contract = json.loads((app / "edgewright-app.json").read_text())
     assert contract["inputs"][0]["tensor"]["dtype"] == "int8"
