@@ -21,10 +21,12 @@ class DeviceContext(NamedTuple):
     Attributes:
         home: folder of the user's data; kinds keep their own files in folders below it.
         progress: called with one line of text at each step that takes time.
+        code: that the user read from a new device; empty if it has none.
     """
 
     home: Path
     progress: Callable[[str], None]
+    code: str = ""
 
 
 class DeviceModule(Protocol):
@@ -63,6 +65,7 @@ class KindInfo(NamedTuple):
 KINDS: dict[str, KindInfo] = {
     "ssh": KindInfo("ssh", "edgewright.devices.ssh", ("ssh://",), ("asyncssh",)),
     "browser": KindInfo("browser", "edgewright.devices.browser", ("browser:",)),
+    "agent": KindInfo("agent", "edgewright.devices.agent", ("agent://",)),
 }
 
 

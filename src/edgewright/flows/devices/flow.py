@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgewright.devices.agent.device import AgentDevice
 from edgewright.devices.kinds import DeviceContext, find_kind, get_state, load_kind
 from edgewright.devices.lock import is_device_busy
 from edgewright.devices.remote.device import RemoteDevice
@@ -62,11 +63,20 @@ class SetupReport(Struct, frozen=True, kw_only=True):
     sent_bytes: int
 
 
-def add_device(name: str, address: str, key: str, store: Store, progress: Progress) -> DeviceStatus:
-    """Connect to a device, read its facts and remember it.
+class DeviceAccess(Struct, frozen=True, kw_only=True):
+    """What lets us into a new device.
 
-    Args:
+    Attributes:
         key: path of a private key file; empty to use the agent and the configuration of ssh.
+        code: pairing code that the device shows; empty if it has none.
+    """
+
+    key: str = ""
+    code: str = ""
+
+
+def add_device(name: str, address: str, access: DeviceAccess, store: Store, progress: Progress) -> DeviceStatus:
+    """Connect to a device, read its facts and remember it.
 
     Raises UsageError for a name or an address that cannot be used, DeviceUnreachable if it cannot be reached; then
     nothing is stored.
@@ -82,10 +92,12 @@ def add_device(name: str, address: str, key: str, store: Store, progress: Progre
         name=name,
         kind=info.kind,
         address=module.check_address(address),
-        credential=_find_key(key),
+        credential=_find_key(access.key),
         added_at=utc_now(),
     )
-    context = DeviceContext(find_home(), progress)
+    if access.code and info.kind != "agent":
+        raise UsageError("--code cannot be used", f"{name} is of the kind {info.kind}", "only an agent shows a code")
+    context = DeviceContext(find_home(), progress, access.code)
     row = module.prepare(row, context)
     with closing(module.connect(row, context)) as device:
         row = replace(row, facts=device.facts().facts, seen_at=utc_now())
@@ -180,7 +192,7 @@ def remove_device(name: str, store: Store, *, forget: bool) -> bool:
     is_clean = True
     try:
         with closing(open_device(name, store)) as device:
-            if isinstance(device, RemoteDevice):
+            if isinstance(device, RemoteDevice | AgentDevice):
                 device.remove()
     except DeviceUnreachable as error:
         if not forget:

@@ -13,6 +13,7 @@ import msgspec
 
 from edgewright.devices.browser.facts import describe_browser
 from edgewright.devices.browser.messages import ActionFailed, Browser
+from edgewright.devices.plausible import are_times_possible
 from edgewright.runtimes import wire
 from edgewright.runtimes.web import WEB_PACKAGES
 from edgewright.web.browsers.files import OfferedFolder, check_outputs
@@ -327,11 +328,9 @@ def _offer_files(offered: OfferedFolder, command: wire.Command) -> OfferedFiles:
 
 
 def _check_result(command: wire.Command, result: wire.Result) -> None:
-    """Raise PageFault for times that cannot have been measured."""
-    if isinstance(command, wire.TimeRuns) and isinstance(result, wire.Times):
-        plausible = 0 < len(result.wall_ns) <= command.runs and all(0 <= one < 1e15 for one in result.wall_ns)
-        if not plausible or result.cpu_ns or not 0 <= result.error_ns < 1e12:
-            raise PageFault("impossible times were reported")
+    """Raise PageFault for times that cannot have been measured; browsers have no CPU time."""
+    if not are_times_possible(command, result) or (isinstance(result, wire.Times) and result.cpu_ns):
+        raise PageFault("impossible times were reported")
 
 
 def _choose_targets(command: wire.Command, message: PageAnswer, folder_of_lease: Path) -> list[Path]:

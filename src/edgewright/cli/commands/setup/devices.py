@@ -34,15 +34,18 @@ devices.add_command(serve)
 @click.option(
     "--key", metavar="FILE", default="", help="Private key file; default: the agent and configuration of ssh."
 )
+@click.option("--code", metavar="CODE", default="", help="Pairing code that an agent shows; default: none.")
 @click.option("--browser", is_flag=True, help="The device is a browser, which opens the printed address.")
 @click.option(
     "--wait", "wait_s", type=click.FloatRange(0.1, 86_400), default=WAIT_S, help="Seconds in which a browser opens it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.device/1).")
-def add(name: str, address: str, key: str, browser: bool, wait_s: float, as_json: bool) -> None:
+def add(name: str, address: str, key: str, code: str, browser: bool, wait_s: float, as_json: bool) -> None:  # noqa: PLR0913 - one for each option
     """Add the device at ADDRESS, such as ssh://USER@HOST:PORT, after connecting to it once.
 
     Nothing is installed on it. Its host key is remembered: a later connection to another key fails.
+
+    An agent is an app on the device, at agent://HOST:PORT, and shows its address and a code for --code.
 
     A browser has no address: with --browser the command prints one with a one-time code, as text and as a QR code, and
     ends when a browser has opened it. `edgewright devices serve` or `edgewright ui` must be running. With --json the
@@ -50,7 +53,7 @@ def add(name: str, address: str, key: str, browser: bool, wait_s: float, as_json
     """
     from edgewright.api.user_store import open_user_store
     from edgewright.errors import UsageError
-    from edgewright.flows.devices.flow import add_device
+    from edgewright.flows.devices.flow import DeviceAccess, add_device
 
     if browser == bool(address):
         why = "a browser has no address" if browser else "only a browser has none"
@@ -59,7 +62,7 @@ def add(name: str, address: str, key: str, browser: bool, wait_s: float, as_json
         add_browser_device(name, wait_s, as_json=as_json)
         return
     with open_user_store() as store, show_progress() as progress:
-        status = add_device(name, address, key, store, progress)
+        status = add_device(name, address, DeviceAccess(key=key, code=code), store, progress)
     _show_device(status, as_json=as_json)
 
 
