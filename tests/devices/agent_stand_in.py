@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from edgewright.devices.agent.messages import AGENT_PROTOCOL, make_proof
 from edgewright.runtimes.environments import WORKER
@@ -90,7 +90,7 @@ class AgentStandIn:
                     _write(stream, welcome)
                     self._work(stream, enter["runtime"])
 
-    def _control(self, stream: BinaryIO) -> None:
+    def _control(self, stream: Any) -> None:
         for line in stream:
             request = json.loads(line)
             path = self.folder / request.get("path", "")
@@ -117,30 +117,29 @@ class AgentStandIn:
                     self.token = secrets.token_hex(16)
                     _write(stream, {"type": "done"})
 
-    def _work(self, stream: BinaryIO, runtime: str) -> None:
-        worker = subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER, runtime],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        assert worker.stdin
-        assert worker.stdout
-        assert worker.stderr
-        threading.Thread(target=self._answer, args=(worker, stream), daemon=True).start()
-        with suppress(OSError, ValueError):
-            for line in stream:
-                worker.stdin.write(line)
-                worker.stdin.flush()
-        with suppress(ProcessLookupError):
-            worker.kill()
-        worker.wait()
+    def _work(self, stream: Any, runtime: str) -> None:
+        command = [sys.executable, "-P", "-m", WORKER, runtime]
+        log = self.folder / f"{secrets.token_hex(8)}.log"
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with (
+            log.open("wb") as errors,
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=self.folder, env=variables
+            ) as worker,
+        ):
+            assert worker.stdin
+            answering = threading.Thread(target=self._answer, args=(worker, stream, log), daemon=True)
+            answering.start()
+            with suppress(OSError, ValueError):
+                for line in stream:
+                    worker.stdin.write(line)
+                    worker.stdin.flush()
+            with suppress(ProcessLookupError):
+                worker.kill()
+            answering.join()
 
-    def _answer(self, worker: "subprocess.Popen[bytes]", stream: BinaryIO) -> None:
+    def _answer(self, worker: "subprocess.Popen[bytes]", stream: Any, log: Path) -> None:
         assert worker.stdout
-        assert worker.stderr
         with suppress(OSError, ValueError):
             for line in worker.stdout:
                 spoiled = self.spoil(line)
@@ -149,10 +148,9 @@ class AgentStandIn:
                     return
                 stream.write(spoiled)
                 stream.flush()
-            tail = worker.stderr.read().decode(errors="replace")[-4000:]
-            _write(stream, {"type": "ended", "code": worker.wait(), "tail": tail})
+            _write(stream, {"type": "ended", "code": worker.wait(), "tail": log.read_text(errors="replace")[-4000:]})
 
 
-def _write(stream: BinaryIO, message: dict[str, Any]) -> None:
+def _write(stream: Any, message: dict[str, Any]) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()

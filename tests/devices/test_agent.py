@@ -1,14 +1,12 @@
 """Agents as devices, with a stand-in for the agent (`agent_stand_in.py`)."""
 
-import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from edgewright.cli import main
 from edgewright.devices.agent import check_address, connect, prepare
 from edgewright.devices.agent.link import Place, enter
 from edgewright.devices.kinds import DeviceContext
@@ -21,11 +19,12 @@ from edgewright.errors import (
     UsageError,
     WorkerCrashed,
 )
-from edgewright.runtimes.wire import Calibrate, ClockCalibration, Invoke, Open, Opened, SessionRequest, TimeRuns, Times
+from edgewright.runtimes.wire import Calibrate, ClockCalibration, Open, Opened, SessionRequest, TimeRuns, Times
 from edgewright.schema.devices import RegisteredDevice
+from tests.cli.calling import make_call
 from tests.contracts.device_contract import DeviceContract, OpenDevice, push
 from tests.devices.agent_stand_in import AgentStandIn
-from tests.models import save_small_model
+from tests.models.onnx_files import write_conv_net
 
 WAIT_S = 60.0
 
@@ -49,8 +48,15 @@ def row(agent: AgentStandIn, context: DeviceContext) -> RegisteredDevice:
 
 
 @pytest.fixture
-def open_device(row: RegisteredDevice, context: DeviceContext) -> Callable[[], Device]:
-    return lambda: connect(row, context)
+def open_device(row: RegisteredDevice, context: DeviceContext) -> Iterator[Callable[[], Device]]:
+    with ExitStack() as stack:
+
+        def open_closing() -> Device:
+            device = connect(row, context)
+            stack.callback(device.close)
+            return device
+
+        yield open_closing
 
 
 class TestAgent(DeviceContract):
@@ -93,7 +99,8 @@ def test_an_agent_without_the_secret_is_found_out(agent: AgentStandIn, row: Regi
 
 
 @pytest.mark.parametrize(
-    "address", ["agent://", "agent://host", "agent://h:1/path", "agent://me:secret@h:1", "agent://h:99999", "agent://h:x"]
+    "address",
+    ["agent://", "agent://host", "agent://h:1/path", "agent://me:secret@h:1", "agent://h:99999", "agent://h:x"],
 )
 def test_addresses_that_cannot_be_used(address: str) -> None:
     with pytest.raises(UsageError):
@@ -166,7 +173,7 @@ def test_a_worker_that_ends_is_no_lost_device(open_device: OpenDevice, tmp_path:
     model, feeds = tmp_path / "m.pretend", tmp_path / "feeds.npz"
     model.write_bytes(b"pretend")
     np.savez(feeds, x=np.arange(4.0))
-    request = SessionRequest(model=push(device, model), options={"fail": "crash"})
+    request = SessionRequest(model=push(device, model), options={"fail": "segfault"})
     with device.start_worker("pretend", (), WAIT_S, tmp_path / "log") as worker, pytest.raises(WorkerCrashed):
         worker.ask(Open(session=request, feeds=push(device, feeds)), Opened)
         worker.ask(TimeRuns(runs=3, seconds=10), Times)
@@ -191,20 +198,17 @@ def test_a_runtime_that_the_agent_lacks(open_device: OpenDevice) -> None:
     device.close()
 
 
-def test_a_benchmark_runs_on_an_agent(agent: AgentStandIn, tmp_path: Path) -> None:
+def test_a_benchmark_runs_on_an_agent(
+    agent: AgentStandIn, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real workers of this machine behind the stand-in's protocol."""
-    model = save_small_model(tmp_path / "m.onnx")
-    run = CliRunner().invoke
-    added = run(main, ["devices", "add", "phone", agent.address, "--code", agent.code, "--json"])
-    assert (added.exit_code, json.loads(added.stdout)["kind"]) == (0, "agent")
-    options = ["--processes", "1", "--min-time", "0.05", "--json"]
-    found = run(main, ["benchmark", str(model), "--on", "phone", *options])
-    assert found.exit_code == 0, found.output
-    assert {one["device_kind"] for one in json.loads(found.stdout)["runs"]} == {"agent"}
-    agent.spoil = lambda line: None if b"opened" in line else line
-    both = run(main, ["benchmark", str(model), "--on", "local,phone", *options])
-    assert both.exit_code == 4
-    assert {one["device"] for one in json.loads(both.stdout)["runs"]} == {"local"}
+    monkeypatch.setenv("EDGEWRIGHT_HOME", str(tmp_path / "home"))
+    model, call = write_conv_net(tmp_path / "m.onnx"), make_call(capfd)
+    added = call("devices", "add", "phone", agent.address, "--code", agent.code, "--json")
+    assert (added.code, added.json()["kind"]) == (0, "agent")
+    options = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.01", "--no-layers", "--json")
+    found = call("benchmark", model, "--on", "phone", *options)
+    assert [one["device_kind"] for one in found.json()["runs"]] == ["agent"]
 
 
 def test_removing_forgets_the_token(open_device: OpenDevice, row: RegisteredDevice, agent: AgentStandIn) -> None:

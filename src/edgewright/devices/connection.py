@@ -44,6 +44,7 @@ from edgewright.system.starter import start_process
 TAIL_LINES = 12
 TAIL_BYTES = 8192
 SHUTDOWN_SECONDS = 5.0
+MOST_NS = 1e15  # 11 days; no inference takes longer
 MAX_LINE_BYTES = 256 << 20  # an answer with a million samples has 25 MB; a worker without end must not fill our memory
 
 COMMAND_DESCRIPTIONS: dict[type[wire.Command], str] = {
@@ -351,3 +352,12 @@ def greet_worker(channel: Channel, runtime: str, timeout_s: float, log: Path, be
         connection.end()
         raise
     return connection
+
+
+def are_times_possible(command: wire.Command, result: wire.Result) -> bool:
+    """Return whether times answer the command and lie in a range that clocks have; True for other results."""
+    if not isinstance(command, wire.TimeRuns) or not isinstance(result, wire.Times):
+        return True
+    wall, cpu = result.wall_ns, result.cpu_ns
+    in_range = all(0 <= one < MOST_NS for one in (*wall, *cpu, result.missed))
+    return 0 < len(wall) <= command.runs and len(cpu) in (0, len(wall)) and in_range and 0 <= result.error_ns < 1e12

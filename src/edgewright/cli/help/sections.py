@@ -116,6 +116,7 @@ EXAMPLES = {
     "devices add": (
         "edgewright devices add pi ssh://root@192.0.2.7 --key ~/.ssh/id_ed25519",
         "edgewright devices add phone --browser",
+        "edgewright devices add pixel agent://127.0.0.1:8433 --code 7XK2M9QD",
     ),
     "devices serve": ("edgewright devices serve --host 0.0.0.0",),
     "devices setup": ("edgewright devices setup pi --runtime onnxruntime,litert",),

@@ -1,16 +1,23 @@
 """The messages of one worker of an agent; what breaks the protocol is the device's fault."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from edgewright.devices.agent.link import AgentSocket
 from edgewright.devices.agent.messages import WorkerEnded
-from edgewright.devices.connection import MAX_LINE_BYTES
-from edgewright.devices.plausible import are_times_possible
+from edgewright.devices.connection import MAX_LINE_BYTES, are_times_possible
 from edgewright.runtimes import wire
 
-ENDED = b'{"type":"ended"'
+MOST_ENDED_BYTES = 1 << 17
+
+
+class MessageType(Struct):
+    """The type of a message; empty for an answer of the worker protocol."""
+
+    type: str = ""
 
 
 class AgentChannel:
@@ -46,14 +53,19 @@ class AgentChannel:
                 raise self._agent.fail("it sent a message without end")
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
-        if line.startswith(ENDED):
-            self._ended = self._decode(line, WorkerEnded)
-            self._log.write_text(self._ended.tail, encoding="utf-8", errors="replace")
+        if len(line) < MOST_ENDED_BYTES and self._is_end(line):
+            ended: WorkerEnded = self._decode(line, WorkerEnded)
+            self._log.write_text(ended.tail, encoding="utf-8", errors="replace")
+            self._ended = ended
             return b""
         self._check(line)
         return line + b"\n"
 
-    def _decode(self, line: bytes, kind: type[WorkerEnded]) -> WorkerEnded:
+    def _is_end(self, line: bytes) -> bool:
+        head: MessageType = self._decode(line, MessageType)
+        return head.type == "ended"
+
+    def _decode(self, line: bytes, kind: Any) -> Any:
         try:
             return msgspec.json.decode(line, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -61,14 +73,11 @@ class AgentChannel:
 
     def _check(self, line: bytes) -> None:
         """Raise DeviceUnreachable for a line that the protocol does not allow now."""
-        try:
-            if not self._greeted:
-                msgspec.json.decode(line, type=wire.Greeting)
-                self._greeted = True
-                return
-            answer = msgspec.json.decode(line, type=wire.Answer)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self._agent.fail(f"it sent something that is no message of the protocol: {error}") from None
+        if not self._greeted:
+            self._decode(line, wire.Greeting)
+            self._greeted = True
+            return
+        answer: wire.Answer = self._decode(line, wire.Answer)
         asked, self._asked = self._asked, None
         if asked is None or asked.id != answer.id:
             raise self._agent.fail("it sent an answer without a request")

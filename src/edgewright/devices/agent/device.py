@@ -24,8 +24,8 @@ from edgewright.devices.agent.messages import (
     Put,
     ReadStatus,
 )
+from edgewright.devices.checks import HealthCheck, check_battery, check_value
 from edgewright.devices.connection import Connection, greet_worker
-from edgewright.devices.health import HealthCheck, check_battery, check_value
 from edgewright.devices.kinds import DeviceContext
 from edgewright.devices.lock import hold_device
 from edgewright.devices.protocol import Reading
@@ -110,10 +110,8 @@ class AgentDevice:
         self._place, self._home = place, home
         self._lock: IO[bytes] | None = None
         self._agent, welcome = enter(place, "control")
-        self._work = welcome.work
+        self._work = welcome.work or "work/none"
         try:
-            if not self._work:
-                raise self._agent.fail("it named no folder")
             self._facts = self._read().facts
         except BaseException:
             self.close()

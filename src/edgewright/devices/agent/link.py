@@ -215,21 +215,25 @@ def enter(place: Place, action: Action, runtime: str = "") -> tuple[AgentSocket,
     """
     agent = AgentSocket(place)
     try:
-        challenge = agent.read(Challenge)
-        if challenge.agent != AGENT_PROTOCOL:
-            raise agent.fail(f"it uses protocol {challenge.agent}, this Edgewright uses {AGENT_PROTOCOL}")
-        nonce = secrets.token_hex(32)
-        proof = make_proof(place.secret, challenge.nonce, agent.fingerprint, action)
-        agent.send(msgspec.json.encode(Enter(action=action, nonce=nonce, proof=proof, runtime=runtime)) + b"\n")
-        reply = agent.read(EnterReply)
-        if isinstance(reply, AgentFailed):
-            kinds = {"busy": DeviceBusy, "unauthorized": DeviceUnauthorized}
-            kind = kinds.get(reply.state, DeviceUnreachable)
-            raise kind(f"the agent '{place.name}' refuses", reply.why, HINTS.get(reply.state, HINT))
-        wanted = make_proof(place.secret, nonce, agent.fingerprint, "welcome")
-        if not hmac.compare_digest(wanted, reply.proof):
-            raise agent.fail("it does not know the secret that it was paired with")
+        return agent, _shake_hands(agent, place, action, runtime)
     except BaseException:
         agent.close()
         raise
-    return agent, reply
+
+
+def _shake_hands(agent: AgentSocket, place: Place, action: Action, runtime: str) -> Welcome:
+    challenge = agent.read(Challenge)
+    if challenge.agent != AGENT_PROTOCOL:
+        raise agent.fail(f"it uses protocol {challenge.agent}, this Edgewright uses {AGENT_PROTOCOL}")
+    nonce = secrets.token_hex(32)
+    proof = make_proof(place.secret, challenge.nonce, agent.fingerprint, action)
+    agent.send(msgspec.json.encode(Enter(action=action, nonce=nonce, proof=proof, runtime=runtime)) + b"\n")
+    reply: EnterReply = agent.read(EnterReply)
+    if isinstance(reply, AgentFailed):
+        kinds = {"busy": DeviceBusy, "unauthorized": DeviceUnauthorized}
+        kind = kinds.get(reply.state, DeviceUnreachable)
+        raise kind(f"the agent '{place.name}' refuses", reply.why, HINTS.get(reply.state, HINT))
+    wanted = make_proof(place.secret, nonce, agent.fingerprint, "welcome")
+    if not hmac.compare_digest(wanted.encode(), reply.proof.encode()):
+        raise agent.fail("it does not know the secret that it was paired with")
+    return reply

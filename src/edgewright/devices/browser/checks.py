@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from edgewright.devices.health import HealthCheck, check_battery, check_value
+from edgewright.devices.checks import HealthCheck, check_battery, check_value
 from edgewright.schema.devices import DeviceCheck
 
 UNKNOWN = "the browser does not report it"

@@ -13,7 +13,7 @@ import msgspec
 
 from edgewright.devices.browser.facts import describe_browser
 from edgewright.devices.browser.messages import ActionFailed, Browser
-from edgewright.devices.plausible import are_times_possible
+from edgewright.devices.connection import are_times_possible
 from edgewright.runtimes import wire
 from edgewright.runtimes.web import WEB_PACKAGES
 from edgewright.web.browsers.files import OfferedFolder, check_outputs

@@ -40,7 +40,7 @@ devices.add_command(serve)
     "--wait", "wait_s", type=click.FloatRange(0.1, 86_400), default=WAIT_S, help="Seconds in which a browser opens it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.device/1).")
-def add(name: str, address: str, key: str, code: str, browser: bool, wait_s: float, as_json: bool) -> None:  # noqa: PLR0913 - one for each option
+def add(name: str, address: str, key: str, code: str, browser: bool, wait_s: float, as_json: bool) -> None:
     """Add the device at ADDRESS, such as ssh://USER@HOST:PORT, after connecting to it once.
 
     Nothing is installed on it. Its host key is remembered: a later connection to another key fails.
