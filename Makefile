@@ -14,7 +14,7 @@ help:
 	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
 	@echo "make test-devices  devices: pages in Chromium with both web runtimes (fetches them with npm, once)"
 	@echo "make test-kernels  the kernels under QEMU (three Arm processors) and with sanitizers; needs gcc and aarch64-linux-gnu-gcc"
-	@echo "make test-apps  generated apps: the web project in Chromium with both runtimes, the Swift package with Debian's compiler, the C++ project here and on Arm (QEMU)"
+	@echo "make test-apps  generated apps: the web project in Chromium with both runtimes, the Swift package with Debian's compiler, the C++ project here and on Arm (QEMU), the agent on a JVM"
 	@echo "make test-federated  federated learning: Flower in its environment, a server and clients in network namespaces"
 	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
@@ -105,6 +105,7 @@ test-apps: $(VENV)/.ready-dev
 	@scripts/set_up_swift.sh || echo "    it cannot be set up here: its tests will skip"
 	@scripts/set_up_qemu.sh && PYTHON=$(BIN)/python scripts/set_up_apps.sh || echo "    it cannot be set up here: tests on Arm will skip"
 	@PYTHON=$(BIN)/python scripts/set_up_ncnn.sh || echo "    it cannot be built here: its test will skip"
+	@PYTHON=$(BIN)/python scripts/set_up_jvm.sh || echo "    Kotlin cannot be set up here: its tests will skip"
 	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/apps $(PYTEST_OPTIONS)
 
 # Flower in its environment (1.2 GB into ~/.cache/edgewright-tests, once); namespaces need root. About 5 minutes.

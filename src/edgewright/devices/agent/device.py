@@ -122,9 +122,14 @@ class AgentDevice:
 
     def facts(self) -> DeviceRecord:
         """Return what the agent says about itself, which is not verified."""
-        plain = msgspec.to_builtins(self._facts)
+        plain = {**msgspec.to_builtins(self._facts), "units": list(self._facts.units)}
         identity = sha256(plain.pop("id").encode()).hexdigest()[:16]
-        named = {"logical_cores": plain.pop("cores"), "reported_by": "the agent", **plain}
+        named = {
+            "logical_cores": plain.pop("cores"),
+            "reported_by": "the agent",
+            **plain,
+            "units": list(self._facts.units),
+        }
         facts = {key: printable(value) if isinstance(value, str) else value for key, value in named.items() if value}
         if self._facts.system == "Android":
             facts["android"] = self._facts.os.removeprefix("Android").strip()
