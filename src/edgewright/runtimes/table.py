@@ -94,6 +94,7 @@ TABLE: dict[str, RuntimeInfo] = {
             Option("inter-op-threads", (), "1", "threads across operators if execution is parallel"),
             Option("spinning", SWITCH, "on", "whether idle threads of the pool spin"),
             Option("arena", SWITCH, "on", "whether activations use ONNX Runtime's memory arena"),
+            Option("weights", ("copied", "mapped"), "copied", "whether weights are copied, or mapped from a file"),
         ),
         compiles=("onnx",),
         writes="onnx",

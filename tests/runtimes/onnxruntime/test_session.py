@@ -33,6 +33,7 @@ from tests.models.onnx_files import (
     write_residual_net,
     write_sequence,
 )
+from tests.paths import ROOT
 
 Writer = Callable[[Path], Path]
 NUMBERS = ["float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -74,7 +75,7 @@ class TestOnnxruntime(RuntimeContract):
 
 def open_model(model: Path, **options: str) -> OnnxSession:
     wish = {name.replace("_", "-"): text for name, text in options.items()}
-    return onnxruntime.open_session(SessionRequest(model=str(model), options=wish))
+    return onnxruntime.onnxruntime.open_session(SessionRequest(model=str(model), options=wish))
 
 
 def infer(model: Path, feeds: Feeds, **options: str) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def test_free_sizes_take_what_they_are_given(tmp_path: Path) -> None:
 
 def test_sizes_of_the_request_fix_the_free_ones(tmp_path: Path) -> None:
     model = write_conv_net(tmp_path / "m.onnx", batch="n")
-    session = onnxruntime.open_session(SessionRequest(model=str(model), shapes={"x": (2, 3, 8, 8)}))
+    session = onnxruntime.onnxruntime.open_session(SessionRequest(model=str(model), shapes={"x": (2, 3, 8, 8)}))
     assert session.signature.inputs[0].shape == (2, 3, 8, 8)
     with pytest.raises(Mismatch):
         session.bind({"x": normal_feed(1, 3, 8, 8)})
@@ -336,3 +337,30 @@ def test_a_provider_that_is_there_needs_no_note(tmp_path: Path) -> None:
 )
 def test_providers_are_known_by_their_short_names(word: str, name: str) -> None:
     assert choose_provider({"provider": word}) == name
+
+
+def test_mapped_weights_give_the_same_outputs_from_a_file_of_this_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = str(ROOT / "src/edgewright/flows/digits/digits.onnx")
+    feeds = {"image": np.random.default_rng(0).random((1, 1, 8, 8), dtype=np.float32)}
+    outputs = []
+    for way in ("copied", "mapped", "mapped"):
+        session = onnxruntime.open_session(SessionRequest(model=model, options={"weights": way}))
+        session.bind(feeds)
+        session.run()
+        outputs.append(session.fetch()["logits"])
+        session.close()
+    np.testing.assert_allclose(
+        outputs[1], outputs[0], rtol=1e-4, atol=1e-4
+    )  # products that are not packed round differently
+    assert np.array_equal(outputs[1], outputs[2])
+    (folder,) = (tmp_path / "cache/edgewright/mapped").iterdir()
+    assert {one.name for one in folder.iterdir()} == {"model.onnx", "model.onnx.data"}
+    with pytest.raises(Rejected, match="needs provider=CPU"):
+        onnxruntime.open_session(SessionRequest(model=model, options={"weights": "mapped", "provider": "xnnpack"}))
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(Rejected):
+        onnxruntime.open_session(SessionRequest(model=str(tmp_path / "bad.onnx"), options={"weights": "mapped"}))
+    assert len([*(tmp_path / "cache/edgewright/mapped").iterdir()]) == 1

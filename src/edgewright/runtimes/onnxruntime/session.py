@@ -5,8 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from edgewright.kernels.custom.place import HINT, find_operators_path
 from edgewright.runtimes.contract import Rejected, check_feeds
+from edgewright.runtimes.onnxruntime.mapped import prepare_mapped
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.arrays import Array
 from edgewright.schema.model import Signature, TensorSpec
@@ -176,7 +179,14 @@ def _as_plain(array: Array) -> Array:
 
 def open_session(request: SessionRequest) -> OnnxSession:
     """Load the model of the request."""
-    return OnnxSession(load_session(request, make_session_options(request)), request)
+    options = make_session_options(request)
+    if request.options.get("weights") != "mapped":
+        return OnnxSession(load_session(request, options), request)
+    path, level = prepare_mapped(request, lambda writing: load_session(request, writing), make_session_options(request))
+    options.graph_optimization_level = level
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    own = msgspec.structs.replace(request, model=path)
+    return OnnxSession(load_session(own, options), request)
 
 
 def read_signature(session: Any, shapes: Mapping[str, Sequence[int]]) -> Signature:
