@@ -36,7 +36,8 @@ def make_variant(folder: Path, name: str, **fields: Any) -> Variant:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     folder = tmp_path / "app.bundle"
     folder.mkdir()
     variants = (make_variant(folder, "full", metric=0.99), make_variant(folder, "lite", metric=0.9, p50_us=10.0))

@@ -75,7 +75,7 @@ class TestOnnxruntime(RuntimeContract):
 
 def open_model(model: Path, **options: str) -> OnnxSession:
     wish = {name.replace("_", "-"): text for name, text in options.items()}
-    return onnxruntime.onnxruntime.open_session(SessionRequest(model=str(model), options=wish))
+    return onnxruntime.open_session(SessionRequest(model=str(model), options=wish))
 
 
 def infer(model: Path, feeds: Feeds, **options: str) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def test_free_sizes_take_what_they_are_given(tmp_path: Path) -> None:
 
 def test_sizes_of_the_request_fix_the_free_ones(tmp_path: Path) -> None:
     model = write_conv_net(tmp_path / "m.onnx", batch="n")
-    session = onnxruntime.onnxruntime.open_session(SessionRequest(model=str(model), shapes={"x": (2, 3, 8, 8)}))
+    session = onnxruntime.open_session(SessionRequest(model=str(model), shapes={"x": (2, 3, 8, 8)}))
     assert session.signature.inputs[0].shape == (2, 3, 8, 8)
     with pytest.raises(Mismatch):
         session.bind({"x": normal_feed(1, 3, 8, 8)})

@@ -43,6 +43,8 @@ def prepare_mapped(request: SessionRequest, optimize: Callable[[Any], object], o
                 options.add_session_config_entry(f"{entry}min_size_in_bytes", SMALLEST_BYTES)
                 optimize(options)
         except OSError as error:
+            if (folder / MODEL).is_file():  # another process was faster
+                return str(folder / MODEL), onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             raise Rejected(f"the optimized model cannot be written: {error}") from error
     return str(folder / MODEL), onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
