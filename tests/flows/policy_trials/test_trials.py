@@ -142,6 +142,24 @@ def test_a_small_variant_has_no_memory_limit() -> None:
         raise AssertionError
 
 
+def test_mapped_weights_are_saved_before_the_memory_is_limited(
+    bundle: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = list[StreamJob]()
+
+    def stream(job: StreamJob, folder: Path) -> tuple[StreamCounts, bool]:
+        jobs.append(job)
+        return StreamCounts(frames=30, on_time=30, start_bytes=10_000_000, peak_bytes=60_000_000), False
+
+    monkeypatch.setattr(flow, "_run_stream", stream)
+    monkeypatch.setattr(surroundings, "_create_group", lambda limit: tmp_path / f"group-{limit}")
+    report = run_policy_trials(PolicyTrialPlan(bundle=str(bundle), scenario="low-memory", seconds=6.0), workspace)
+    before = [(one.adaptive, one.variant) for one in jobs if not one.group]
+    assert before == [(False, ""), (True, "full"), (True, "lite")]
+    assert {one.group for one in jobs[3:]} == {str(tmp_path / "group-30000000")}
+    assert "60% of 50 MB" in report.notes[0]
+
+
 def test_competitors_end_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     started = list[subprocess.Popen[bytes]]()
     original = subprocess.Popen

@@ -121,8 +121,10 @@ def _surround(plan: PolicyTrialPlan, folder: Path) -> Iterator[tuple[str, str]]:
             yield "", ""
             return
         need = _measure_need(plan, folder)
+        _save_mapped(plan, folder)
         group = stack.enter_context(open_limited_group(need))
-        yield str(group), f"memory limit: 60% of {need / 1e6:.0f} MB, which the full variant needs beside the program"
+        limit = f"memory limit: 60% of {need / 1e6:.0f} MB, which the full variant needs beside the program"
+        yield str(group), f"{limit}; weights that are mapped were saved before, without the limit"
 
 
 def _measure_need(plan: PolicyTrialPlan, folder: Path) -> int:
@@ -132,6 +134,15 @@ def _measure_need(plan: PolicyTrialPlan, folder: Path) -> int:
     job = msgspec.structs.replace(_make_job(plan, find_policy(REFERENCE), own, ""), seconds=NEED_S)
     counts = _run_stream(job, own)[0]
     return max(0, (counts.peak_bytes or 0) - (counts.start_bytes or 0))
+
+
+def _save_mapped(plan: PolicyTrialPlan, folder: Path) -> None:
+    """Start each variant once without a limit, as an app does when it is installed: the first start copies weights."""
+    for variant in read_bundle(Path(plan.bundle), check=False).variants:
+        own = folder / f"saved-{variant.name}"
+        own.mkdir()
+        job = _make_job(plan, find_policy(REFERENCE), own, "")
+        _run_stream(msgspec.structs.replace(job, adaptive=True, variant=variant.name, seconds=NEED_S), own)
 
 
 def _run_round(plan: PolicyTrialPlan, rounds: PolicyRounds, folder: Path, group: str) -> None:

@@ -42,6 +42,7 @@ class StreamJob(Struct, frozen=True, kw_only=True):
         seconds: of frames, from there.
         result: file that has the counts so far.
         group: cgroup that the process joins; empty for none.
+        variant: name of the variant that runs; empty for the session's choice, or the full one.
         simulated: whether the device is simulated: its heat, its battery and its speed.
     """
 
@@ -56,6 +57,7 @@ class StreamJob(Struct, frozen=True, kw_only=True):
     result: str
     folder: str
     group: str = ""
+    variant: str = ""
     simulated: bool = False
 
 

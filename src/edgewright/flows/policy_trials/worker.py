@@ -52,7 +52,7 @@ def _make_settings(job: StreamJob, phone: SimulatedPhone | None) -> SessionSetti
     full = bundle.variants[0]
     return SessionSettings(
         policy=read_policy(Path(job.policy).read_bytes(), job.policy),
-        variant="" if job.adaptive and phone is None else full.name,
+        variant=job.variant or ("" if job.adaptive and phone is None else full.name),
         threads=job.threads,
         spread=job.adaptive and phone is None,
         mapped=job.adaptive,
