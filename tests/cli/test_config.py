@@ -173,7 +173,7 @@ def test_a_folder_in_place_of_the_file_is_no_config(call: Call, folder: Path) ->
 def test_known_keys() -> None:
     known = list_known_keys()
     assert known["store"] == STORE_KEYS
-    without = {"runs", "runtimes", "devices", "task", "policy", "kernels", "package", "completion", "llm"}
+    without = {"runs", "runtimes", "devices", "task", "policy", "kernels", "package", "completion", "llm", "federate"}
     assert set(known) == {"store", *COMMANDS} - without
     assert {"threads", "timeout", "shape", "json", "fail_on_fallback"} <= set(known["benchmark"])
 

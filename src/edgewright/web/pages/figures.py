@@ -19,8 +19,11 @@ from edgewright.schema.run import Metric, Run
 COLD_START_PHASES = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
 MEMORY_PHASES = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
 SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
-# Fields of a plan that `make_command` does not write as `--name value`. Inputs are not in the store.
-NO_OPTIONS = ("schema", "candidates", "inputs", "inputs_sha256", "shapes", "fixed", "layers")
+# Fields of a plan that `make_command` does not write as `--name value`. Inputs and a task's file are not in the store.
+NO_OPTIONS = (
+    *("schema", "candidates", "inputs", "inputs_sha256", "shapes", "fixed", "layers"),
+    *("phase_task", "phase_data"),
+)
 UNIT_ORDER = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
@@ -185,6 +188,7 @@ def make_command(run: Run) -> str:
         if name not in NO_OPTIONS and value != getattr(usual, name):
             words += [get_flag(name), ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     words += [] if plan.layers else ["--no-layers"]
+    words += ["--phases", "--task", "TASK.toml", "--data", plan.phase_data] if plan.phase_data else []
     for key, sizes in plan.shapes.items():
         words += ["--shape", f"{key}={','.join(map(str, sizes))}"]
     for key, numbers in plan.fixed.items():
