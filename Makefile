@@ -113,7 +113,7 @@ test-federated: $(VENV)/.ready-all $(VENV)/.ready-dev
 	@EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup flower --yes || echo "    it cannot be set up here: its tests will skip"
 	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/federated $(PYTEST_OPTIONS)
 
-# Language models in engines of their own, set up once under ~/.cache/edgewright-tests (about 450 MB).
+# Language models in engines of their own, set up once under ~/.cache/edgewright-tests (about 670 MB).
 test-llm: $(VENV)/.ready-dev
 	@for name in llamacpp onnxruntime-genai litert-lm; do EDGEWRIGHT_HOME=$(HOME)/.cache/edgewright-tests $(BIN)/edgewright runtimes setup $$name --yes || echo "    it cannot be set up here: its tests will skip"; done
 	@$(BIN)/python -m pytest --numprocesses 0 -m slow tests_slow/llm $(PYTEST_OPTIONS)

@@ -9,7 +9,7 @@ from edgewright.llm.model import DecoderConfig
 WEIGHT_BITS = {"fp32": 32.0, "fp16": 16.0, "w8": 8.5, "w4": 5.0}
 KV_BITS = {"fp32": 32.0, "fp16": 16.0, "kv8": 9.0, "kv4": 5.0}
 CHUNK = 512  # tokens of a prompt that engines process at once
-# Resident memory of a process that has imported the engine: measured on Linux x86-64.
+# Assumed for a process that has imported an engine, if no benchmark lies beside the artifacts.
 ENGINE_BYTES = 120_000_000
 
 
