@@ -2,18 +2,20 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgewright.errors import InputError, ModelNotFound, ModelUnreadable, UsageError
+from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, ModelUnreadable, UsageError
 from edgewright.llm.engines.client import EngineClient
 from edgewright.llm.engines.wire import Generate, OpenEngine
-from edgewright.llm.model import pad_model
+from edgewright.llm.model import DecoderModel, pad_model
 from edgewright.llm.reference import QuantizedKV, Reference
 from edgewright.llm.sampling import sample_texts
+from edgewright.llm.sources import gguf_writer
 from edgewright.llm.sources.gguf import read_gguf
-from edgewright.llm.sources.gguf_layout import unpack_blocks
+from edgewright.llm.sources.gguf_layout import TEXT, unpack_blocks
 from edgewright.llm.sources.gguf_writer import pack_blocks, write_gguf
 from edgewright.llm.sources.open import open_model
 from edgewright.llm.weights.packed import Packed, round_8bit
@@ -104,6 +106,19 @@ def test_a_gguf_file_gives_back_what_was_written(tmp_path: Path) -> None:
         wanted = packed[name].restore() if name in names else model.weights[name]
         np.testing.assert_array_equal(found.weights[name], wanted, name)
     assert found.tokenizer.encode("the cat é") == model.tokenizer.encode("the cat é")
+
+
+def test_scaled_positions_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They change the logits, so that a reader that leaves them out would be wrong."""
+    listed = gguf_writer._list_facts
+
+    def list_facts(model: DecoderModel) -> dict[str, tuple[int, Any]]:
+        return listed(model) | {f"{model.config.family}.rope.scaling.type": (TEXT, "yarn")}
+
+    monkeypatch.setattr(gguf_writer, "_list_facts", list_facts)
+    write_gguf(tmp_path / "a.gguf", make_model(), {})
+    with pytest.raises(ModelNotConvertible, match="rotary positions"):
+        read_gguf(tmp_path / "a.gguf")
 
 
 def test_blocks_are_those_of_the_format() -> None:

@@ -168,12 +168,17 @@ def _read_config(facts: Mapping[str, Any], tensors: Mapping[str, _GgufTensor]) -
     if family not in FAMILIES:
         raise ModelNotConvertible(
             f"the architecture {family} is not supported", f"supported in GGUF: {', '.join(FAMILIES)}",
-            "give the model as a Hugging Face folder",
+            "give a model of one of these architectures",
         )  # fmt: skip
 
     def get(key: str, default: Any = None) -> Any:
         return facts[f"{family}.{key}"] if default is None else facts.get(f"{family}.{key}", default)
 
+    if facts.get(f"{family}.rope.scaling.type", "none") != "none" or "rope_freqs.weight" in tensors:
+        raise ModelNotConvertible(
+            "the model scales its rotary positions", "the logits would be wrong without it, and it is not supported",
+            "give a model without scaled positions",
+        )  # fmt: skip
     width, heads = int(get("embedding_length")), int(get("attention.head_count"))
     head_size = int(get("attention.key_length", width // heads))
     padding = facts.get("edgewright.padding")
@@ -205,7 +210,7 @@ def _read_tokenizer(facts: Mapping[str, Any], path: Path) -> Tokenizer:
     if kind != "llama":
         raise ModelNotConvertible(
             f"the tokenizer of {path} is not supported", f"it has the kind '{kind}'; 'llama' is supported",
-            "give the model's tokenizer.json with --tokenizer",
+            "give a file whose tokenizer merges by score (SentencePiece)",
         )  # fmt: skip
     types: Sequence[int] = facts["tokenizer.ggml.token_type"]
     pieces = [piece.replace(SPACE, " ").encode() for piece in facts["tokenizer.ggml.tokens"]]
@@ -213,6 +218,6 @@ def _read_tokenizer(facts: Mapping[str, Any], path: Path) -> Tokenizer:
     if len(byte_tokens) != BYTE_TOKENS or facts.get("tokenizer.ggml.bos_token_id") != 1:
         raise ModelNotConvertible(
             f"the tokenizer of {path} is not supported", f"it has {len(byte_tokens)} tokens for bytes",
-            "give the model's tokenizer.json with --tokenizer",
+            "give a file whose tokenizer merges by score (SentencePiece)",
         )  # fmt: skip
     return ScoredTokenizer(pieces, facts["tokenizer.ggml.scores"], byte_tokens)
