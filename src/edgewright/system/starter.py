@@ -19,7 +19,23 @@ def start_process(start: Start) -> Popen[bytes]:
     """
     found: Future[Popen[bytes]] = Future()
     _open_queue(getpid()).put((start, found))
-    return found.result()
+    try:
+        return found.result()
+    except BaseException:  # an interrupt while it starts: nobody else knows of the process
+        found.add_done_callback(_end)
+        raise
+
+
+def _end(found: Future[Popen[bytes]]) -> None:
+    """End a process that was started for nobody."""
+    if found.exception() is not None:
+        return
+    process = found.result()
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 @cache
