@@ -21,8 +21,9 @@ from typing import Any
 import uvicorn
 
 from edgewright.bench.statistics import median_interval
+from edgewright.schema.chat import ChatOptions, ChatOutcome
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatGeneration, ChatOptions, ChatOutcome
+from edgewright.serving.chat import ChatGeneration
 from edgewright.serving.models import ServedModel
 
 TOKENS = 500

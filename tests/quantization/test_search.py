@@ -7,7 +7,7 @@ import pytest
 
 from edgewright.quantization.probe import OutputLoss, compare
 from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_flips, search_upgrades
-from edgewright.schema.decibels import EQUAL_DB
+from edgewright.schema.metrics import EQUAL_DB
 
 HARMS = {name: float(2**-place) for place, name in enumerate("abcdefghijklmnopqrst")}
 EVEN = dict.fromkeys(HARMS, 1.0)

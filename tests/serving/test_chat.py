@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from edgewright.errors import InputError, WorkerCrashed
+from edgewright.schema.chat import ChatOutcome
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatGeneration, ChatOutcome
+from edgewright.serving.chat import ChatGeneration
 from edgewright.serving.models import ServedModel
 
 WORDS = ("Once", " upon", " a", " time", ' "é', "…\n")

@@ -7,7 +7,7 @@ outputs are needed there. Times are in milliseconds.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from edgewright.errors import UsageError
@@ -87,9 +87,9 @@ class SplitProblem:
     def _price_server(self, node: str) -> float:
         return self.server_ms[node] + self.link.price(self.output_bytes.get(node, 0.0))
 
-    def with_link(self, link: NetworkLink) -> "SplitProblem":
-        """Return the same network over another link."""
-        return SplitProblem(self.nodes, self.device_ms, self.server_ms, self.tensors, self.output_bytes, link)
+    def name_side(self, on_device: frozenset[str]) -> str:
+        """Return device or server if all nodes are there, else split."""
+        return DEVICE if len(on_device) == len(self.nodes) else "split" if on_device else SERVER
 
 
 def list_prefixes(problem: SplitProblem) -> Iterable[frozenset[str]]:
@@ -105,20 +105,22 @@ def find_split(problem: SplitProblem) -> frozenset[str]:
     """
     if len(problem.nodes) < 2:
         raise UsageError("this network cannot be split", "it has one operator", "run it as a whole on one side")
+    best = _solve(problem)
+    if 0 < len(best) < len(problem.nodes):
+        return best
     first, last = _find_ends(problem)
     found = [_solve(problem, a, b) for a in first for b in last if a != b]
-    return min(found or list(list_prefixes(problem)), key=problem.price)
+    return min(found, key=problem.price)
 
 
 def find_switches(problem: SplitProblem, bits_per_s: Sequence[float]) -> list[tuple[float, str, float]]:
     """Return for each speed of the link what is fastest (device, server or split) and its milliseconds."""
-    everything, nothing = frozenset(problem.nodes), frozenset[str]()
     found = []
     for rate in bits_per_s:
-        one = problem.with_link(problem.link._replace(bits_per_s=rate))
-        prices = {DEVICE: one.price(everything), SERVER: one.price(nothing), "split": one.price(find_split(one))}
-        best = min(prices, key=lambda name: prices[name])
-        found.append((rate, best, prices[best]))
+        one = replace(problem, link=problem.link._replace(bits_per_s=rate))
+        sides = (frozenset(one.nodes), frozenset[str](), _solve(one))
+        best = min(sides, key=one.price)
+        found.append((rate, one.name_side(best), one.price(best)))
     return found
 
 
@@ -131,8 +133,11 @@ def _find_ends(problem: SplitProblem) -> tuple[list[str], list[str]]:
     return first, last
 
 
-def _solve(problem: SplitProblem, first: str, last: str) -> frozenset[str]:
-    """Return the nodes of the device in the best split with `first` there and `last` on the server."""
+def _solve(problem: SplitProblem, first: str = "", last: str = "") -> frozenset[str]:
+    """Return the nodes of the device in the best placement without the delay, which only the whole device does without.
+
+    `first` is to be on the device, and `last` on the server.
+    """
     rows = [CostNode(name=INPUT, ms={DEVICE: 0.0, SERVER: None})]
     for name in problem.nodes:
         on_device = None if name == last else problem.device_ms[name]

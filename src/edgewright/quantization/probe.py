@@ -9,7 +9,7 @@ from edgewright.formats.onnx.attributes import read_attribute
 from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.network import FloatNetwork
 from edgewright.schema.arrays import Array
-from edgewright.schema.decibels import compute_sqnr_db
+from edgewright.schema.metrics import compute_sqnr_db
 
 
 class OutputLoss(NamedTuple):

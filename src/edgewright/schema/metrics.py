@@ -1,6 +1,9 @@
 """What is known about each metric by its name: one table for the commands, the pages and the reports."""
 
+from math import isfinite, log10
 from typing import Literal, NamedTuple
+
+EQUAL_DB = 200.0  # the largest value, which stands for bitwise equality
 
 
 class MetricInfo(NamedTuple):
@@ -77,3 +80,12 @@ def list_task_metrics() -> tuple[str, ...]:
 def is_share(name: str) -> bool:
     """Return whether the metric is a share, whose differences are given in points."""
     return get_metric_info(name).unit == "share" or name.startswith("share.")
+
+
+def compute_sqnr_db(signal: float, noise: float) -> float:
+    """Return 10 log10 of the power of a signal over that of the difference from it, within ±`EQUAL_DB`."""
+    if noise <= 0.0:
+        return EQUAL_DB
+    if signal <= 0.0 or not isfinite(noise):
+        return -EQUAL_DB
+    return min(EQUAL_DB, 10 * log10(signal / noise))

@@ -11,13 +11,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from secrets import token_hex
 from threading import Event
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 from starlette.types import Receive
 
 from edgewright.errors import EdgewrightError, InputError
+from edgewright.schema.chat import ChatOptions, ChatOutcome
 from edgewright.serving.counters import ServerCounters
 from edgewright.serving.http import HttpProblem, Respond, explain, reply
 from edgewright.serving.models import DeadlineMissed, Overloaded, ServedModel
@@ -55,29 +56,6 @@ class _ChatRequest(Struct):
     stream_options: _StreamOptions | None = None
     tools: list[Any] | None = None
     response_format: dict[str, Any] | None = None
-
-
-class ChatOptions(Struct, frozen=True, kw_only=True):
-    """How the text is generated.
-
-    Attributes:
-        max_tokens: None for as many as the context has room for.
-        temperature: 0 for the most likely token each time.
-        stops: texts that end it.
-    """
-
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    seed: int = 0
-    stops: tuple[str, ...] = ()
-
-
-class ChatOutcome(Struct, frozen=True, kw_only=True):
-    """The end of a generation; `length` if the tokens that were allowed did not suffice."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    finish: Literal["stop", "length"]
 
 
 class ChatGeneration:

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from edgewright.api.field.profiles import profile_bytes
 from edgewright.api.load import LoadedModel, load
 from edgewright.errors import InputError, UsageError
 from edgewright.flows.llm.candidates import find_candidates
 from edgewright.flows.llm.chat import choose_candidate, open_speaker
-from edgewright.llm.chat.generation import ReplyOptions
+from edgewright.schema.chat import ChatOptions, ChatOutcome
 from edgewright.serving.app import InferenceApp, ServerSettings
-from edgewright.serving.chat import ChatGeneration, ChatOptions, ChatOutcome
+from edgewright.serving.chat import ChatGeneration
 from edgewright.serving.models import ServedModel
 from edgewright.system.files import read_regular
 from edgewright.web.server.access import AccessRules
@@ -119,9 +118,8 @@ def _open_chat_model(path: str, request: ServeRequest, stack: ExitStack) -> Serv
     speaker, _ = stack.enter_context(open_speaker(candidate, CHAT_KV, request.threads))
 
     def infer(generation: ChatGeneration) -> ChatOutcome:
-        options = ReplyOptions(**asdict(generation.options))
-        found = speaker.reply(generation.messages, options, generation.emit, generation.cancelled.is_set)
-        return ChatOutcome(**asdict(found))
+        is_cancelled = generation.cancelled.is_set
+        return speaker.reply(generation.messages, generation.options, generation.emit, is_cancelled)
 
     infer(ChatGeneration([{"role": "user", "content": "Hi"}], ChatOptions(max_tokens=1), len))
     return ServedModel(

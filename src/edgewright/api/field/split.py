@@ -1,6 +1,7 @@
 """A network in two parts, for a device and a server: what `edgewright split` calls."""
 
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def split(request: SplitRequest, **call: Any) -> SplitReport:
     link = parse_link(request.link)
     folder = TemporaryFolder()
     try:
-        path = _prepare(request, folder.path)
+        shapes = _fix_shapes(request)
+        path = prepare_onnx(Path(request.model), shapes, folder.path / "whole.onnx")
         extractor = SubmodelExtractor(path)
         profiles = (_profile(path, request, 0, call), _profile(path, request, 1, call))
         problem, members = _make_problem(extractor, profiles, link)
@@ -135,7 +137,7 @@ def split(request: SplitRequest, **call: Any) -> SplitReport:
         head, tail = _write_parts(extractor, request, frozenset(n for one in groups for n in members[one]), call)
     finally:
         folder.close()
-    sqnr = _check(request, head, tail)
+    sqnr = _check(request.model, (head, tail), shapes)
     report = _report(problem, groups, profiles, (head, tail), sqnr)
     record = Path(request.output) / f"{get_stem(request.model)}.split.json"
     write_atomically(record, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
@@ -150,17 +152,13 @@ def split(request: SplitRequest, **call: Any) -> SplitReport:
     return report
 
 
-def _prepare(request: SplitRequest, folder: Path) -> Path:
-    """Return the model in its normal form with fixed sizes."""
+def _fix_shapes(request: SplitRequest) -> dict[str, tuple[int, ...]]:
+    """Return the sizes of every input. Raises UsageError for a model that is not ONNX."""
     model = read_model(Path(request.model))
     if model.format != "onnx":
         raise UsageError(f"{request.model} cannot be split", "only ONNX models can", "give the ONNX source of it")
-    return prepare_onnx(Path(request.model), _fix_shapes(model.signature, request), folder / "whole.onnx")
-
-
-def _fix_shapes(signature: Signature, request: SplitRequest) -> dict[str, tuple[int, ...]]:
-    given = {**fix_batch(signature, request.shapes), **request.shapes}
-    return resolve_shapes(signature, given, may_override=True)
+    given = {**fix_batch(model.signature, request.shapes), **request.shapes}
+    return resolve_shapes(model.signature, given, may_override=True)
 
 
 def _profile(path: Path, request: SplitRequest, position: int, call: Mapping[str, Any]) -> SideProfile:
@@ -233,8 +231,6 @@ def _merge(groups: dict[str, str], layers: list[tuple[str, ...]]) -> dict[str, s
 
 def _sort_groups(nodes: list[Any], groups: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Return the nodes of each group, the groups in an order of execution; empty if there is none."""
-    from graphlib import CycleError, TopologicalSorter
-
     made = {name: groups[one.name] for one in nodes for name in one.output if name}
     before: dict[str, set[str]] = {groups[one.name]: set() for one in nodes}
     members: dict[str, tuple[str, ...]] = {}
@@ -268,14 +264,13 @@ def _write_parts(
     return found[0], found[1]
 
 
-def _check(request: SplitRequest, head: str, tail: str) -> float:
+def _check(model: str, parts: tuple[str, str], shapes: Mapping[str, tuple[int, ...]]) -> float:
     """Return the SQNR of tail after head against the model, on seeded inputs."""
-    with load(request.model) as whole, load(head) as first, load(tail) as second:
-        model = read_model(Path(request.model)).signature
-        shapes = _fix_shapes(model, request)
+    with load(model) as whole, load(parts[0]) as first, load(parts[1]) as second:
+        signature = Signature(inputs=whole.inputs, outputs=whole.outputs)
         pairs = []
         for seed in range(CHECK_SAMPLES):
-            feeds = make_feeds(model, shapes, seed)
+            feeds = make_feeds(signature, shapes, seed)
             pairs.append((whole(feeds), _run_pair(first, second, feeds)))
     reference, measured = (
         {name: np.stack([pair[side][name] for pair in pairs]) for name in pairs[0][0]} for side in (0, 1)
@@ -297,14 +292,14 @@ def _report(
     parts: tuple[str, str],
     sqnr: float,
 ) -> SplitReport:
-    best, others = _describe(problem, groups), {one: _describe(problem, one) for one in list_prefixes(problem)}
-    unique = {one.tensors: one for one in sorted([*others.values(), best], key=lambda one: -one.ms)}
-    whole = {
-        "device": round(problem.price(frozenset(problem.nodes)), 4),
-        "server": round(problem.price(frozenset()), 4),
-    }
-    fastest = min(whole, key=lambda name: whole[name])
-    fastest = fastest if whole[fastest] <= best.ms else "split"
+    best = _describe(problem, groups)
+    cuts = sorted([best, *(_describe(problem, one) for one in list_prefixes(problem))], key=lambda one: one.ms)
+    unique: dict[tuple[str, ...], SplitCut] = {}
+    for one in cuts:
+        unique.setdefault(one.tensors, one)
+    sides = (frozenset(problem.nodes), frozenset[str]())
+    whole = {problem.name_side(side): round(problem.price(side), 4) for side in sides}
+    fastest = problem.name_side(min([*sides, groups], key=problem.price))
     return SplitReport(
         cut=best.tensors,
         head=parts[0],
@@ -317,7 +312,7 @@ def _report(
         server_ms=round(sum(ms for one, ms in problem.server_ms.items() if one not in groups), 4),
         sqnr_db=sqnr,
         profiles=profiles,
-        cuts=tuple(sorted(unique.values(), key=lambda one: one.ms)[:MOST_CUTS]),
+        cuts=tuple(unique.values())[:MOST_CUTS],
         switches=tuple(
             LinkSwitch(mbit_per_s=rate / 1e6, fastest=name, ms=round(ms, 4))
             for rate, name, ms in find_switches(problem, RATES)

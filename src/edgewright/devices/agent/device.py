@@ -124,12 +124,7 @@ class AgentDevice:
         """Return what the agent says about itself, which is not verified."""
         plain = {**msgspec.to_builtins(self._facts), "units": list(self._facts.units)}
         identity = sha256(plain.pop("id").encode()).hexdigest()[:16]
-        named = {
-            "logical_cores": plain.pop("cores"),
-            "reported_by": "the agent",
-            **plain,
-            "units": list(self._facts.units),
-        }
+        named = {"logical_cores": plain.pop("cores"), "reported_by": "the agent", **plain}
         facts = {key: printable(value) if isinstance(value, str) else value for key, value in named.items() if value}
         if self._facts.system == "Android":
             facts["android"] = self._facts.os.removeprefix("Android").strip()

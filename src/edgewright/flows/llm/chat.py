@@ -16,14 +16,15 @@ from edgewright.flows.llm.candidates import (
     open_engine,
     read_text_files,
 )
-from edgewright.llm.chat.generation import Reply, ReplyOptions, Speaker
+from edgewright.llm.chat.generation import Speaker
+from edgewright.schema.chat import ChatOptions, ChatOutcome
 from edgewright.schema.units import show_bytes
 
 
 class ReplyFacts(Struct, frozen=True, kw_only=True):
     """What a reply took. `memory` is the resident memory of the engine's process in bytes."""
 
-    reply: Reply
+    reply: ChatOutcome
     first_s: float
     rest_s: float
     memory: int | None
@@ -46,7 +47,7 @@ class ChatSession:
         self._system = [{"role": "system", "content": system}] if system else []
         self._messages: list[dict[str, str]] = []
 
-    def say(self, message: str, options: ReplyOptions, emit: Callable[[str], object]) -> ReplyFacts:
+    def say(self, message: str, options: ChatOptions, emit: Callable[[str], object]) -> ReplyFacts:
         """Add a message, and pass on the pieces of the reply. Ctrl-C ends the reply, not the conversation.
 
         Raises InputError for a message that does not fit into the context.

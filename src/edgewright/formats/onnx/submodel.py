@@ -73,10 +73,10 @@ class SubmodelExtractor:
         return to
 
     def list_computed(self) -> list[Any]:
-        """Return the nodes that depend on an input, in execution order."""
-        computed = {value.name for value in list_inputs_without_constants(self._model.graph)}
-        found = []
-        for node in self._model.graph.node:
+        """Return the nodes between the inputs and the outputs, in execution order."""
+        inputs, outputs = self.list_ports()
+        computed, found = set(inputs), []
+        for node in select_needed(self._model.graph.node, outputs, list_all_inputs):
             if any(name in computed for name in list_all_inputs(node)):
                 computed.update(filter(None, node.output))
                 found.append(node)

@@ -1,40 +1,15 @@
 """One reply of a language model: from messages to pieces of text."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
-
-from msgspec import Struct
 
 from edgewright.errors import InputError
 from edgewright.llm.chat.template import render_prompt
 from edgewright.llm.chat.text import TextStream
 from edgewright.llm.engines.wire import Generate, Generation
 from edgewright.llm.tokenizer import Tokenizer
+from edgewright.schema.chat import ChatOptions, ChatOutcome
 
 EngineGenerate = Callable[[Generate, Callable[[int], bool]], Generation]
-
-
-class ReplyOptions(Struct, frozen=True, kw_only=True):
-    """How a reply is made.
-
-    Attributes:
-        max_tokens: None for as many as the context has room for.
-        temperature: 0 for the most likely token each time.
-        stops: texts that end it.
-    """
-
-    max_tokens: int | None = None
-    temperature: float = 0.0
-    seed: int = 0
-    stops: tuple[str, ...] = ()
-
-
-class Reply(Struct, frozen=True, kw_only=True):
-    """The end of a reply; `length` if it has as many tokens as were allowed."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    finish: Literal["stop", "length"]
 
 
 class Speaker:
@@ -52,17 +27,17 @@ class Speaker:
     def reply(
         self,
         messages: Sequence[Mapping[str, str]],
-        options: ReplyOptions,
+        options: ChatOptions,
         emit: Callable[[str], object],
         is_cancelled: Callable[[], bool],
-    ) -> Reply:
+    ) -> ChatOutcome:
         """Generate the reply to messages, and pass on its pieces as they come.
 
         Raises InputError for messages that cannot be used, or that are too long for the model's context.
         """
         tokens = self.read_prompt(messages)
         if is_cancelled():
-            return Reply(prompt_tokens=len(tokens), completion_tokens=0, finish="stop")
+            return ChatOutcome(prompt_tokens=len(tokens), completion_tokens=0, finish="stop")
         stream, room = TextStream(self._tokenizer.decode, options.stops), self.context - len(tokens)
 
         def take(token: int) -> bool:
@@ -84,7 +59,7 @@ class Speaker:
         if rest := stream.finish():
             emit(rest)
         is_complete = found.end in ("count", "context") and not stream.is_stopped
-        return Reply(
+        return ChatOutcome(
             prompt_tokens=len(tokens),
             completion_tokens=len(found.tokens),
             finish="length" if is_complete else "stop",

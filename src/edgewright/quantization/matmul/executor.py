@@ -16,7 +16,7 @@ from edgewright.quantization.matmul.graphs import EmbeddingTable, QuantizedMatmu
 from edgewright.quantization.matmul.moments import CrossMoments
 from edgewright.quantization.network import FloatNetwork
 from edgewright.schema.arrays import Array
-from edgewright.schema.decibels import compute_sqnr_db
+from edgewright.schema.metrics import compute_sqnr_db
 
 # Ridge strengths of the compensation of earlier errors, as fractions of the mean moment: weak … infinite.
 RIDGE_FRACTIONS = (0.03, 0.3, float("inf"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgewright.schema.arrays import Array
-from edgewright.schema.decibels import compute_sqnr_db
+from edgewright.schema.metrics import compute_sqnr_db
 from edgewright.tasks.metrics.metrics import Score, is_same_class, make_agreement_score
 
 

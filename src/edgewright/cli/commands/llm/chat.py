@@ -25,14 +25,14 @@ def chat(model: str, system: str, prompt: str, max_tokens: int | None, kv_precis
     import sys
 
     from edgewright.flows.llm.chat import ChatSession, open_chat
-    from edgewright.llm.chat.generation import ReplyOptions
+    from edgewright.schema.chat import ChatOptions
 
     def say(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
     def answer(session: ChatSession, message: str) -> None:
-        facts = session.say(message, ReplyOptions(max_tokens=max_tokens), say)
+        facts = session.say(message, ChatOptions(max_tokens=max_tokens), say)
         say("\n")
         print_message(facts.describe())
 

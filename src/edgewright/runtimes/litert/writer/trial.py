@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from edgewright.schema.arrays import Array
-from edgewright.schema.decibels import compute_sqnr_db
+from edgewright.schema.metrics import compute_sqnr_db
 from edgewright.system.memory_limit import limit_this_process
 from edgewright.system.parent import die_with_parent
 
