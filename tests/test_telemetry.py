@@ -38,7 +38,7 @@ def test_a_program_that_imports_the_package_and_its_children_have_the_switches()
 
 
 def test_an_isolated_environment_has_the_switches() -> None:
-    """Its interpreter finds no installed package and reads no PYTHON variable; `sitecustomize` lends it ours."""
+    """Its Python finds no installed package and reads no PYTHON variable; a file of the environment lends ours."""
     command = [sys.executable, "-I", "-S", "-c", f"{SITE_CODE}\n{SHOW}"]
     assert switches_in(command, {**CONTRARY, VARIABLE: str(PACKAGE)}) == VARIABLES
 

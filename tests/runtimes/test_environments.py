@@ -33,7 +33,7 @@ from edgewright.runtimes.environments import (
     read_record,
     select_cpu_build,
 )
-from edgewright.runtimes.launch import SITE_CODE, VARIABLE, lend_package
+from edgewright.runtimes.launch import SITE_CODE, SITE_FILES, VARIABLE, lend_package
 from edgewright.runtimes.table import TABLE
 
 LINE = re.compile(r"[A-Za-z0-9][\w.-]*==[0-9][\w.]*")
@@ -184,11 +184,12 @@ def test_the_command_starts_the_environments_own_python(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that has nothing but our `sitecustomize`."""
+    """The Python of an environment that has nothing but our files."""
     path = tmp_path_factory.mktemp("bare") / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True)
     packages = next(path.glob("lib/python3*/site-packages"), path / "Lib" / "site-packages")
-    (packages / "sitecustomize.py").write_text(SITE_CODE)
+    for name, text in SITE_FILES.items():
+        (packages / name).write_text(text)
     return get_python_path(path)
 
 

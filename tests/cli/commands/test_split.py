@@ -25,7 +25,7 @@ pytest.importorskip("highspy", reason="the solver needs the extra `place`")
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A residual block: `a` is read by two nodes, and `small` is the cheapest tensor to send. One node is not needed."""
+    """A residual block: `a` is read by two nodes, and `small` is cheap to send. One node is unused."""
     weights = [numpy_helper.from_array(np.full((16, 16), 0.1, np.float32), "w")]
     weights.append(numpy_helper.from_array(np.linspace(-1, 1, 32, dtype=np.float32).reshape(16, 2), "v"))
     nodes = [

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from edgewright.devices.remote.mirror import FACTS, SENSORS, STATE, Mirror
 from edgewright.devices.remote.probe import BoardInfo, SetupRecord, probe
 from edgewright.devices.sensors import Sensors, find_sensors
 from edgewright.devices.system_state import read_system_state
+from edgewright.errors import DeviceUnreachable
 from edgewright.runtimes.environments import WORKER
 from edgewright.runtimes.table import RuntimeInfo, find_runtime
 from edgewright.schema.devices import DeviceCheck, RegisteredDevice
@@ -215,9 +217,30 @@ def _unpack_pulled(part: Path, path: Path) -> None:
     """Write what was pulled: a file, or an archive of a folder."""
     with part.open("rb") as file:
         if file.read(1) == b"d":
-            with tarfile.open(fileobj=file, mode="r|") as archive:
-                archive.extractall(path, filter="data")
+            try:
+                with tarfile.open(fileobj=file, mode="r|") as archive:
+                    _unpack_folder(archive, path)
+            except tarfile.TarError as error:
+                raise DeviceUnreachable("what the device sent is not a folder", str(error)) from None
             return
         with path.open("wb") as target:
             while chunk := file.read(1 << 20):
                 target.write(chunk)
+
+
+def _unpack_folder(archive: tarfile.TarFile, path: Path) -> None:
+    """Write the files of an archive; a link, a device or a name outside of the folder is an error.
+
+    `extractall` has a filter for this from Python 3.11.4 on.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    for member in archive:
+        target = path / member.name
+        if not (member.isfile() or member.isdir()) or not target.resolve().is_relative_to(path.resolve()):
+            raise tarfile.TarError(f"it has {member.name[:200]!r}, which is no file in the folder")
+        folder = target if member.isdir() else target.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        content = archive.extractfile(member)
+        if content is not None:
+            with content, target.open("wb") as file:
+                shutil.copyfileobj(content, file)

@@ -23,7 +23,7 @@ from edgewright.runtimes.environments import (
     read_lock,
     select_cpu_build,
 )
-from edgewright.runtimes.launch import SITE_CODE
+from edgewright.runtimes.launch import SITE_FILES
 from edgewright.runtimes.wire import Greeting, Hello
 from edgewright.system.signals import kill_group
 
@@ -69,7 +69,8 @@ def make_venv(setup: EnvironmentSetup) -> None:
     """Create an empty environment with pip; raise EdgewrightError if this Python cannot create one."""
     setup.progress(f"{setup.info.name}: creating the environment")
     if run_logged([sys.executable, "-I", "-m", "venv", str(setup.part)], setup) == 0:
-        (find_site_packages(setup.part) / "sitecustomize.py").write_text(SITE_CODE, encoding="utf-8")
+        for name, text in SITE_FILES.items():
+            (find_site_packages(setup.part) / name).write_text(text, encoding="utf-8")
         return
     output = _read_tail(setup.log)
     _check_disk_full(setup, output)
