@@ -234,7 +234,9 @@ def test_what_does_not_fit_is_not_started(engines: Engines, monkeypatch: pytest.
     assert "context of 128" in (report.rows[0].reason or "")
 
 
-@pytest.mark.parametrize("changes", [{"generate": 0}, {"processes": 0}, {"prompts": ()}, {"threads": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"generate": 0}, {"processes": 0}, {"prompts": ()}, {"threads": 0}, {"kv_precision": "kv3"}]
+)
 def test_benchmarks_that_mean_nothing(engines: Engines, changes: Any) -> None:
     with pytest.raises(UsageError):
         benchmark_artifacts(BenchmarkRequest(**{"artifacts": ("o",), **changes}), len)

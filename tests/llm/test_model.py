@@ -1,15 +1,20 @@
 """The reference computation, padding, and the readers of llama2.c and GGUF files."""
 
+import os
 import struct
+from io import FileIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, ModelUnreadable, UsageError
 from edgewright.llm.engines.client import EngineClient
-from edgewright.llm.engines.wire import Generate, OpenEngine
+from edgewright.llm.engines.files import write_tokenizer
+from edgewright.llm.engines.wire import Generate, Generation, OpenEngine, StopGenerating
+from edgewright.llm.engines.worker import _Server
 from edgewright.llm.model import DecoderModel, pad_model
 from edgewright.llm.reference import QuantizedKV, Reference
 from edgewright.llm.sampling import sample_texts
@@ -44,15 +49,6 @@ def test_padding_changes_no_logits(family: str) -> None:
 
 def test_heads_that_are_normalized_stay() -> None:
     assert pad_model(make_model(family="qwen3"), 16, 32).config.head_size == 8
-
-
-def test_a_window_hides_older_tokens() -> None:
-    model = make_model(layers=1)
-    windowed = make_model(layers=1, window=2, window_layers=(0,))
-    full, part = Reference(model).logits(TOKENS), Reference(windowed).logits(TOKENS)
-    np.testing.assert_allclose(part[:2], full[:2], atol=1e-6)
-    np.testing.assert_allclose(part[-1], Reference(model).logits(TOKENS)[-1] * 0 + part[-1])
-    assert np.abs(part[-1] - full[-1]).max() > 1e-3
 
 
 def test_the_quantizer_of_the_cache_is_used_where_it_says() -> None:
@@ -106,6 +102,43 @@ def test_a_gguf_file_gives_back_what_was_written(tmp_path: Path) -> None:
         wanted = packed[name].restore() if name in names else model.weights[name]
         np.testing.assert_array_equal(found.weights[name], wanted, name)
     assert found.tokenizer.encode("the cat é") == model.tokenizer.encode("the cat é")
+
+
+def test_a_gguf_file_takes_another_tokenizer(tmp_path: Path) -> None:
+    model = make_model()
+    write_gguf(tmp_path / "a.gguf", model, {})
+    write_tokenizer(tmp_path, model)
+    assert open_model(tmp_path / "a.gguf", tmp_path / "tokenizer.bin").tokenizer.encode("the cat") == (
+        model.tokenizer.encode("the cat")
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("llama.attention.head_count", 0, "not a usable GGUF file"),
+        ("tokenizer.ggml.eos_token_id", 7, "its token eos is not 2"),
+    ],
+)
+def test_entries_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: int, text: str
+) -> None:
+    listed = gguf_writer._list_facts
+    monkeypatch.setattr(
+        gguf_writer, "_list_facts", lambda model: {**listed(model), key: (listed(model)[key][0], value)}
+    )
+    write_gguf(tmp_path / "a.gguf", make_model(), {})
+    with pytest.raises((ModelUnreadable, ModelNotConvertible)) as caught:
+        read_gguf(tmp_path / "a.gguf")
+    assert text in str(caught.value)
+
+
+def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
+    model = make_model()
+    weights = {name: model.weights[name] for name in model.weights if name != "layers.1.v"}
+    write_gguf(tmp_path / "a.gguf", model._replace(weights=weights), {})
+    with pytest.raises(ModelUnreadable, match=r"blk\.1\.attn_v\.weight is missing"):
+        read_gguf(tmp_path / "a.gguf")
 
 
 def test_scaled_positions_are_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +216,31 @@ def test_an_unknown_file_is_no_language_model(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the process of an engine
 
 
+class _Counting:
+    """A session whose tokens are 0, 1, 2 …"""
+
+    kv, context = "fp32", 64
+
+    def __init__(self) -> None:
+        self.token = -1
+
+    def start(self, tokens: object, temperature: float, seed: int, *, reuse: bool) -> int:
+        return 0
+
+    def next_token(self) -> int:
+        self.token += 1
+        return self.token
+
+
+def test_a_generation_stops_when_it_is_asked_to() -> None:
+    server = _Server(FileIO(os.open(os.devnull, os.O_WRONLY), "w"), Mock())
+    server.commands.put(StopGenerating())
+    found = server._generate(_Counting(), Generate(tokens=(1,), count=60))  # type: ignore[arg-type] # no logits
+    assert isinstance(found, Generation)
+    assert (found.end, len(found.tokens)) == ("stopped", 1)
+    server.channel.close()
+
+
 def test_an_engine_computes_in_its_own_process(tmp_path: Path) -> None:
     model = make_model()
     write_gguf(tmp_path / "model.gguf", model, {})
@@ -204,8 +262,7 @@ def test_an_engine_computes_in_its_own_process(tmp_path: Path) -> None:
         assert (ended.tokens, ended.end) == (whole.tokens[:1], "stop")
         full = engine.generate(Generate(tokens=tuple(TOKENS), count=500))
         assert (len(full.tokens), full.end) == (64 - len(TOKENS), "context")
-        stopped = engine.generate(Generate(tokens=(1,), count=60), lambda token: False)
-        assert stopped.end in ("stopped", "count")
+        engine.generate(Generate(tokens=(1,), count=60), lambda token: False)  # whenever it stops, it goes on after
         assert engine.generate(Generate(tokens=tuple(TOKENS), count=5)).tokens == whole.tokens
         for tokens in ([], [1] * 65):
             with pytest.raises(InputError):

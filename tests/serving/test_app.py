@@ -161,6 +161,7 @@ def test_too_many_requests_and_deadlines() -> None:
 
     first, second, third = asyncio.run(run())
     assert (first[0], second[0], third[0]) == (200, 504, 429)
+    assert second[1]["error"].startswith("a request to m was not run: it waited for ")
     assert int(third[2]["retry-after"]) >= 1
     assert model.waiting == 0
 

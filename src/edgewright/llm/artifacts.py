@@ -13,6 +13,7 @@ from edgewright.llm.sources.open import open_model, open_tokenizer
 from edgewright.llm.tokenizer import Tokenizer
 from edgewright.system.files import read_regular, write_atomically
 
+TEMPLATE = "chat_template.jinja"
 RECORD = "language-model.json"
 RECORD_SCHEMA = "edgewright.language-model/1"
 

@@ -5,8 +5,7 @@ Every source is read into this form, and every target is written from it. Names 
     embedding [vocabulary, width]    norm [width]    head [vocabulary, width], absent if it is the embedding
     layers.N.attention_norm [width]  .q .k .v [heads x head_size, width]  .o [width, heads x head_size]
     layers.N.mlp_norm [width]        .gate .up [hidden, width]            .down [width, hidden]
-    and where the family has them: .q_bias .k_bias .v_bias, .q_norm .k_norm [head_size],
-    .post_attention_norm .post_mlp_norm [width]
+    and where the family has them: .q_bias .k_bias .v_bias, .q_norm .k_norm [head_size]
 
 The rotary embedding rotates element i and i + rope_size / 2 of a head. Readers of layouts that rotate adjacent elements
 reorder the rows of q and k.
@@ -14,15 +13,13 @@ reorder the rows of q and k.
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct, structs
 
 from edgewright.llm.tokenizer import Tokenizer
 from edgewright.schema.arrays import Array
-
-Activation = Literal["silu", "gelu_tanh"]
 
 
 class Padding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,13 +42,6 @@ class DecoderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         context: longest sequence in tokens.
         tied: whether the head is the embedding.
         rope_size: elements of a head that are rotated.
-        attention_scale: factor of the products of queries and keys; 0 for `head_size ** -0.5`.
-        embedding_scale: factor of the embeddings.
-        window: tokens that a layer with a sliding window sees; 0 if no layer has one.
-        window_layers: numbers of these layers.
-        local_rope_base: of the layers with a window; 0 for `rope_base`.
-        attention_cap, logit_cap: soft caps, `cap * tanh(x / cap)`; 0 for none.
-        rope_factors: divisors of the rotation frequencies, [rope_size / 2]; empty for none.
         padding: what was padded; None if nothing was.
     """
 
@@ -68,25 +58,12 @@ class DecoderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     norm_epsilon: float = 1e-5
     rope_base: float = 10000.0
     rope_size: int
-    activation: Activation = "silu"
-    attention_scale: float = 0.0
-    embedding_scale: float = 1.0
-    window: int = 0
-    window_layers: tuple[int, ...] = ()
-    local_rope_base: float = 0.0
-    attention_cap: float = 0.0
-    logit_cap: float = 0.0
-    rope_factors: tuple[float, ...] = ()
     padding: Padding | None = None
 
     @property
     def scale(self) -> float:
         """Return the factor of the products of queries and keys."""
-        return self.attention_scale or self.head_size**-0.5
-
-    def is_local(self, layer: int) -> bool:
-        """Return whether a layer has a sliding window."""
-        return layer in self.window_layers
+        return float(self.head_size**-0.5)
 
 
 class LazyWeights(Mapping[str, Array]):
@@ -147,7 +124,7 @@ def pad_model(model: DecoderModel, head_multiple: int, hidden_multiple: int) -> 
         return model
     padding = Padding(head_size=config.head_size, padded_head_size=head, hidden=config.hidden, padded_hidden=hidden)
     grown = structs.replace(config, head_size=head, hidden=hidden, padding=padding, **_widen_rotation(config, head))
-    factor = 1.0 if config.attention_scale else (head / config.head_size) ** 0.5
+    factor = (head / config.head_size) ** 0.5
     readers = {name: partial(_pad, model, name, grown, factor) for name in model.weights}
     return model._replace(config=grown, weights=LazyWeights(readers))
 
@@ -180,14 +157,7 @@ def _widen_rotation(config: DecoderConfig, wider: int) -> dict[str, Any]:
     """Return what changes of the rotation when the head becomes `wider`."""
     if config.rope_size != config.head_size:
         return {}
-    share = wider / config.rope_size
-    factors = config.rope_factors and (*config.rope_factors, *(1.0,) * ((wider - config.rope_size) // 2))
-    return {
-        "rope_size": wider,
-        "rope_base": config.rope_base**share,
-        "local_rope_base": config.local_rope_base and config.local_rope_base**share,
-        "rope_factors": factors,
-    }
+    return {"rope_size": wider, "rope_base": config.rope_base ** (wider / config.rope_size)}
 
 
 def _round_up(size: int, multiple: int) -> int:

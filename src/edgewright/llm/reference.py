@@ -1,7 +1,6 @@
 """The full-precision computation of a decoder in numpy: what engines and quantized weights are compared with."""
 
 from collections.abc import Callable, Sequence
-from math import sqrt
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -104,14 +103,14 @@ class Reference:
     def embed(self, tokens: Array) -> Array:
         """Return the embeddings, [batch, tokens, width]."""
         found: Array = self._kept["embedding"][tokens]
-        return found if self.config.embedding_scale == 1 else found * np.float32(self.config.embedding_scale)
+        return found
 
     def project(self, hidden: Array) -> Array:
         """Return the logits of hidden states [batch, tokens, width]."""
         normed = self._norm(hidden, "norm")
         head = self._kept["embedding" if self.config.tied else "head"]
         found: Array = normed @ head.T
-        return _cap(found, self.config.logit_cap)
+        return found
 
     def run_layer(self, layer: int, hidden: Array, cache: Cache) -> Array:
         """Return hidden states [batch, tokens, width] after a layer, and store its keys and values.
@@ -120,11 +119,11 @@ class Reference:
         """
         name = f"layers.{layer}"
         mixed = self._attend(layer, self._norm(hidden, f"{name}.attention_norm"), cache)
-        hidden = hidden + self._norm_after(mixed, f"{name}.post_attention_norm")
+        hidden = hidden + mixed
         inner = self._norm(hidden, f"{name}.mlp_norm")
         gate = self._multiply(inner, f"{name}.gate")
-        gated = _activate(gate, self.config.activation) * self._multiply(inner, f"{name}.up", new=False)
-        return hidden + self._norm_after(self._multiply(gated, f"{name}.down"), f"{name}.post_mlp_norm")
+        gated = _activate(gate) * self._multiply(inner, f"{name}.up", new=False)
+        return hidden + self._multiply(gated, f"{name}.down")
 
     def _multiply(self, values: Array, name: str, *, new: bool = True) -> Array:
         if self._watch is not None and new:
@@ -136,9 +135,6 @@ class Reference:
     def _norm(self, values: Array, name: str) -> Array:
         return _normalize(values, self._kept[name], self.config.norm_epsilon)
 
-    def _norm_after(self, values: Array, name: str) -> Array:
-        return self._norm(values, name) if name in self._kept else values
-
     def _attend(self, layer: int, inner: Array, cache: Cache) -> Array:
         """Return the result of attention, [batch, tokens, width]."""
         config, name = self.config, f"layers.{layer}"
@@ -147,7 +143,7 @@ class Reference:
         queries = self._split(self._multiply(inner, f"{name}.q"), f"{name}.q_norm")
         keys = self._split(self._multiply(inner, f"{name}.k", new=False), f"{name}.k_norm")
         values = self._split(self._multiply(inner, f"{name}.v", new=False), "")
-        turn = make_rotation(config, layer, np.arange(begin, begin + count))
+        turn = make_rotation(config, np.arange(begin, begin + count))
         cache.keys[layer, :, begin : begin + count] = _rotate(keys, turn)
         cache.values[layer, :, begin : begin + count] = values
         mixed = self._mix(layer, _rotate(queries, turn), cache, begin + count)
@@ -168,9 +164,8 @@ class Reference:
         if self._quantizer is not None:
             quantized = self._quantizer(layer, keys[0], values[0], count)
             scores = np.where(quantized.used, _score(grouped, quantized.keys[None]), scores)
-        scores = _cap(scores * np.float32(config.scale), config.attention_cap)
-        visible = _make_mask(count, end, config.window if config.is_local(layer) else 0)
-        weights = _softmax(np.where(visible, scores, np.float32(-np.inf)))
+        visible = np.arange(end) <= np.arange(end - count, end)[:, None]
+        weights = _softmax(np.where(visible, scores * np.float32(config.scale), np.float32(-np.inf)))
         if quantized is None:
             mixed = _weigh(weights, values)
         else:
@@ -190,20 +185,9 @@ def _weigh(weights: Array, values: Array) -> Array:
     return found
 
 
-def _make_mask(count: int, end: int, window: int) -> Array:
-    """Return which of the tokens [0, end) the last `count` tokens see, bool [count, end]."""
-    asks, seen = np.arange(end - count, end)[:, None], np.arange(end)
-    visible = seen <= asks
-    return visible & (seen > asks - window) if window else visible
-
-
-def make_rotation(config: DecoderConfig, layer: int, positions: Array) -> tuple[Array, Array]:
+def make_rotation(config: DecoderConfig, positions: Array) -> tuple[Array, Array]:
     """Return cosines and sines of the rotation at positions, float32 [tokens, rope_size / 2] each."""
-    local = config.is_local(layer) and config.local_rope_base
-    base = config.local_rope_base if local else config.rope_base
-    frequency = base ** -(np.arange(0, config.rope_size, 2, dtype=np.float64) / config.rope_size)
-    if config.rope_factors and not local:
-        frequency = frequency / np.asarray(config.rope_factors)
+    frequency = config.rope_base ** -(np.arange(0, config.rope_size, 2, dtype=np.float64) / config.rope_size)
     angles = positions[:, None].astype(np.float64) * frequency
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
@@ -222,18 +206,11 @@ def _normalize(values: Array, weight: Array, epsilon: float) -> Array:
     return found
 
 
-def _activate(values: Array, kind: str) -> Array:
-    if kind == "silu":
-        with np.errstate(over="ignore"):
-            found: Array = values / (1 + np.exp(-values))
-        return found
-    inner = np.float32(sqrt(2 / np.pi)) * (values + np.float32(0.044715) * values**3)
-    activated: Array = np.float32(0.5) * values * (1 + np.tanh(inner))
-    return activated
-
-
-def _cap(values: Array, cap: float) -> Array:
-    return np.float32(cap) * np.tanh(values / np.float32(cap)) if cap else values
+def _activate(values: Array) -> Array:
+    """Return SiLU."""
+    with np.errstate(over="ignore"):
+        found: Array = values / (1 + np.exp(-values))
+    return found
 
 
 def _softmax(scores: Array) -> Array:

@@ -1,11 +1,12 @@
 """Tokenizers of language models, from the model's own files."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from heapq import heappop, heappush
 from typing import Protocol
 
 SPACE = "▁"  # what SentencePiece stores for a space
 BYTE_TOKENS = 256
+JOINED = -1  # in place of a token that became a part of the one before it
 
 
 class Tokenizer(Protocol):
@@ -41,6 +42,9 @@ class ScoredTokenizer:
         self.byte_tokens = tuple(byte_tokens)
         self.bos: int | None = 1
         self.eos: tuple[int, ...] = (2,)
+        self._bytes = list(pieces)
+        for byte, token in enumerate(byte_tokens):
+            self._bytes[token] = bytes([byte])
         special = {0, 1, 2, *byte_tokens}
         self._tokens = {piece: token for token, piece in reversed(list(enumerate(pieces))) if token not in special}
 
@@ -56,18 +60,29 @@ class ScoredTokenizer:
 
     def _merge(self, tokens: list[int]) -> None:
         """Join the pair with the best score, the first one among equals, until there is none."""
-        joined = [self._join(left, right) for left, right in pairwise(tokens)]
-        while joined:
-            at = max(range(len(joined)), key=lambda i: joined[i][0])
-            token = joined[at][1]
-            if token < 0:
-                return
-            tokens[at : at + 2] = [token]
-            del joined[at]
-            if at > 0:
-                joined[at - 1] = self._join(tokens[at - 1], token)
-            if at < len(joined):
-                joined[at] = self._join(token, tokens[at + 1])
+        after, before = list(range(1, len(tokens) + 1)), list(range(-1, len(tokens) - 1))
+        heap: list[tuple[float, int, int, int, int, int]] = []
+
+        def add(at: int) -> None:
+            """Add the pair that begins at a place, if its pieces make a token."""
+            to = after[at] if at >= 0 else len(tokens)
+            if to < len(tokens):
+                score, token = self._join(tokens[at], tokens[to])
+                if token >= 0:
+                    heappush(heap, (-score, at, to, tokens[at], tokens[to], token))
+
+        for at in range(len(tokens)):
+            add(at)
+        while heap:
+            _, at, to, left, right, token = heappop(heap)
+            if after[at] != to or (tokens[at], tokens[to]) != (left, right):
+                continue  # one of the two was joined with another since
+            tokens[at], tokens[to], after[at] = token, JOINED, after[to]
+            if after[at] < len(tokens):
+                before[after[at]] = at
+            add(before[at])
+            add(at)
+        tokens[:] = [one for one in tokens if one != JOINED]
 
     def _join(self, left: int, right: int) -> tuple[float, int]:
         """Return the score and the token of two neighbors; a token of -1 if there is none."""
@@ -76,7 +91,6 @@ class ScoredTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> bytes:
         """Return the bytes of tokens. Special tokens have none, and the space before a text is left out."""
-        bytes_of = {token: bytes([byte]) for byte, token in enumerate(self.byte_tokens)}
-        text = b"".join(bytes_of.get(token, self.pieces[token]) for token in tokens if token > 2)
+        text = b"".join(self._bytes[token] for token in tokens if token > 2)
         first = bool(tokens) and tokens[0] == self.bos
         return text.removeprefix(b" ") if first else text

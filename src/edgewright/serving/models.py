@@ -86,7 +86,7 @@ class ServedModel:
         if start - asked > limit_s:
             why = f"it waited for {start - asked:.1f} s, and its limit is {limit_s:g} s"
             raise DeadlineMissed(
-                f"a request to {self.name} was not run", why, "send fewer requests, or allow more time"
+                f"a request to {self.name} was not run: {why}. Send fewer requests, or allow more time"
             )
         outputs = self.infer(inputs)
         took = time.monotonic() - start

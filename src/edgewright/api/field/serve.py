@@ -69,6 +69,7 @@ def serve_models(request: ServeRequest, server: socket.socket, ready: Callable[[
         spoken = [path for path in request.models if find_candidates(Path(path))]
         models = [_open_model(path, request, stack) for path in request.models if path not in spoken]
         chat_models = [_open_chat_model(path, request, stack) for path in spoken]
+        _check_chat_names([one.name for one in chat_models])
         app = InferenceApp(_number_versions(models), settings, chat_models)
         protocol, loop = _choose_protocol()
         lasting = {"timeout_keep_alive": KEEP_ALIVE_S, "timeout_graceful_shutdown": SHUTDOWN_S}
@@ -78,6 +79,13 @@ def serve_models(request: ServeRequest, server: socket.socket, ready: Callable[[
         stack.callback(app.close)
         running = NotifyingServer(config, lambda: ready([*models, *chat_models]), app.stop)
         running.run(sockets=[server])
+
+
+def _check_chat_names(names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        why = "a client names the model, and language models have no versions"
+        raise UsageError(f"two language models are named {twice}", why, "rename the folder of one of them")
 
 
 def _start_grpc(app: InferenceApp, request: ServeRequest, tls: tuple[Path, Path] | None) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 from edgewright.bench.session import mirror_order
 from edgewright.errors import EdgewrightError, LimitReached, ModelRejected, RuntimeMissing, UsageError
 from edgewright.flows.llm.candidates import LanguageCandidate, RunningEngine, list_candidates, open_engine
-from edgewright.llm.measure.memory import ENGINE_BYTES, estimate_activations, estimate_cache
+from edgewright.llm.measure.memory import ENGINE_BYTES, KV_BITS, estimate_activations, estimate_cache
 from edgewright.llm.measure.speed import (
     GenerationTimes,
     ProcessTimes,
@@ -43,6 +43,7 @@ class SpeedRow(Struct, frozen=True, kw_only=True):
     """One artifact with one prompt length; medians of the processes.
 
     Attributes:
+        engine_kv: the engine's own format, float32 if fp16 was asked for and it has no other.
         ttft_us: from the prompt to its first token.
         prefill_tokens_s: tokens of the prompt over `ttft_us`.
         decode_tokens_s: of the tokens after the first one.
@@ -59,6 +60,7 @@ class SpeedRow(Struct, frozen=True, kw_only=True):
     prompt: int
     state: str
     reason: str | None = None
+    engine_kv: str | None = None
     ttft_us: float | None = None
     prefill_tokens_s: float | None = None
     decode_tokens_s: float | None = None
@@ -134,6 +136,9 @@ def benchmark_artifacts(
 
 
 def _check(request: BenchmarkRequest) -> None:
+    if request.kv_precision not in KV_BITS:
+        what = f"--kv-precision {request.kv_precision} is not possible"
+        raise UsageError(what, f"known: {', '.join(KV_BITS)}", "--kv-precision fp16")
     for name in ("prompt", "generate", "processes", "repeats", "threads"):
         value = min(request.prompts, default=0) if name == "prompt" else getattr(request, name)
         if value < 1:
@@ -143,7 +148,8 @@ def _check(request: BenchmarkRequest) -> None:
 def _predict(candidate: LanguageCandidate, request: BenchmarkRequest) -> int:
     """Return the memory that the longest generation needs."""
     context = max(request.prompts) + request.generate
-    cache = estimate_cache(candidate.config, request.kv_precision, context, 1)
+    kv = candidate.find_kv(request.kv_precision) or request.kv_precision
+    cache = estimate_cache(candidate.config, kv, context, 1)
     return candidate.record.bytes + cache + estimate_activations(candidate.config, context, 1) + ENGINE_BYTES
 
 
@@ -208,6 +214,7 @@ def _list_rows(one: _Measured, request: BenchmarkRequest) -> Iterator[SpeedRow]:
             runtime=candidate.runtime,
             precision=candidate.precision,
             kv=request.kv_precision,
+            engine_kv=candidate.find_kv(request.kv_precision) or None,
             path=str(candidate.path),
             prompt=prompt,
             state=one.state,

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from edgewright.errors import RuntimeMissing, UsageError
 from edgewright.llm.artifacts import (
+    TEMPLATE,
     LanguageArtifact,
     find_artifacts,
     is_artifact,
@@ -31,7 +32,6 @@ from edgewright.schema.arrays import Array
 from edgewright.store.location import find_home
 
 REFERENCE = "reference"  # the runtime of Edgewright's own implementation
-TEMPLATE = "chat_template.jinja"
 GGUF = ".gguf"
 
 

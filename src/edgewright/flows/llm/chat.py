@@ -16,6 +16,7 @@ from edgewright.flows.llm.candidates import (
     open_engine,
     read_text_files,
 )
+from edgewright.llm.artifacts import check_artifact
 from edgewright.llm.chat.generation import Speaker
 from edgewright.schema.chat import ChatOptions, ChatOutcome
 from edgewright.schema.units import show_bytes
@@ -106,12 +107,13 @@ def choose_candidate(path: str) -> LanguageCandidate:
 
 @contextmanager
 def open_speaker(candidate: LanguageCandidate, kv: str, threads: int) -> Iterator[tuple[Speaker, RunningEngine]]:
-    """Start the engine of an artifact, and yield what replies."""
+    """Start the engine of an artifact whose files are those of its record, and yield what replies."""
     if candidate.missing:
         raise RuntimeMissing(f"{candidate.runtime} is not set up", f"{candidate.name} needs it", candidate.missing)
     if not (own := candidate.find_kv(kv)):
         why = f"{candidate.runtime} has {', '.join(candidate.kv_formats)}"
         raise UsageError(f"--kv-precision {kv} is not possible", why, f"--kv-precision {candidate.kv_formats[0]}")
+    check_artifact(candidate.path, candidate.record)
     tokenizer, template = read_text_files(candidate)
     with open_engine(candidate, own, threads) as session:
         yield Speaker(tokenizer, template, session.context, session.generate), session

@@ -12,6 +12,7 @@ from edgewright.errors import EdgewrightError, ModelRejected, OutputError, Runti
 from edgewright.flows.compile.publication import hash_artifact, raise_output_errors
 from edgewright.llm.artifacts import (
     RECORD,
+    TEMPLATE,
     LanguageArtifact,
     WeightQuantization,
     is_artifact,
@@ -22,6 +23,7 @@ from edgewright.llm.engines.files import find_target, write_tokenizer
 from edgewright.llm.engines.table import EngineInfo, find_engine
 from edgewright.llm.engines.wire import OpenEngine
 from edgewright.llm.model import DecoderModel, pad_model
+from edgewright.llm.quality.scores import score_tokens
 from edgewright.llm.reference import Reference
 from edgewright.llm.sampling import sample_texts
 from edgewright.llm.sources.open import open_model
@@ -246,6 +248,8 @@ def _write(
     check_free_bytes(folder.parent, _estimate_bytes(quantized), f"{engine.title} {precision}")
     target.write(folder, quantized)
     write_tokenizer(folder, quantized.model)
+    if source.chat_template:
+        (folder / TEMPLATE).write_text(source.chat_template, encoding="utf-8")
     files, size = hash_artifact(folder, target.main)
     record = LanguageArtifact(
         name=source.name,
@@ -322,16 +326,6 @@ def _compare(
     with EngineClient(work.request.environments, engine.name) as client:
         client.open(OpenEngine(folder=str(folder), main=record.main))
         found = np.stack([client.logits(text.tolist()) for text in texts])
-    return _measure_divergence(wanted, found)
-
-
-def _measure_divergence(wanted: Array, found: Array) -> float:
-    """Return the mean Kullback-Leibler divergence per token; NaN if a logit is not finite."""
-    ours, theirs = _log_softmax(wanted), _log_softmax(found)
-    return float((np.exp(ours) * (ours - theirs)).sum(-1).mean())
-
-
-def _log_softmax(logits: Array) -> Array:
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    found: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+    vocabulary = wanted.shape[-1]
+    scores = score_tokens(found.reshape(-1, vocabulary), wanted.reshape(-1, vocabulary), texts.ravel())
+    return float(scores.kld.mean())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
@@ -159,19 +159,19 @@ def evaluate_artifacts(
 
 
 def _check(request: EvaluateRequest) -> None:
-    if unknown := [one for one in request.kv_precision if one not in KV_FORMATS] or not request.kv_precision:
+    unknown = [one for one in request.kv_precision if one not in KV_FORMATS]
+    if unknown or not request.kv_precision:
         what = f"--kv-precision {','.join(request.kv_precision)} is not possible"
         raise UsageError(what, f"known: {', '.join(KV_FORMATS)}" if unknown else "it is empty", "--kv-precision fp16")
-    for name, value, most in (
-        ("--max-kld", request.max_kld, float("inf")),
-        ("--min-passed", request.min_passed, 1.0),
-        ("--context", request.context and request.context - 2, float("inf")),
-        ("--tokens", request.tokens - 2, float("inf")),
+    for name, value, least, most, example in (
+        ("--max-kld", request.max_kld, 0.0, inf, 0.05),
+        ("--min-passed", request.min_passed, 0.0, 1.0, 0.9),
+        ("--context", request.context, 2.0, inf, 256),
+        ("--tokens", request.tokens, 2.0, inf, 8192),
     ):
-        if value is not None and not 0 <= value <= most:
-            raise UsageError(
-                f"{name} is out of its range", "it is too small, too large or no number", f"{name} {min(most, 256):g}"
-            )
+        if value is not None and not least <= value <= most:
+            between = f"at least {least:g}" if most == inf else f"from {least:g} to {most:g}"
+            raise UsageError(f"{name} {value:g} is not possible", f"it is a number {between}", f"{name} {example:g}")
     if request.min_passed is not None and not request.prompts:
         raise UsageError("--min-passed needs --prompts", "there are no answers to count", "--prompts prompts.toml")
 

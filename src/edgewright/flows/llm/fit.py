@@ -75,6 +75,7 @@ class _Sizes(Struct, frozen=True, kw_only=True):
     weights: int
     engine: int
     evidence: str
+    kv: tuple[str, ...]
 
 
 def fit_models(request: FitRequest) -> LlmFitReport:
@@ -90,7 +91,7 @@ def fit_models(request: FitRequest) -> LlmFitReport:
         for sizes in _list_sizes(Path(model), request):
             if request.context > sizes.config.context:
                 notes.append(f"{sizes.name} was made for {sizes.config.context} tokens, fewer than {request.context}.")
-            rows += [_make_row(sizes, kv, request, memory) for kv in KV_FORMATS]
+            rows += [_make_row(sizes, kv, request, memory) for kv in sizes.kv]
     return LlmFitReport(
         memory_bytes=int(memory),
         context=request.context,
@@ -114,6 +115,7 @@ def _list_sizes(path: Path, request: FitRequest) -> Iterator[_Sizes]:
             weights=one.record.bytes,
             engine=ENGINE_BYTES if engine is None else engine,
             evidence=evidence,
+            kv=one.kv_formats,
         )
     if candidates:
         return
@@ -127,6 +129,7 @@ def _list_sizes(path: Path, request: FitRequest) -> Iterator[_Sizes]:
             weights=weights,
             engine=ENGINE_BYTES,
             evidence="estimated",
+            kv=KV_FORMATS,
         )
 
 
@@ -141,16 +144,14 @@ def _read_evidence(candidate: LanguageCandidate) -> int | None:
         report = msgspec.json.decode((candidate.path.parent / EVIDENCE_FILE).read_bytes(), type=LlmBenchmarkReport)
     except (OSError, msgspec.MsgspecError):
         return None
-    rows = [
-        one
-        for one in report.rows
-        if (one.runtime, one.precision) == (candidate.runtime, candidate.precision) and one.peak_bytes
-    ]
+    rows = [one for one in report.rows if one.path == str(candidate.path.resolve()) and one.peak_bytes]
     if not rows:
         return None
     row = max(rows, key=lambda one: one.prompt)
     context = row.prompt + report.generate
-    used = estimate_cache(candidate.config, row.kv, context, 1) + estimate_activations(candidate.config, context, 1)
+    used = estimate_cache(candidate.config, row.engine_kv or row.kv, context, 1) + estimate_activations(
+        candidate.config, context, 1
+    )
     return max(0, (row.peak_bytes or 0) - candidate.record.bytes - used)
 
 

@@ -83,6 +83,6 @@ class Speaker:
 
     def _encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         try:
-            return self._tokenizer.encode(render_prompt(messages, self._template), begin=not self._template)
+            return self._tokenizer.encode(render_prompt(messages, self._template))
         except UnicodeEncodeError as error:
             raise InputError("the prompt is not valid text", str(error), "send UTF-8") from None

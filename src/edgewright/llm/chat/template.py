@@ -12,15 +12,12 @@ ROLES = ("system", "user", "assistant")
 MAX_TEMPLATE = 100_000
 
 
-def render_prompt(
-    messages: Sequence[Mapping[str, str]], template: str = "", special: Mapping[str, str] | None = None
-) -> str:
+def render_prompt(messages: Sequence[Mapping[str, str]], template: str = "") -> str:
     """Return the text that the model continues.
 
     Args:
         messages: each with `role` (system, user, assistant) and `content`.
         template: Jinja text of the model's files; without one, the contents follow each other, one per line.
-        special: texts of the special tokens that templates use, such as `bos_token`.
 
     Raises InputError for a message or template that cannot be used. The template runs in a sandbox without access to
     Python's objects.
@@ -32,7 +29,7 @@ def render_prompt(
         text: str = (
             _make_environment()
             .from_string(template[:MAX_TEMPLATE])
-            .render(messages=list(messages), add_generation_prompt=True, **(special or {}))
+            .render(messages=list(messages), add_generation_prompt=True)
         )
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         what = "the model's chat template cannot be used for these messages"

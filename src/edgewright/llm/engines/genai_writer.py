@@ -116,7 +116,7 @@ def write_genai(folder: Path, quantized: QuantizedModel) -> None:
     config = quantized.model.config
     hidden = graph.look_up()
     _add_lengths(graph)
-    cosine, sine = make_rotation(config, 0, np.arange(config.context))
+    cosine, sine = make_rotation(config, np.arange(config.context))
     graph.store("cosines", cosine)
     graph.store("sines", sine)
     for layer in range(config.layers):

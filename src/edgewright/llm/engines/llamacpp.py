@@ -80,7 +80,7 @@ class _LlamaSession:
             raise EngineRejected(f"{main.name} cannot be loaded")
         vocabulary = self._library.llama_model_get_vocab(self._model)
         self._vocabulary = self._library.llama_vocab_n_tokens(vocabulary)
-        self.context = request.context or self._library.llama_model_n_ctx_train(self._model)
+        self.context = self._library.llama_model_n_ctx_train(self._model)
         self._context = self._open_context(request.threads)
         self._tokens: list[int] = []
         self._waiting: int | None = None

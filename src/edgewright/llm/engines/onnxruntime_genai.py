@@ -36,7 +36,7 @@ class _GenaiSession:
     def __init__(self, request: OpenEngine, main: Path) -> None:
         self._library = _load_library()
         settings = msgspec.json.decode((main / "genai_config.json").read_bytes())
-        self.context: int = request.context or settings["model"]["context_length"]
+        self.context: int = settings["model"]["context_length"]
         config = self._library.Config(str(main))
         options = {"intra_op_num_threads": request.threads, "inter_op_num_threads": 1}
         config.overlay(msgspec.json.encode({"model": {"decoder": {"session_options": options}}}).decode())

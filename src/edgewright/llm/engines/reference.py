@@ -21,6 +21,7 @@ class _ReferenceSession:
         self._reference = reference
         self._cache = reference.open_cache(1, 0)
         self._last: Array = np.zeros(0, np.float32)
+        self._waiting: int | None = None
         self._temperature, self._random = 0.0, np.random.default_rng(0)
 
     def logits(self, tokens: Sequence[int]) -> Array:
@@ -30,13 +31,14 @@ class _ReferenceSession:
         self._temperature, self._random = temperature, np.random.default_rng(seed)
         self._cache = Cache(self._reference.config, 1, self.context)
         self._last = self._reference.forward(np.asarray([tokens]), self._cache, last=True)[0, -1]
+        self._waiting = None
         return 0
 
     def next_token(self) -> int:
-        token = choose_token(self._last, self._temperature, self._random)
-        if self._cache.tokens < self.context:
-            self._last = self._reference.forward(np.asarray([[token]]), self._cache)[0, -1]
-        return token
+        if self._waiting is not None:
+            self._last = self._reference.forward(np.asarray([[self._waiting]]), self._cache)[0, -1]
+        self._waiting = choose_token(self._last, self._temperature, self._random)
+        return self._waiting
 
 
 def version() -> str:
@@ -49,4 +51,4 @@ def open_session(request: OpenEngine, main: Path) -> _ReferenceSession:
     if request.kv not in ("", "fp32"):
         raise EngineRejected(f"the reference computation has no KV cache in {request.kv}")
     model = read_gguf(main)
-    return _ReferenceSession(Reference(model), request.context or model.config.context)
+    return _ReferenceSession(Reference(model), model.config.context)

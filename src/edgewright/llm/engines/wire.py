@@ -14,16 +14,12 @@ class OpenEngine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         folder: of the artifact.
         main: its main file in it, or "." for the folder.
         kv: precision of the KV cache, one of `KV_PRECISIONS`; empty for the engine's default.
-        context: longest sequence in tokens; 0 for the model's.
-        adapter: file of a LoRA adapter in the engine's format; empty for none.
     """
 
     folder: str
     main: str
     kv: str = ""
-    context: int = 0
     threads: int = 1
-    adapter: str = ""
 
 
 class ComputeLogits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="logits"):

@@ -1,1 +1,1 @@
-"""Readers of language models: llama2.c checkpoints, Hugging Face folders, GGUF files."""
+"""Readers of language models: llama2.c checkpoints and GGUF files."""

@@ -1,7 +1,7 @@
 """GGUF files as models, with weights that stay in the file until they are used."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgewright.errors import ModelNotConvertible, ModelUnreadable
-from edgewright.formats.files import hash_file
 from edgewright.llm.model import DecoderConfig, DecoderModel, LazyWeights, Padding
 from edgewright.llm.sources.gguf_layout import (
     ALIGNMENT,
     ARRAY,
     BLOCK,
+    BYTE_TYPE,
     FAMILIES,
     LAYER_NAMES,
     MAGIC,
@@ -32,7 +32,8 @@ from edgewright.llm.tokenizer import BYTE_TOKENS, SPACE, ScoredTokenizer, Tokeni
 from edgewright.schema.arrays import Array
 
 MOST_ENTRIES = 1 << 24
-BYTE_TYPE, CONTROL_TYPE = 6, 3
+REQUIRED = ("attention_norm", "q", "k", "v", "o", "mlp_norm", "gate", "up", "down")
+ENDS = {"bos": 1, "eos": 2}  # tokens that begin and end a text
 
 
 class _GgufTensor(NamedTuple):
@@ -75,11 +76,11 @@ class _Header:
         return [self.value(inner, depth + 1) for _ in range(count)]
 
 
-def read_gguf(path: Path, tokenizer: Tokenizer | None = None) -> DecoderModel:
+def read_gguf(path: Path, open_own: Callable[[int], Tokenizer] | None = None) -> DecoderModel:
     """Return the model of a GGUF file.
 
     Args:
-        tokenizer: instead of the file's own.
+        open_own: opens another tokenizer than the file's own, for a number of tokens.
 
     Raises:
         ModelUnreadable: it is no GGUF file, or is damaged.
@@ -90,7 +91,9 @@ def read_gguf(path: Path, tokenizer: Tokenizer | None = None) -> DecoderModel:
         facts, tensors, begin = _read_header(data)
         _check_tensors(tensors, len(data) - begin)
         config = _read_config(facts, tensors)
-    except (ValueError, KeyError, TypeError) as error:
+        _check_complete(config, tensors)
+        tokenizer = open_own(config.vocabulary) if open_own else _read_tokenizer(facts, path)
+    except (ValueError, LookupError, TypeError, ArithmeticError) as error:
         why = f"the entry {error} is missing" if isinstance(error, KeyError) else str(error)
         raise ModelUnreadable(f"{path} is not a usable GGUF file", why, "download or convert it again") from None
     weights = {
@@ -98,9 +101,8 @@ def read_gguf(path: Path, tokenizer: Tokenizer | None = None) -> DecoderModel:
         for name in _list_names(config)
         if get_tensor_name(name) in tensors
     }
-    found = tokenizer or _read_tokenizer(facts, path)
     template = str(facts.get("tokenizer.chat_template", ""))
-    return DecoderModel(path.stem, config, LazyWeights(weights), found, hash_file(path), template)
+    return DecoderModel(path.stem, config, LazyWeights(weights), tokenizer, chat_template=template)
 
 
 def _read_header(data: Array) -> tuple[dict[str, Any], dict[str, _GgufTensor], int]:
@@ -147,6 +149,14 @@ def _check_tensors(tensors: Mapping[str, _GgufTensor], size: int) -> None:
 def _count_bytes(tensor: _GgufTensor) -> int:
     kind = TENSOR_TYPES[tensor.kind]
     return prod(tensor.shape) // kind.elements * kind.bytes
+
+
+def _check_complete(config: DecoderConfig, tensors: Mapping[str, _GgufTensor]) -> None:
+    """Raise ValueError if a tensor that every model has is missing."""
+    needed = ["embedding", "norm", *(f"layers.{number}.{kind}" for number in range(config.layers) for kind in REQUIRED)]
+    for name in map(get_tensor_name, needed):
+        if name not in tensors:
+            raise ValueError(f"the tensor {name} is missing")
 
 
 def _list_names(config: DecoderConfig) -> list[str]:
@@ -215,9 +225,13 @@ def _read_tokenizer(facts: Mapping[str, Any], path: Path) -> Tokenizer:
     types: Sequence[int] = facts["tokenizer.ggml.token_type"]
     pieces = [piece.replace(SPACE, " ").encode() for piece in facts["tokenizer.ggml.tokens"]]
     byte_tokens = [token for token, type_ in enumerate(types) if type_ == BYTE_TYPE]
-    if len(byte_tokens) != BYTE_TOKENS or facts.get("tokenizer.ggml.bos_token_id") != 1:
+    other = [name for name, token in ENDS.items() if facts.get(f"tokenizer.ggml.{name}_token_id") != token]
+    if len(byte_tokens) != BYTE_TOKENS or other:
+        why = (
+            f"its token {other[0]} is not {ENDS[other[0]]}" if other else f"it has {len(byte_tokens)} tokens for bytes"
+        )
         raise ModelNotConvertible(
-            f"the tokenizer of {path} is not supported", f"it has {len(byte_tokens)} tokens for bytes",
+            f"the tokenizer of {path} is not supported", why,
             "give a file whose tokenizer merges by score (SentencePiece)",
         )  # fmt: skip
     return ScoredTokenizer(pieces, facts["tokenizer.ggml.scores"], byte_tokens)

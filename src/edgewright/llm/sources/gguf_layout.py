@@ -13,6 +13,7 @@ BLOCK = 32
 # Types of values in the header: the struct format of each; 8 is text and 9 an array.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 TEXT, ARRAY = 8, 9
+UNKNOWN_TYPE, CONTROL_TYPE, NORMAL_TYPE, BYTE_TYPE = 2, 3, 1, 6  # of tokens
 UINT32, INT32, FLOAT32, BOOL = 4, 5, 6, 7
 
 
@@ -45,12 +46,10 @@ LAYER_NAMES = {
     "v_bias": "attn_v.bias",
     "q_norm": "attn_q_norm.weight",
     "k_norm": "attn_k_norm.weight",
-    "post_attention_norm": "post_attention_norm.weight",
     "mlp_norm": "ffn_norm.weight",
     "gate": "ffn_gate.weight",
     "up": "ffn_up.weight",
     "down": "ffn_down.weight",
-    "post_mlp_norm": "post_ffw_norm.weight",
 }
 MODEL_NAMES = {"embedding": "token_embd.weight", "norm": "output_norm.weight", "head": "output.weight"}
 # Architectures in which neighbors of a head are rotated; in the others its halves are.

@@ -13,10 +13,13 @@ from edgewright.llm.sources.gguf_layout import (
     ALIGNMENT,
     ARRAY,
     BOOL,
+    BYTE_TYPE,
+    CONTROL_TYPE,
     F32,
     FLOAT32,
     INT32,
     MAGIC,
+    NORMAL_TYPE,
     PAIRED_FAMILIES,
     Q4_1,
     Q8_0,
@@ -24,6 +27,7 @@ from edgewright.llm.sources.gguf_layout import (
     TENSOR_TYPES,
     TEXT,
     UINT32,
+    UNKNOWN_TYPE,
     VERSION,
     get_tensor_name,
     join_pairs,
@@ -33,7 +37,6 @@ from edgewright.llm.weights.packed import GROUP, Packed
 from edgewright.schema.arrays import Array
 
 CONTROL_NAMES = ("<unk>", "<s>", "</s>")
-UNKNOWN_TYPE, CONTROL_TYPE, NORMAL_TYPE, BYTE_TYPE = 2, 3, 1, 6
 
 
 def write_gguf(path: Path, model: DecoderModel, packed: Mapping[str, Packed]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from edgewright.errors import ModelUnreadable
-from edgewright.formats.files import hash_file
 from edgewright.llm.model import DecoderConfig, DecoderModel, LazyWeights
 from edgewright.llm.sources.gguf_layout import split_pairs
 from edgewright.llm.tokenizer import ScoredTokenizer, Tokenizer
@@ -69,7 +68,7 @@ def read_checkpoint(path: Path, tokenizer: Tokenizer) -> DecoderModel:
             readers |= {
                 f"layers.{n}.{kind}": partial(_take_layer, block, n, kind, config) for n in range(config.layers)
             }
-    return DecoderModel(path.stem, config, LazyWeights(readers), tokenizer, hash_file(path))
+    return DecoderModel(path.stem, config, LazyWeights(readers), tokenizer)
 
 
 def _take_layer(block: Array, layer: int, kind: str, config: DecoderConfig) -> Array:

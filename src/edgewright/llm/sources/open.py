@@ -1,8 +1,10 @@
 """The reader of each kind of source, chosen by the file."""
 
+from functools import partial
 from pathlib import Path
 
 from edgewright.errors import ModelNotFound, ModelUnreadable, UsageError
+from edgewright.formats.files import hash_file
 from edgewright.llm.model import DecoderModel
 from edgewright.llm.sources.gguf import read_gguf
 from edgewright.llm.sources.gguf_layout import MAGIC
@@ -32,13 +34,18 @@ def open_model(path: Path, tokenizer: Path | None = None) -> DecoderModel:
     with path.open("rb") as file:
         magic = file.read(4)
     if magic == MAGIC:
-        return read_gguf(path, None if tokenizer is None else open_tokenizer(tokenizer, 0))
+        return _name_content(read_gguf(path, partial(open_tokenizer, tokenizer) if tokenizer else None), path)
     vocabulary = read_header(path).vocabulary
     if tokenizer is None:
         raise UsageError(
             f"{path} has no tokenizer", "a llama2.c checkpoint stores none", "give its file with --tokenizer tok512.bin"
         )
-    return read_checkpoint(path, open_tokenizer(tokenizer, vocabulary))
+    return _name_content(read_checkpoint(path, open_tokenizer(tokenizer, vocabulary)), path)
+
+
+def _name_content(model: DecoderModel, path: Path) -> DecoderModel:
+    """Return the model with the hash of its file, which records name it by."""
+    return model._replace(sha256=hash_file(path))
 
 
 def open_tokenizer(path: Path, vocabulary: int) -> Tokenizer:
