@@ -321,6 +321,21 @@ def start_worker(
     a worker ends with the thread that started it (prctl(2), PR_SET_PDEATHSIG): that of `start_process`.
     """
     began_ns = time.perf_counter_ns()
+    process, channel = start_channel(command, log, variables)
+    # Before the process imports anything, so that its threads inherit it; `check_affinity` rejects other systems.
+    if affinity and hasattr(os, "sched_setaffinity"):
+        try:
+            os.sched_setaffinity(process.pid, affinity)
+        except BaseException:
+            channel.end()
+            raise
+    return greet_worker(channel, runtime, timeout_s, log, began_ns)
+
+
+def start_channel(
+    command: Sequence[str], log: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> tuple[subprocess.Popen[bytes], ProcessChannel]:
+    """Start `command` with pipes in a session of its own; what it writes to stderr goes into `log`."""
     with log.open("ab") as stderr:
         process = start_process(
             lambda: subprocess.Popen(  # noqa: S603 - the command is our own worker
@@ -332,15 +347,7 @@ def start_worker(
                 env={**os.environ, **variables},
             )
         )
-    channel = ProcessChannel(process)
-    # Before the process imports anything, so that its threads inherit it; `check_affinity` rejects other systems.
-    if affinity and hasattr(os, "sched_setaffinity"):
-        try:
-            os.sched_setaffinity(process.pid, affinity)
-        except BaseException:
-            channel.end()
-            raise
-    return greet_worker(channel, runtime, timeout_s, log, began_ns)
+    return process, ProcessChannel(process)
 
 
 def greet_worker(channel: Channel, runtime: str, timeout_s: float, log: Path, began_ns: int) -> Connection:

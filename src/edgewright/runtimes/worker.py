@@ -41,25 +41,26 @@ FAILURE_KINDS: dict[wire.FailureKind, type[Exception]] = {
 
 def main() -> None:
     """Greet, then answer requests until stdin ends or `Close` comes."""
-    channel = _take_stdout()
+    channel = take_stdout()
     die_with_parent()
     gc.disable()  # a collection within a sample would be the harness's time, not the model's
     name = sys.argv[1]
     module = import_runtime(find_runtime(name))
     greeting = greet(name, module)
-    _send(channel, greeting)
+    send(channel, greeting)
     if isinstance(greeting, wire.Hello):
         _serve(channel, module)
 
 
-def _take_stdout() -> FileIO:
+def take_stdout() -> FileIO:
     """Return a private duplicate of stdout; descriptor 1 becomes stderr."""
     channel = os.dup(1)
     os.dup2(2, 1)
     return FileIO(channel, "w")
 
 
-def _send(channel: FileIO, message: object) -> None:
+def send(channel: FileIO, message: object) -> None:
+    """Write a message as a line of JSON."""
     left = memoryview(msgspec.json.encode(message) + b"\n")
     while left:
         left = left[channel.write(left) or 0 :]
@@ -90,7 +91,7 @@ def _serve(channel: FileIO, module: ModuleType) -> None:
             request = decode(line)
         except msgspec.MsgspecError as error:
             sys.exit(f"the worker exits: a request cannot be read: {error}")
-        _send(channel, wire.Answer(id=request.id, result=handler.answer(request.command)))
+        send(channel, wire.Answer(id=request.id, result=handler.answer(request.command)))
         if isinstance(request.command, wire.Close):
             return
 

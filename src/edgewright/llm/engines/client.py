@@ -1,7 +1,5 @@
 """A command's end of an engine's worker."""
 
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,8 +10,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from msgspec import Struct
 
-from edgewright.devices.channel import ProcessChannel
-from edgewright.devices.connection import describe_exit, make_exit_hint
+from edgewright.devices.connection import describe_exit, make_exit_hint, start_channel
 from edgewright.errors import (
     EdgewrightError,
     InputError,
@@ -48,7 +45,6 @@ from edgewright.runtimes.environments import (
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file
 from edgewright.runtimes.wire import CommandFailed, Greeting
 from edgewright.schema.arrays import Array
-from edgewright.system.starter import start_process
 from edgewright.system.temporary import TemporaryFolder
 
 WORKER = "edgewright.llm.engines.worker"
@@ -97,19 +93,8 @@ class EngineClient:
         self._exchange = self._folder.path / f"logits{SUFFIX}"
         self._buffer = bytearray()
         began = time.perf_counter_ns()
-        with self._log.open("wb") as stderr:
-            process = start_process(
-                lambda: subprocess.Popen(  # noqa: S603 - the command is our own worker
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    start_new_session=True,
-                    env=dict(os.environ),
-                )
-            )
+        process, self._channel = start_channel(command, self._log)
         self.pid = process.pid
-        self._channel = ProcessChannel(process)
         try:
             self.version = self._read_greeting()
         except BaseException:

@@ -4,6 +4,7 @@ It reads one JSON request per line from stdin and answers on a private copy of s
 stderr, so that native code that prints cannot corrupt the channel.
 """
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -36,7 +37,7 @@ from edgewright.llm.engines.wire import (
 from edgewright.runtimes.memory import read_resident_memory
 from edgewright.runtimes.tensor_file import write_tensor_file
 from edgewright.runtimes.wire import CommandFailed, Greeting
-from edgewright.runtimes.worker import greet
+from edgewright.runtimes.worker import greet, send, take_stdout
 from edgewright.system.parent import die_with_parent
 
 Commands = SimpleQueue[EngineCommand | None]
@@ -51,9 +52,7 @@ class _Server:
         self.commands: Commands = SimpleQueue()
 
     def send(self, message: EngineAnswer | Greeting) -> None:
-        left = memoryview(msgspec.json.encode(message) + b"\n")
-        while left:
-            left = left[self.channel.write(left) or 0 :]
+        send(self.channel, message)
 
     def read_commands(self) -> None:
         """Read stdin to its end, in a thread of its own, so that a generation can be stopped."""
@@ -151,9 +150,9 @@ def _check_length(session: EngineSession, tokens: int) -> EngineFailed | None:
 
 def main() -> None:
     """Greet, then answer requests until stdin ends."""
-    channel = FileIO(os.dup(1), "w")
-    os.dup2(2, 1)
+    channel = take_stdout()
     die_with_parent()
+    gc.disable()  # a collection within a timed generation would be the harness's time, not the engine's
     name = sys.argv[1]
     module = import_module(find_engine(name).module)
     engine: Engine = module
