@@ -24,18 +24,12 @@ PASSED = Path.home() / ".cache" / "edgewright-tests" / "passed"
 LAST_START_S = 40 * 60
 LIMIT_S = 30 * 60
 MOST_RERUN = 5  # more failures than this are not chance
+TIMED_OUT = 124  # as coreutils' timeout
 SUMMARY_S = 60  # how long pytest may take for its summary after it was interrupted
 # The files that each slow target depends on; a folder stands for all that is in it.
 SLOW: dict[str, tuple[str, ...]] = {
     "test-slow": ("src", "tests", "tests_slow", "pyproject.toml", "Makefile"),
     "test-kernels": ("src/edgewright/kernels", "tests_slow/kernels", "scripts/set_up_qemu.sh"),
-    "test-apps": (
-        "src/edgewright/packaging",
-        "src/edgewright/flows/packages.py",
-        "tests/packaging",
-        "tests_slow/apps",
-        "scripts/set_up_swift.sh",
-    ),
     "test-devices": ("src/edgewright/devices", "src/edgewright/web/browsers", "tests/web/browsers"),
 }
 
@@ -78,7 +72,7 @@ def run_target(target: str, notes: list[str]) -> Counts:
     counts = read_counts(report) if report.is_file() else Counts()
     if not code:
         return counts
-    if 0 < counts.failed <= MOST_RERUN:
+    if code != TIMED_OUT and 0 < counts.failed <= MOST_RERUN:
         names = read_failures(report)
         again = RESULTS / f"{target}-again.xml"
         if run_make(target, again, "--last-failed", "--last-failed-no-failures=none") == 0:
@@ -88,7 +82,7 @@ def run_target(target: str, notes: list[str]) -> Counts:
 
 
 def run_make(target: str, report: Path, *options: str) -> int:
-    """Run a target of the Makefile with a JUnit report; its exit code, 1 if it takes too long."""
+    """Run a target of the Makefile with a JUnit report; its exit code, TIMED_OUT if it takes too long."""
     report.unlink(missing_ok=True)
     print(" ".join(("==> make", target, *options)), flush=True)
     command = ["make", target, f"PYTEST_OPTIONS=--junitxml={report} {' '.join(options)}"]
@@ -100,7 +94,7 @@ def run_make(target: str, report: Path, *options: str) -> int:
             os.killpg(process.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(SUMMARY_S)
-            return 1
+            return TIMED_OUT
         finally:
             kill_group(process.pid)
 

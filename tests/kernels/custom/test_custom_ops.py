@@ -189,7 +189,8 @@ def test_without_a_compiler_the_exit_code_is_5(
     [
         ("name =", "title =", "unknown field"),
         ("[[operator]]", "[[operator]", "line 2"),
-        ("soft_shrink.c", "../soft_shrink.c", "no file"),
+        ("soft_shrink.c", "../soft_shrink.c", "not a name of letters"),
+        ("soft_shrink.c", "soft.shrink.c", "not a name of letters"),
         ("soft_shrink.c", "absent.c", "no file"),
         ("reference.py:", "numpy:", "not FILE.py:function"),
         ('"float32" }\n', '"float31" }\n', "float31"),

@@ -47,9 +47,18 @@ def make_contract(**changes: Any) -> AppContract:
 
 
 def test_labels_are_literals() -> None:
-    labels = ('say "a"', "\\(run())", "a\nb", "é日", "\x07\x08", "")
+    labels = ('say "a"', "\\(run())", "a\nb", "é日", "\x07\x08", "a\\bin", "x\\u1234", "")
     text = write_parameters(make_contract(labels=labels))
-    wanted = ['"say \\"a\\""', '"\\\\(run())"', '"a\\nb"', '"é日"', '"\\u{0007}\\u{0008}"', '""']
+    wanted = [
+        '"say \\"a\\""',
+        '"\\\\(run())"',
+        '"a\\u{000a}b"',
+        '"é日"',
+        '"\\u{0007}\\u{0008}"',
+        '"a\\\\bin"',
+        '"x\\\\u1234"',
+        '""',
+    ]
     assert f"labels: [{', '.join(wanted)}]" in text
 
 

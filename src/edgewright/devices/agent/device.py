@@ -89,17 +89,18 @@ def prepare(row: RegisteredDevice, context: DeviceContext) -> RegisteredDevice:
 
 def connect(row: RegisteredDevice, context: DeviceContext) -> "AgentDevice":
     """Use the agent until the device is closed."""
+    hint = f"edgewright devices remove {row.name} --forget, then add it again"
     try:
         token = Path(row.credential).read_text(encoding="utf-8")
     except OSError as error:
         raise DeviceUnauthorized(
             f"the token of the agent '{row.name}' cannot be read",
             f"{row.credential}: {error.strerror or error}",
-            f"edgewright devices remove {row.name} --forget, then add it again",
+            hint,
         ) from None
     place = Place(row.name, row.address, token, row.settings.get(FINGERPRINT, ""))
     if not is_loopback(split_address(row.address)[0]) and not place.fingerprint:
-        raise DeviceUnauthorized(f"the certificate of '{row.name}' is not known", "its row has none", "add it again")
+        raise DeviceUnauthorized(f"the certificate of '{row.name}' is not known", "its row has none", hint)
     return AgentDevice(place, context.home)
 
 

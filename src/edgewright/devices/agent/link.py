@@ -35,10 +35,6 @@ CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 MAX_LINE_BYTES = 1 << 20
 HINT = "start the agent on the device, and keep it open"
-HINTS = {
-    "busy": "wait until the other command ends",
-    "unauthorized": "edgewright devices remove NAME --forget, then add it again with --code and the code that it shows",
-}
 # A device that was switched off or left the network is noticed after this many seconds, in which it answers nothing.
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
@@ -232,8 +228,17 @@ def _shake_hands(agent: AgentSocket, place: Place, action: Action, runtime: str)
     if isinstance(reply, AgentFailed):
         kinds = {"busy": DeviceBusy, "unauthorized": DeviceUnauthorized}
         kind = kinds.get(reply.state, DeviceUnreachable)
-        raise kind(f"the agent '{place.name}' refuses", reply.why, HINTS.get(reply.state, HINT))
+        raise kind(f"the agent '{place.name}' refuses", reply.why, _choose_hint(reply.state, action, place.name))
     wanted = make_proof(place.secret, nonce, agent.fingerprint, "welcome")
     if not hmac.compare_digest(wanted.encode(), reply.proof.encode()):
         raise agent.fail("it does not know the secret that it was paired with")
     return reply
+
+
+def _choose_hint(state: str, action: str, name: str) -> str:
+    if state == "busy":
+        return "wait until the other command ends"
+    if state != "unauthorized":
+        return HINT
+    again = "add it again with --code and the code that it shows"
+    return again if action == "pair" else f"edgewright devices remove {name} --forget, then {again}"

@@ -27,6 +27,7 @@ DTYPES: dict[Dtype, int] = {  # ONNX's numbers
     "bool": 9,
     "float64": 11,
 }
+_SOURCE = re.compile(r"[\w-]{1,100}\.c", re.ASCII)  # as the library is named after it
 _C_NAME, _NAME, _DOMAIN = re.compile(r"[A-Za-z_]\w{0,99}"), re.compile(r"\w{1,100}"), re.compile(r"[\w.]{1,100}")
 
 
@@ -108,6 +109,8 @@ def _find_operator_fault(one: CustomOperator, folder: Path) -> str:
         return "the default of an attribute is not finite"
     if same := set(one.inputs) & set(one.attributes):
         return f"'{min(same)}' is an input and an attribute"
+    if not _SOURCE.fullmatch(one.source):
+        return f"source is {one.source[:60]!r}, not a name of letters, digits, _ and - with .c"
     python = one.reference.rpartition(":")[0]
     if not python.endswith(".py"):
         return f"reference is {one.reference!r}, not FILE.py:function"

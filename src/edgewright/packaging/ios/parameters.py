@@ -1,6 +1,5 @@
 """The generated Swift files: values of a contract as Swift literals."""
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -38,6 +37,7 @@ public enum Parameters {{
     )
 }}
 """
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 
 
 def write_package(contract: AppContract) -> str:
@@ -67,8 +67,12 @@ def write_parameters(contract: AppContract) -> str:
 
 def _quote(text: str) -> str:
     """Return a Swift string literal."""
-    escaped = json.dumps(text, ensure_ascii=False)
-    return re.sub(r"\\u([0-9a-f]{4})", r"\\u{\1}", escaped.replace("\\b", "\\u0008").replace("\\f", "\\u000c"))
+    return '"' + _ESCAPED.sub(_escape, text) + '"'
+
+
+def _escape(match: re.Match[str]) -> str:
+    letter = match[0]
+    return "\\" + letter if letter in '"\\' else f"\\u{{{ord(letter):04x}}}"
 
 
 def _list(values: Sequence[int | float]) -> str:

@@ -32,6 +32,8 @@ _OPTIONS = {
     "delegate": ("xnnpack",),
     "vulkan": ("off",),
     "storage": ("auto",),
+    "winograd": ("on",),
+    "weights": ("copied",),
 }
 
 

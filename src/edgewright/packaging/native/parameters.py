@@ -9,7 +9,6 @@ from edgewright.packaging.contract import AppContract, AppTensor
 from edgewright.tasks.spec.task import Boxes, Classification, Embedding, ImageInput, NextToken, Regression
 
 TYPES = {"bool": "bool8"}  # names of types that differ from numpy's
-ALPHAS = {"drop": "drop", "white": "white", "black": "black"}
 LEVELS = {"disable": 0, "basic": 1, "extended": 2, "all": 99}
 PARAMETER_FIELDS = (
     "height", "width", "resize", "resize_height", "resize_width", "crop", "interpolation", "antialias", "pad_value",
@@ -42,7 +41,7 @@ def write_parameters(contract: AppContract) -> str:
         "",
         f"inline constexpr int kImageInput = {image};  // -1: the model takes no picture",
         f"inline constexpr ewp_params kPreprocessing = {_list_preprocessing(contract)};",
-        f"inline constexpr Alpha kAlpha = Alpha::{ALPHAS[contract.image.alpha] if contract.image else 'drop'};",
+        f"inline constexpr Alpha kAlpha = Alpha::{contract.image.alpha if contract.image else 'drop'};",
         "",
         *_list_answer(contract),
         "",

@@ -31,8 +31,12 @@ def generate(contract: AppContract, golden: GoldenVectors) -> TargetFiles:
     files["edgewright/engine.js"] = engines[f"{_ENGINES}{contract.model.runtime}.js"]
     runtime = _list_runtime_files(contract.model.runtime)
     files["README.md"] = write_readme(contract, golden, complete=bool(runtime)).encode()
-    note = "The runtime for browsers is not set up, so its files are missing: edgewright runtimes setup web, then again"
-    return TargetFiles({**files, **runtime}, notes=() if runtime else (note,))
+    notes = []
+    if ignored := ", ".join(f"{name}={value}" for name, value in contract.engine.options.items()):
+        notes.append(f"The runtimes for browsers do not have these options of the measured run: {ignored}")
+    if not runtime:
+        notes.append("The runtime for browsers is not set up, so its files are missing: edgewright runtimes setup web")
+    return TargetFiles({**files, **runtime}, notes=tuple(notes))
 
 
 def _list_runtime_files(runtime: str) -> dict[str, Path]:

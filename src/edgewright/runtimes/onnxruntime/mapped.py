@@ -54,10 +54,15 @@ def _find_folder(request: SessionRequest) -> Path:
     import platformdirs
 
     path = Path(request.model).resolve()
-    status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns, onnxruntime.__version__, _describe_processor())
+    beside = sorted(_describe_file(one) for one in path.parent.iterdir() if one.is_file())  # weights may be in them
+    key = (str(path), beside, onnxruntime.__version__, _describe_processor())
     digest = sha256(repr((*key, sorted(request.options.items()))).encode()).hexdigest()
     return platformdirs.user_cache_path("edgewright", appauthor=False) / "mapped" / digest[:24]
+
+
+def _describe_file(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 def _describe_processor() -> Sequence[str]:

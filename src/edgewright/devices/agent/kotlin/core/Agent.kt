@@ -41,7 +41,7 @@ class Shell(
 class Agent(private val shell: Shell, private val server: ServerSocket, firstCode: String?) {
     private val random = SecureRandom()
     private val tokenFile = File(shell.root, "token")
-    private var code = firstCode ?: makeCode()
+    private var code = firstCode?.trim()?.uppercase() ?: makeCode()
     private val isOpen = firstCode == ""
     private var failures = 0
 
