@@ -119,7 +119,7 @@ def test_a_folder_that_others_can_write_is_not_used(tmp_path: Path) -> None:
 def test_a_nice_value_that_only_root_restores_is_not_changed(
     tmp_path: Path, other: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgewright.adaptive.guardian._may_lower_nice", lambda _: False)
+    monkeypatch.setattr("edgewright.adaptive.guardian.may_lower_nice", lambda _: False)
     with Guardian(tmp_path / "journals") as guardian, pytest.raises(PermissionError, match="only root"):
         guardian.set_nice(other.pid, 19)
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from edgewright.adaptive.policy import Action
 from edgewright.adaptive.session import AdaptiveSession, SessionSettings
 from edgewright.adaptive.signals import SignalReading
 from edgewright.adaptive.sources import SystemSignals
-from edgewright.errors import ConfigError, EdgewrightError, UsageError
+from edgewright.adaptive.variants import LoadedVariant
+from edgewright.errors import ConfigError, EdgewrightError, UsageError, WorkerError
 from edgewright.formats.files import hash_file
 from tests.paths import ROOT
 
@@ -87,6 +88,22 @@ def test_a_session_answers_and_remembers_its_choice(bundle: Path, tmp_path: Path
         bundle, Budget(latency_ms=60_000), settings=make_settings(tmp_path, policy="none", variant="lite")
     ) as own:
         assert (own.variant, own.why.partition(";")[0]) == ("lite", "chosen by the caller")
+    with AdaptiveSession(bundle, Budget(latency_ms=60_000), settings=settings) as last:
+        assert (last.variant, last.why) == ("full", "remembered for this device")
+
+
+def test_a_remembered_variant_that_does_not_load_any_more(bundle: Path, tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, policy="none")
+    with AdaptiveSession(bundle, settings=settings) as session:
+        assert session.variant == "full"
+
+    def open_variant(folder: Path, variant: Variant, threads: int, options: Mapping[str, str]) -> LoadedVariant:
+        if variant.name == "full":
+            raise WorkerError("its runtime was removed")
+        return LoadedVariant(folder, variant, threads, options)
+
+    with AdaptiveSession(bundle, settings=make_settings(tmp_path, policy="none", open_variant=open_variant)) as again:
+        assert again.variant == "lite"
 
 
 def test_the_policy_changes_the_variant_and_pauses(bundle: Path, tmp_path: Path) -> None:
@@ -153,6 +170,14 @@ def test_a_cpu_share_is_held_by_fewer_frames() -> None:
         cpu += 0.8 * 2 * keeper.duty
     (part,) = keeper.report()
     assert part.held and part.measured is not None and part.measured > 0.2
+
+
+def test_a_cpu_share_that_cannot_be_held_is_reported() -> None:
+    keeper = BudgetKeeper(Budget(cpu_share=0.1), [100.0], cores=2)
+    for second in range(60):
+        keeper.update(UsageSample(float(second), 0.8 * 2 * second))
+    (part,) = keeper.report()
+    assert (part.held, part.why) == (False, "the lightest variant that may run needs more")
 
 
 def test_a_latency_above_the_budget_leads_to_the_lighter_variant_and_back_only_with_room() -> None:

@@ -206,7 +206,7 @@ def test_members_in_three_namespaces(folder: Path, namespaces: list[str]) -> Non
         for number, namespace in ((1, second), (2, third), (3, third)):
             words = ("--server", address, "--data", f"own-{number}.npz", "-o", f"out-{number}", "--json")
             members.append(Member(folder, namespace, "client", f"federation/client-{number}", *words))
-        server.wait_for("round, metric")
+        server.wait_for("metric")
         members[3].kill()
         code, out, log = server.end()
         assert code == 0, log

@@ -78,6 +78,7 @@ class BudgetKeeper:
         self._latencies: deque[float] = deque(maxlen=64)
         self._samples: deque[UsageSample] = deque(maxlen=256)
         self._changed_s = float("-inf")
+        self._share: float | None = None  # of the last window that was long enough
 
     def add_latency(self, seconds: float) -> None:
         """Add the latency of a frame with a result."""
@@ -99,13 +100,15 @@ class BudgetKeeper:
 
     def _move(self, position: int, t_s: float) -> None:
         self.position, self._changed_s = position, t_s
-        self.duty = 1.0
+        self.duty, self._share = 1.0, None
         self._latencies.clear()
         self._samples.clear()
 
     def _hold_share(self) -> bool:
         """Set the duty that holds the CPU share; return whether a lighter variant is better than such a duty."""
         share, limit = self._find_share(), self._budget.cpu_share
+        if share is not None:
+            self._share = share
         if share is None or limit is None:
             return False
         if share > limit:
@@ -154,7 +157,7 @@ class BudgetKeeper:
         has_energy = any(one.energy_uj is not None for one in self._samples)
         parts = (
             ("latency_ms", self._find_latency(), f"fewer than {FEWEST_FRAMES} frames have a result yet"),
-            ("cpu_share", self._find_share(), "the stream runs for less than a second"),
+            ("cpu_share", self._share, "the stream runs for less than a second"),
             (
                 "energy_mj",
                 self._find_energy(),

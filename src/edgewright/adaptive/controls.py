@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from edgewright.adaptive.guardian import Guardian
+from edgewright.adaptive.guardian import NOT_RESTORABLE, Guardian, may_lower_nice
 from edgewright.devices.cpu import CPU_FOLDER, choose_cores, read_cpu_facts
 from edgewright.devices.sysfs import list_folder, list_numbered, parse_cpu_list, read_text
 from edgewright.errors import UsageError
@@ -122,6 +122,8 @@ class SystemControls:
     def _set_nice(self, nice: int) -> None:
         thread = get_native_id()
         old = os.getpriority(os.PRIO_PROCESS, thread)
+        if nice > old and not may_lower_nice(old):
+            raise PermissionError(f"{NOT_RESTORABLE}: only root lowers a nice value to {old}")
         os.setpriority(os.PRIO_PROCESS, thread, nice)
         self._undo.append(lambda: os.setpriority(os.PRIO_PROCESS, thread, old))
 

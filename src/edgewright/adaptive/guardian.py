@@ -66,7 +66,7 @@ class Guardian:
     def set_nice(self, pid: int, nice: int) -> None:
         """Set the nice value of another process. Raises OSError, also if the old value could not be restored."""
         old = os.getpriority(os.PRIO_PROCESS, pid)
-        if nice > old and not _may_lower_nice(old):
+        if nice > old and not may_lower_nice(old):
             raise PermissionError(f"{NOT_RESTORABLE}: only root lowers a nice value to {old}")
         self._note(("nice", pid), {"kind": "nice", **_identify(pid), "old": old})
         os.setpriority(os.PRIO_PROCESS, pid, nice)
@@ -141,7 +141,7 @@ def _start(journal: Path) -> subprocess.Popen[bytes]:
     owner = os.pidfd_open(os.getpid())  # opened here: the number of an ended process may be used again
     try:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "edgewright.adaptive.guardian", str(owner), str(journal)],
+            [sys.executable, "-P", "-m", "edgewright.adaptive.guardian", str(owner), str(journal)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -244,7 +244,7 @@ def _read_boot() -> str:
         return ""
 
 
-def _may_lower_nice(nice: int) -> bool:
+def may_lower_nice(nice: int) -> bool:
     return os.geteuid() == 0 or 20 - resource.getrlimit(resource.RLIMIT_NICE)[0] <= nice
 
 

@@ -215,14 +215,20 @@ class AdaptiveSession:
         settings = self._settings
         self._ladder, self.why = _order_ladder(self._ladder, settings)
         cache = settings.cache or platformdirs.user_cache_path("edgewright", appauthor=False) / "adaptive"
-        memory = _ChoiceMemory(cache, self._folder, budget, self._threads)
+        memory = _ChoiceMemory(cache, self._folder, budget, (self._threads, settings.tier))
         remembered = "" if settings.variant else memory.read()
         if remembered in [one.name for one in self._ladder]:
-            self._drop_until(remembered)
-            self.why = "remembered for this device"
-            return self._load(remembered)
+            try:
+                loaded = self._load(remembered)
+            except EdgewrightError as failed:
+                self.monitor.note("load", f"{remembered} does not load: {failed}")
+            else:
+                self._drop_until(remembered)
+                self.why = "remembered for this device"
+                return loaded
         chosen = self._try_variants(budget)
-        memory.write(chosen.name)
+        if not settings.variant:
+            memory.write(chosen.name)
         return chosen
 
     def _try_variants(self, budget: Budget) -> LoadedVariant:
@@ -278,13 +284,13 @@ class AdaptiveSession:
 class _ChoiceMemory:
     """The chosen variant of a bundle on this device, in a file."""
 
-    def __init__(self, cache: Path, bundle: Path, budget: Budget, threads: int) -> None:
+    def __init__(self, cache: Path, bundle: Path, budget: Budget, chosen_for: tuple[int, str]) -> None:
         facts = read_cpu_facts()
         key = (
             _hash_bundle(bundle),
             facts.get("model"),
             facts.get("logical_cores"),
-            threads,
+            chosen_for,
             msgspec.to_builtins(budget),
         )
         self._path = cache / f"choice-{sha256(msgspec.json.encode(key)).hexdigest()[:20]}.json"

@@ -50,7 +50,7 @@ def run_client(job: ClientJob, send: Any) -> None:
             reply = _answer(app, message, context)
             _ask_patiently(connection, REPLY, message_to_proto(reply).SerializeToString(), answer.message_id)
             done += 1
-            send(StageProgress(stage="messages answered", done=done, of=0))
+            send(StageProgress(stage="messages answered", done=done, of=0, note=str(done)))
     finally:
         ended.set()
     if not is_signed(answer.data, answer.signature, Path(job.folder)):

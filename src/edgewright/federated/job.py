@@ -12,6 +12,8 @@ Compression = Literal["none", "int8", "topk"]
 Robust = Literal["none", "median", "trimmed"]
 WORKER = "edgewright.federated.worker"
 
+FEWEST_SECURE = 3  # clients in a secure round: the sum of two shows each of them the other's update
+
 
 class RoundSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How clients train, and how their updates are combined.

@@ -10,7 +10,7 @@ import numpy as np
 from edgewright.errors import EdgewrightError, TrainingDiverged
 from edgewright.federated.accounting import compute_epsilon
 from edgewright.federated.client import ROUND
-from edgewright.federated.job import RejectedUpdate, RoundReport, RoundSettings
+from edgewright.federated.job import FEWEST_SECURE, RejectedUpdate, RoundReport, RoundSettings
 from edgewright.federated.updates import Arrays, check_answer, clip_update, decode_update
 
 SECURE_RANGE = 3.0  # largest absolute value of an update under secure aggregation
@@ -57,7 +57,7 @@ def run_rounds(
     )
     secure = SecAggPlusWorkflow(
         num_shares=1.0 if plan.sampled <= MAX_SHARES else MAX_SHARES,
-        reconstruction_threshold=THRESHOLD,
+        reconstruction_threshold=max(THRESHOLD, FEWEST_SECURE / plan.sampled),
         max_weight=1,
         clipping_range=SECURE_RANGE,
     )
@@ -118,6 +118,8 @@ def _make_strategy(
             else:
                 rows = self._random.permutation(len(known))[: plan.sampled]
                 chosen = [known[row] for row in sorted(rows)]
+            if settings.secure and len(chosen) < FEWEST_SECURE:
+                chosen = []
             self._sampled = len(chosen)
             return [(one, FitIns(parameters, {ROUND: server_round})) for one in chosen]
 

@@ -253,10 +253,10 @@ def run_server(job: ServerJob, send: Any) -> None:
     send(StageProgress(stage=f"listening on {job.host}:{server.server_address[1]}", done=0, of=job.rounds))
     if not grid.wait_for(job.clients):
         why = f"{len(grid.get_node_ids())} of {job.clients} came within {job.timeout_s:g} s"
-        raise DeviceUnreachable("the clients did not come", why, "start them, or lower --clients")
+        raise DeviceUnreachable("the clients did not come", why, "start them, or raise --timeout")
 
     def finished(report: RoundReport) -> None:
-        send(StageProgress(stage=f"round, metric {report.metric:.4f}", done=report.round, of=job.rounds))
+        send(StageProgress(stage="round", note=f"metric {report.metric:.4f}", done=report.round, of=job.rounds))
 
     plan = RoundPlan(job.clients, job.sampled, job.rounds, finished)
     arrays, reports = run_rounds(initial, job.settings, plan, evaluate, grid)

@@ -76,7 +76,7 @@ def _simulate(job: SimulateJob, send: Send) -> None:
     first = evaluate(initial)
 
     def finished(report: RoundReport) -> None:
-        send(StageProgress(stage=f"round, metric {report.metric:.4f}", done=report.round, of=job.rounds))
+        send(StageProgress(stage="round", note=f"metric {report.metric:.4f}", done=report.round, of=job.rounds))
 
     plan = RoundPlan(job.clients, job.sampled, job.rounds, finished)
     arrays, reports = run_rounds(initial, job.settings, plan, evaluate, grid)

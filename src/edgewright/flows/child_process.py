@@ -146,9 +146,10 @@ def _relay_progress(
 def _describe_step(step: StageProgress, seconds: float, first: int) -> str:
     """Return the progress text with the remaining time, estimated from the pace since `first`."""
     if not step.of:
-        return f"{step.stage}: trial {step.done}"
+        return f"{step.stage}: {step.note or f'trial {step.done}'}"
     left = step.left_s if step.left_s is not None else seconds * (step.of - step.done) / max(step.done - first, 1)
-    return f"{step.stage}: {step.done} of {step.of}, {left:.0f} s left"
+    note = f", {step.note}" if step.note else ""
+    return f"{step.stage}: {step.done} of {step.of}{note}, {left:.0f} s left"
 
 
 def _to_error(job_error: JobError) -> EdgewrightError:

@@ -44,12 +44,19 @@ class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StageProgress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step"):
-    """Progress of a stage; `of` is 0 if it is unknown, `left_s` None if it is estimated from `done` and `of`."""
+    """Progress of a stage.
+
+    Attributes:
+        of: 0 if it is unknown.
+        left_s: None if it is estimated from `done` and `of`.
+        note: a result of the step.
+    """
 
     stage: str
     done: int
     of: int
     left_s: float | None = None
+    note: str = ""
 
 
 class JobError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):

@@ -91,4 +91,4 @@ def _relocate_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkP
         raise StoreError("the run's inputs are not in the store", "the run was imported without its files")
     candidate = msgspec.structs.replace(plan.candidates[0], model=str(files["model"]))
     inputs = str(files["inputs"]) if "inputs" in files else None
-    return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs, phase_task=None)
+    return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs, phase_task=None, phase_data="")

@@ -12,6 +12,7 @@ from edgewright.federated.connection import HELLO, ServerConnection
 from edgewright.federated.job import ClientJob, FederatedResult, RoundSettings, ServerJob
 from edgewright.federated.keys import write_keys
 from edgewright.flows.compile.publication import copy_atomically, open_work_folder
+from edgewright.flows.compile.sources import hash_source
 from edgewright.flows.experiment.dataset_cache import cache_dataset
 from edgewright.flows.federate.environment import check_environment, run_in_environment
 from edgewright.flows.federate.plan import FederatePlan
@@ -19,7 +20,8 @@ from edgewright.flows.federate.report import FederateReport
 from edgewright.flows.federate.simulation import check_plan, make_local_model, make_report
 from edgewright.flows.personalize.flow import check_source
 from edgewright.flows.workspace import Workspace
-from edgewright.system.files import read_regular, write_atomically
+from edgewright.schema.plan import CompilePlan
+from edgewright.system.files import create_folder_atomically, read_regular, write_atomically
 from edgewright.tasks.data.dataset import open_dataset
 from edgewright.tasks.spec.task import Task
 from edgewright.training.job import CachedDataset
@@ -77,21 +79,24 @@ def init_federation(plan: FederatePlan, hosts: list[str], out: Path) -> InitRepo
         raise UsageError(f"--clients {plan.clients} is too many", f"the limit is {MAX_CLIENTS}", "use fewer")
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} has files", "keys are never replaced", "name a new folder with --output")
-    server, clients = out / "server", [out / f"client-{number + 1}" for number in range(plan.clients)]
+    hash_source(CompilePlan(source=plan.model, weights=plan.weights, cells=()))  # it names a file that is missing
+    names = ["server", *(f"client-{number + 1}" for number in range(plan.clients))]
     file, _, factory = plan.model.rpartition(":")
     weights = f"weights{Path(plan.weights).suffix}" if plan.weights else None
     federation = Federation(
         model=f"{Path(file).name}:{factory}", weights=weights, task=plan.task, clients=plan.clients,
         settings=plan.settings,
     )  # fmt: skip
-    for folder in (server, *clients):
-        folder.mkdir(parents=True, mode=0o700)
-        shutil.copyfile(file, folder / Path(file).name)
-        if plan.weights and weights:
-            shutil.copyfile(plan.weights, folder / weights)
-        write_atomically(folder / FILE, msgspec.json.encode(federation))
-    write_keys(server, clients, hosts)
-    return InitReport(server=str(server), clients=tuple(map(str, clients)))
+    with create_folder_atomically(out, "server") as part:
+        folders = [part / name for name in names]
+        for folder in folders:
+            folder.mkdir(mode=0o700)
+            shutil.copyfile(file, folder / Path(file).name)
+            if plan.weights and weights:
+                shutil.copyfile(plan.weights, folder / weights)
+            write_atomically(folder / FILE, msgspec.json.encode(federation))
+        write_keys(folders[0], folders[1:], hosts)
+    return InitReport(server=str(out / "server"), clients=tuple(str(out / name) for name in names[1:]))
 
 
 def _read_federation(folder: Path) -> Federation:

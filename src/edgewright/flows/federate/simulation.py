@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from edgewright.errors import DataError, UsageError
-from edgewright.federated.job import FederatedResult, LocalModel, SimulateJob
+from edgewright.federated.job import FEWEST_SECURE, FederatedResult, LocalModel, SimulateJob
 from edgewright.flows.compile.publication import copy_atomically, open_work_folder
 from edgewright.flows.compile.sources import get_stem, hash_source, make_absolute
 from edgewright.flows.experiment.dataset_cache import cache_dataset
@@ -69,8 +69,12 @@ def check_plan(plan: FederatePlan) -> FederatePlan:
         raise UsageError(f"--sample {plan.sampled} exceeds --clients {plan.clients}", "", f"--sample {plan.clients}")
     if settings.noise and not settings.clip:
         raise UsageError("--noise requires --clip", "the noise is in multiples of the largest norm", "add --clip 1")
-    if settings.secure and plan.sampled < 3:
-        raise UsageError("--secure needs at least 3 clients in a round", "a sum of two shows each", "--sample 3")
+    if settings.secure and plan.sampled < FEWEST_SECURE:
+        raise UsageError(
+            "--secure needs at least 3 clients in a round",
+            "a sum of two shows each",
+            "use 3 clients or more in a round",
+        )
     if settings.secure and settings.compression != "none":
         why = "masks cover all values of an update, compressed or not"
         raise UsageError("--secure cannot be used with --compress", why, "use one of them")

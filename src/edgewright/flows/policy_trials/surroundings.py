@@ -20,7 +20,7 @@ def run_competitors() -> Iterator[None]:
     """Keep each core busy with a process of its own for the time of the block."""
     with ExitStack() as stack:
         for _ in range(os.cpu_count() or 1):
-            process = subprocess.Popen([sys.executable, "-m", "edgewright.flows.policy_trials.competitor"])
+            process = subprocess.Popen([sys.executable, "-P", "-m", "edgewright.flows.policy_trials.competitor"])
             stack.callback(process.wait)
             stack.callback(process.kill)
         yield

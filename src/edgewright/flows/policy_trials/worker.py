@@ -1,6 +1,5 @@
 """One stream of frames in a process of its own: `python -m edgewright.flows.policy_trials.worker JOB.json`."""
 
-import resource
 import sys
 import time
 from functools import partial
@@ -17,6 +16,7 @@ from edgewright.adaptive.sources import SystemSignals
 from edgewright.adaptive.variants import LoadedVariant
 from edgewright.flows.policy_trials.plan import DEADLINE_FRAMES, StreamCounts, StreamJob
 from edgewright.flows.policy_trials.simulated import SimulatedPhone, SimulatedVariant
+from edgewright.runtimes.memory import read_resident_memory
 from edgewright.system.files import write_atomically
 from edgewright.system.parent import die_with_parent
 
@@ -115,7 +115,7 @@ def _offer(session: AdaptiveSession, job: StreamJob, frame: object, reporter: _R
 
 
 def _read_peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return read_resident_memory().peak or 0
 
 
 if __name__ == "__main__":

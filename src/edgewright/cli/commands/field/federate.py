@@ -77,8 +77,10 @@ def _add_model(command: Command) -> Command:
 @click.option("--data", metavar="DATA", required=True, help="Labeled samples, divided among the clients.")
 @click.option("--val", metavar="DATA", required=True, help="Labeled samples, evaluated after each round.")
 @click.option("--clients", default=100, help="Number of clients.")
-@click.option("--sample", "sampled", default=0, help="Clients in a round; 0: a tenth, at least 5.")
-@click.option("--rounds", default=20, help="Number of rounds.")
+@click.option(
+    "--sample", "sampled", type=click.IntRange(0), default=0, help="Clients in a round; 0: a tenth, at least 5."
+)
+@click.option("--rounds", type=click.IntRange(1), default=20, help="Number of rounds.")
 @click.option("--alpha", default=0.3, help="Evenness of the classes over the clients; small is uneven.")
 @click.option("--dropout", default=0.0, help="Share of the sampled clients whose answer is lost.")
 @click.option("--central/--no-central", default=True, help="Also train on all data at once, to compare.")
@@ -136,8 +138,10 @@ def init(output: str, hosts: tuple[str, ...], as_json: bool, **given: Any) -> No
 @click.argument("folder", type=PATH)
 @click.option("--val", metavar="DATA", required=True, help="Labeled samples, evaluated after each round.")
 @click.option("--listen", default="127.0.0.1:9443", metavar="HOST:PORT", help="Address to listen on.")
-@click.option("--rounds", default=20, help="Number of rounds.")
-@click.option("--sample", "sampled", default=0, help="Clients in a round; 0: a tenth, at least 5.")
+@click.option("--rounds", type=click.IntRange(1), default=20, help="Number of rounds.")
+@click.option(
+    "--sample", "sampled", type=click.IntRange(0), default=0, help="Clients in a round; 0: a tenth, at least 5."
+)
 @click.option("--timeout", "timeout_s", default=600.0, help="Longest wait for the clients, and for an answer; seconds.")
 @click.option("-o", "--output", type=PATH, required=True, help="Folder for the global model.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.federate/1).")
